@@ -1,0 +1,3 @@
+"""fusecache: local-speed POSIX access to remote datasets."""
+
+__version__ = "0.1.0"
