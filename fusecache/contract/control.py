@@ -1,0 +1,59 @@
+"""The control protocol of one mount: JSON lines over `control.sock`, answered by fetch.
+
+A client sends one object and reads objects until one has "done": true. Paths are relative to the root of the tree, "" is the root;
+names that are not UTF-8 travel with surrogate escapes.
+
+| request | answers |
+|---|---|
+| {"do": "status"} | {"done": true, ...} with the fields of `Status` |
+| {"do": "warm", "paths": [...]} | progress {"files", "files_total", "bytes", "bytes_total", "listing": bool} several times a second, then {"done": true, "failed": [[path, reason], ...], ...} |
+| {"do": "drop", "paths": [...]} | {"done": true, "bytes": freed} |
+| {"do": "refresh", "paths": [...]} | {"done": true, "changed": entries that differ now} |
+| {"do": "metrics"} | {"done": true, "text": Prometheus exposition} |
+An error is {"done": true, "error": SENTENCE, "kind": ErrorKind}.
+"""
+
+from __future__ import annotations
+
+from typing import TypedDict
+
+
+class TierStatus(TypedDict):
+    path: str
+    medium: str
+    quota_bytes: int
+    used_bytes: int
+    high: float
+    low: float
+
+
+class Pids(TypedDict):
+    supervisor: int
+    fetch: int
+    serve: list[int]
+
+
+class Status(TypedDict):
+    """What `fusecache status --json` prints for one mount; scripts depend on every name."""
+
+    mountpoint: str
+    sources: list[str]
+    state: str  # "ready", "listing" (totals not complete yet), "degraded" (store or a tier failing), "dead"
+    engine: str
+    access: str
+    pids: Pids
+    tiers: list[TierStatus]
+    files: int
+    total_bytes: int
+    cached_bytes: int
+    cached_percentage: float  # 0.0-100.0
+    hit_bytes: int
+    miss_bytes: int
+    remote_bytes: int
+    remote_requests: int
+    errors: int
+    checksum_failures: int
+    restarts: int
+    hidden: int
+    listing_complete: bool
+    last_error: str

@@ -1,0 +1,40 @@
+"""Names of the files of one mount. Nobody spells them a second time.
+
+Run directory (`/run/fusecache/<id>` for root, else `$XDG_RUNTIME_DIR/fusecache/<id>`, mode 0700), removed at umount:
+
+| name | written by | read by |
+|---|---|---|
+| spec.json | command line | supervisor, fetch, serve |
+| mount.json | supervisor, after each change | status, umount, doctor, mount |
+| log | supervisor, fetch, serve (unless --foreground) | people |
+| miss.sock | supervisor listens, fetch accepts (SEQPACKET) | serve, peer: contract/messages.py |
+| control.sock | supervisor listens, fetch accepts (STREAM, JSON lines) | status, warm, drop, refresh: contract/control.py |
+| supervisor.sock | supervisor (STREAM, JSON lines) | umount, status |
+
+State directory (`<cache>/<dataset id>`), survives the mount:
+
+| name | written by | meaning |
+|---|---|---|
+| lock | supervisor: exclusive OFD lock while the mount lives | one owner |
+| index/ | fetch | LMDB environment |
+| marks | fetch creates, serve writes one byte a slot | access marks for eviction |
+| ballast | fetch | released when the disk is full, since deleting needs pages too |
+| clean | fetch, after syncfs at a clean stop; removed at start | the index may be trusted after a reboot |
+| boot_id | fetch, at start | whose page cache vouches for index and MEM tiers |
+"""
+
+from __future__ import annotations
+
+SPEC = "spec.json"
+MOUNT_STATE = "mount.json"
+LOG = "log"
+MISS_SOCKET = "miss.sock"
+CONTROL_SOCKET = "control.sock"
+SUPERVISOR_SOCKET = "supervisor.sock"
+
+LOCK = "lock"
+INDEX_DIR = "index"
+MARKS = "marks"
+BALLAST = "ballast"
+CLEAN_MARKER = "clean"
+BOOT_ID = "boot_id"

@@ -1,0 +1,125 @@
+"""The memfd that custody holds for a FUSE connection: all state that outlives fetch and serve.
+
+Layout (offsets from `Layout`): one header page; one page of counters for fetch and one for each serve process; then for each serve
+process its landing slots (one per reading thread) and its table of parked requests.
+
+- *Landing slot*: the kernel writes a request straight into it. `length` of the FUSE header inside (first u32) is zeroed before the read
+  and again after the reply was written; non-zero after a death means: taken and perhaps not answered.
+- *Parked entry*: a request that waits for fetch is copied here before the thread reads its next one, so that a stalled miss never stops
+  hits. `state` is written last when parking and first when clearing.
+- `attempts` counts how often a (dead) serve process started on the request; the third attempt answers EIO, so that a poisonous request
+  cannot kill for ever.
+All integers are little-endian; single aligned 32/64-bit stores through mmap are atomic enough on the platforms we support. Each region has
+one writer: header (custody and the first serve at INIT; fetch for access, epoch and next inode), counters (their process), slots and table
+(their serve process).
+"""
+
+from __future__ import annotations
+
+import enum
+import struct
+from dataclasses import dataclass
+
+MAGIC = b"fusecash"
+LAYOUT_VERSION = 1
+PAGE = 4096
+
+# header page: offset of each u64 field
+H_MAGIC = 0
+H_LAYOUT_VERSION = 8
+H_SERVE_COUNT = 16
+H_READERS = 24
+H_LANDING_BYTES = 32
+H_TABLE_ENTRIES = 40
+H_INIT_DONE = 64  # 1 after INIT was answered; the fields below hold what was negotiated
+H_INIT_MINOR = 72
+H_INIT_FLAGS = 80  # flags | flags2 << 32
+H_MAX_WRITE = 88
+H_MAX_READAHEAD = 96
+H_MAX_PAGES = 104
+H_EPOCH = 128  # high 16 bits of every inode number of this connection's index (fetch)
+H_NEXT_INODE = 136  # no inode number at or above this was ever answered (fetch)
+H_ACCESS = 144  # 0 undecided, 1 openless, 2 passthrough (fetch, before serve starts)
+
+ACCESS_UNDECIDED, ACCESS_OPENLESS, ACCESS_PASSTHROUGH = 0, 1, 2
+
+ENTRY_BYTES = 1024
+ENTRY_HEADER = struct.Struct("<IIIIQ")  # state (0 free, 1 parked), attempts, length, reserved, unique; the request follows
+SLOT_HEADER_BYTES = 64  # u32 attempts, then unused; the landing buffer follows
+MAX_ATTEMPTS = 3
+U64 = struct.Struct("<Q")
+U32 = struct.Struct("<I")
+
+
+class Counter(enum.IntEnum):
+    """Index of a u64 in a counter page. Serve pages use the first group, the fetch page the second."""
+
+    REQUESTS = 0
+    HIT_BYTES = 1
+    MISS_BYTES = 2  # bytes of READs that had to ask fetch
+    READ_ERRORS = 3  # error answers to READ
+    CHECKSUM_FAILURES = 4
+    REPLAYED = 5
+    POISONED = 6
+    HITS = 7
+    MISSES = 8
+    OTHER_ERRORS = 9  # EIO and the like to anything but READ; ENOENT and EROFS are not errors
+    PASSTHROUGH_OPENS = 10
+
+    REMOTE_BYTES = 32
+    REMOTE_REQUESTS = 33
+    REMOTE_ERRORS = 34
+    REMOTE_RETRIES = 35
+    TIER_ERRORS = 36
+    EVICTED_BYTES = 37
+    DEMOTED_BYTES = 38
+    BOUNCED_BYTES = 39
+    HIDDEN = 40
+    FETCH_CHECKSUM_FAILURES = 41
+    PREFETCHED_BYTES = 42
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where things are; every process computes the same from the header.
+
+    Attributes:
+        readers: reading threads of one serve process.
+        landing_bytes: size of one landing buffer: max_write + 4096 at least.
+        table_entries: parked requests of one serve process.
+    """
+
+    serve_count: int
+    readers: int = 2
+    landing_bytes: int = 132 << 10
+    table_entries: int = 4096
+
+    @property
+    def fetch_counters(self) -> int:
+        return PAGE
+
+    def serve_counters(self, serve_index: int) -> int:
+        return PAGE * (2 + serve_index)
+
+    @property
+    def _slots_start(self) -> int:
+        return PAGE * (2 + self.serve_count)
+
+    @property
+    def slot_bytes(self) -> int:
+        return SLOT_HEADER_BYTES + self.landing_bytes
+
+    @property
+    def _serve_region_bytes(self) -> int:
+        raw = self.readers * self.slot_bytes + self.table_entries * ENTRY_BYTES
+        return -(-raw // PAGE) * PAGE
+
+    def slot(self, serve_index: int, reader: int) -> int:
+        return self._slots_start + serve_index * self._serve_region_bytes + reader * self.slot_bytes
+
+    def table(self, serve_index: int) -> int:
+        return self.slot(serve_index, self.readers)
+
+    @property
+    def total_bytes(self) -> int:
+        return self._slots_start + self.serve_count * self._serve_region_bytes
