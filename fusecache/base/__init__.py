@@ -1,0 +1,1 @@
+"""Units, logging, metrics: what every process needs and nobody owns."""
