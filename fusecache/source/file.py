@@ -1,0 +1,231 @@
+"""The `file://` source: a local directory (or a mounted claim) as it is, symbolic links unfollowed.
+
+Owns the descriptor of its root and those of listings under way; fetch calls it from any thread. Nothing outside the root can be
+reached: every path is walked one component at a time with O_NOFOLLOW, from the root's descriptor, and ".." is refused.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterator, Mapping
+from urllib.parse import unquote_to_bytes, urlsplit
+
+from fusecache.contract.errors import CacheError, ErrorKind
+from fusecache.source.directory_stream import DirectoryStreams
+from fusecache.source.options import OptionReader
+from fusecache.source.posix_entry import Attributes, entry_of, error_of, hidden_reason, split_path, version_of
+from fusecache.source.protocol import Buffer, Capabilities, Entry, Hidden, Page
+
+PIECE_BYTES = 4 << 20  # of `stream`; large enough that the two fstat calls around each piece cost nothing
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+
+# strong_versions False: a writer in place within the resolution of the file system's clock is not seen.
+_CAPABILITIES = Capabilities(strong_versions=False, paged_listing=True, parallel_requests=8, request_latency_is_local=True)
+
+
+def open_source(url: str, options: Mapping[str, str], env: Mapping[str, str]) -> FileSource:
+    """Open `file:///path` (also `local:///path` or a plain absolute path). Raises: INVALID, NOT_FOUND, DENIED."""
+    reader = OptionReader("file", options)
+    reader.reject_unknown()
+    return FileSource(path_of(url))
+
+
+def path_of(url: str) -> bytes:
+    """Return the absolute path a file URL names; percent escapes stand for bytes."""
+    if url.startswith("/"):
+        return os.fsencode(url)
+    parts = urlsplit(url)
+    if parts.netloc not in ("", "localhost") or parts.query or parts.fragment or not parts.path.startswith("/"):
+        message = f"{url!r} is not a local directory; write file:///absolute/path (as %3F and %23 where the path has ? and #)"
+        raise CacheError(ErrorKind.INVALID, message)
+    return unquote_to_bytes(parts.path.encode("utf-8", "surrogateescape"))
+
+
+class FileSource:
+    """A local directory. Invariant: no system call follows a symbolic link below the root."""
+
+    def __init__(self, root: bytes) -> None:
+        self.url = "file://" + os.fsdecode(root)
+        self._streams = DirectoryStreams()
+        try:
+            # The root itself may be a symbolic link: the user chose it.
+            self._root = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            if error.errno == errno.ENOTDIR:
+                raise CacheError(ErrorKind.INVALID, f"{self.url} is not a directory; name the directory that holds it") from error
+            raise error_of(error.errno or 0, f"cannot open {self.url}") from error
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return _CAPABILITIES
+
+    def check(self) -> None:
+        self.list_page(b"", None, 1)
+
+    def list_page(self, path: bytes, token: str | None = None, limit: int = 1000) -> Page:
+        components = split_path(path)
+        try:
+            names, fd, next_token = self._streams.read_page(lambda: self._open(components, _DIRECTORY), token, limit)
+        except OSError as error:
+            raise self._error(error, "list", path) from error
+        page = Page(entries=[], next_token=next_token)
+        try:
+            for name in names:
+                found = self._entry_at(fd, name)
+                if isinstance(found, Entry):
+                    page.entries.append(found)
+                elif found is not None:
+                    page.hidden.append(found)
+        finally:
+            os.close(fd)
+        return page
+
+    def stat(self, path: bytes) -> Entry:
+        components = split_path(path)
+        try:
+            if not components:
+                return entry_of(b"", _attributes(os.fstat(self._root)))
+            parent = self._open(components[:-1], _DIRECTORY)
+            try:
+                found = self._entry_at(parent, components[-1], must_exist=True)
+            finally:
+                os.close(parent)
+        except OSError as error:
+            raise self._error(error, "look up", path) from error
+        if not isinstance(found, Entry):
+            reason = found.reason if found is not None else "gone"
+            raise CacheError(ErrorKind.NOT_FOUND, f"{self._place(path)} cannot be shown: {reason}")
+        return found
+
+    def read(self, path: bytes, version: bytes, offset: int, length: int) -> Buffer:
+        fd = self._open_file(path, version)
+        try:
+            return self._read_piece(fd, path, version, offset, length)
+        finally:
+            os.close(fd)
+
+    def stream(self, path: bytes, version: bytes, offset: int, length: int) -> Iterator[Buffer]:
+        fd = self._open_file(path, version)
+        try:
+            end = offset + length
+            while offset < end:
+                piece = self._read_piece(fd, path, version, offset, min(PIECE_BYTES, end - offset))
+                offset += len(piece)
+                yield piece
+        finally:
+            os.close(fd)
+
+    def close(self) -> None:
+        self._streams.close()
+        if self._root >= 0:
+            os.close(self._root)
+            self._root = -1
+
+    def _open(self, components: list[bytes], flags: int) -> int:
+        """Open a path below the root, one component at a time, so that no component may be a symbolic link."""
+        if not components:
+            return os.open(b".", flags, dir_fd=self._root)
+        fd = self._root
+        try:
+            for component in components[:-1]:
+                child = os.open(component, _DIRECTORY, dir_fd=fd)
+                if fd != self._root:
+                    os.close(fd)
+                fd = child
+            return os.open(components[-1], flags, dir_fd=fd)
+        finally:
+            if fd != self._root:
+                os.close(fd)
+
+    def _open_file(self, path: bytes, version: bytes) -> int:
+        """Open a regular file that has this version now."""
+        components = split_path(path)
+        if not components:
+            raise CacheError(ErrorKind.IS_A_DIRECTORY, f"{self.url} is a directory")
+        try:
+            parent = self._open(components[:-1], _DIRECTORY)
+            try:
+                # Looked at before it is opened: opening a device or a fifo has effects.
+                before = os.stat(components[-1], dir_fd=parent, follow_symlinks=False)
+                if not stat.S_ISREG(before.st_mode):
+                    raise self._stale(path)
+                fd = os.open(components[-1], _FILE, dir_fd=parent)
+            finally:
+                os.close(parent)
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+                raise self._stale(path) from None
+            raise self._error(error, "open", path) from error
+        try:
+            self._require_version(fd, path, version)
+        except BaseException:
+            os.close(fd)
+            raise
+        return fd
+
+    def _read_piece(self, fd: int, path: bytes, version: bytes, offset: int, length: int) -> Buffer:
+        """Return exactly `length` bytes of a file that had its version before and has it after."""
+        try:
+            data: bytes | bytearray = os.pread(fd, length, offset)
+            if len(data) < length:  # the kernel returns at most 2 GiB at once, network file systems may return less
+                data = bytearray(data)
+                while len(data) < length:
+                    more = os.pread(fd, length - len(data), offset + len(data))
+                    if not more:
+                        break
+                    data += more
+        except OSError as error:
+            raise self._error(error, "read", path) from error
+        self._require_version(fd, path, version)
+        if len(data) < length:
+            raise CacheError(ErrorKind.UNAVAILABLE, f"{self._place(path)} gave {len(data)} of {length} bytes at {offset}")
+        return data
+
+    def _require_version(self, fd: int, path: bytes, version: bytes) -> None:
+        now = os.fstat(fd)
+        if not stat.S_ISREG(now.st_mode) or version_of(_attributes(now)) != version:
+            raise self._stale(path)
+
+    def _entry_at(self, parent: int, name: bytes, must_exist: bool = False) -> Entry | Hidden | None:
+        """Return the entry of a name, why it is hidden, or None if it vanished since it was listed."""
+        try:
+            found = os.stat(name, dir_fd=parent, follow_symlinks=False)
+            reason = hidden_reason(found.st_mode)
+            if reason is not None:
+                return Hidden(name, reason)
+            target = os.readlink(name, dir_fd=parent) if stat.S_ISLNK(found.st_mode) else b""
+        except FileNotFoundError:
+            if must_exist:
+                raise
+            return None
+        except OSError as error:
+            if must_exist:
+                raise
+            return Hidden(name, f"cannot be looked at: {error.strerror}")
+        return entry_of(name, _attributes(found), target)
+
+    def _place(self, path: bytes) -> str:
+        return f"{self.url}/{os.fsdecode(path)}"
+
+    def _stale(self, path: bytes) -> CacheError:
+        return CacheError(ErrorKind.STALE, f"{self._place(path)} was replaced, changed or deleted; open it again")
+
+    def _error(self, error: OSError, verb: str, path: bytes) -> CacheError:
+        return error_of(error.errno or 0, f"cannot {verb} {self._place(path)}", error.strerror or "")
+
+
+def _attributes(found: os.stat_result) -> Attributes:
+    return Attributes(
+        device=found.st_dev,
+        inode=found.st_ino,
+        mode=found.st_mode,
+        nlink=found.st_nlink,
+        uid=found.st_uid,
+        gid=found.st_gid,
+        size=found.st_size,
+        mtime_ns=found.st_mtime_ns,
+        ctime_ns=found.st_ctime_ns,
+    )

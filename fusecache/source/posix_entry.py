@@ -1,0 +1,108 @@
+"""Turns POSIX attributes (of a local file or an NFS file) into an `Entry` and a version. Stateless; any thread."""
+
+from __future__ import annotations
+
+import errno
+import stat
+from dataclasses import dataclass
+
+from fusecache.contract.errors import CacheError, ErrorKind
+from fusecache.source.protocol import Entry, EntryKind
+
+_SPECIAL = {
+    stat.S_IFIFO: "a fifo",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a character device",
+    stat.S_IFBLK: "a block device",
+}
+
+_KINDS = {
+    errno.ENOENT: ErrorKind.NOT_FOUND,
+    errno.EACCES: ErrorKind.DENIED,
+    errno.EPERM: ErrorKind.DENIED,
+    errno.ENOTDIR: ErrorKind.NOT_A_DIRECTORY,
+    errno.EISDIR: ErrorKind.IS_A_DIRECTORY,
+    errno.ENAMETOOLONG: ErrorKind.NAME_TOO_LONG,
+    errno.ESTALE: ErrorKind.STALE,
+    errno.ETIMEDOUT: ErrorKind.TIMEOUT,
+    errno.EINVAL: ErrorKind.INVALID,
+    errno.EOPNOTSUPP: ErrorKind.UNSUPPORTED,
+    errno.ELOOP: ErrorKind.NOT_FOUND,  # O_NOFOLLOW met a symbolic link where a file or directory was listed before
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Attributes:
+    """What fstat says, in its units. `device` tells hard links on two file systems of one tree apart."""
+
+    device: int
+    inode: int
+    mode: int
+    nlink: int
+    uid: int
+    gid: int
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+
+
+def version_of(attributes: Attributes) -> bytes:
+    """Return inode, size, mtime and ctime in hex, at most 67 bytes.
+
+    ctime is part of it because mtime can be set back; so a chmod or a new hard link is a new version too. The device number
+    is not: it changes when a volume is attached again, and would drop a whole cache.
+    """
+    fields = (attributes.inode, attributes.size, attributes.mtime_ns, attributes.ctime_ns)
+    return "-".join(f"{value & (1 << 64) - 1:x}" for value in fields).encode()
+
+
+def hidden_reason(mode: int) -> str | None:
+    """Return why a file of this mode cannot be shown, or None if it can."""
+    return _SPECIAL.get(stat.S_IFMT(mode))
+
+
+def entry_of(name: bytes, attributes: Attributes, target: bytes = b"") -> Entry:
+    """Return the entry of a regular file, directory or symbolic link (with its target)."""
+    kind_bits = stat.S_IFMT(attributes.mode)
+    if kind_bits == stat.S_IFDIR:
+        kind, size, version = EntryKind.DIRECTORY, 0, b""
+    elif kind_bits == stat.S_IFLNK:
+        kind, size, version = EntryKind.SYMLINK, len(target), version_of(attributes)
+    else:
+        kind, size, version = EntryKind.FILE, attributes.size, version_of(attributes)
+    file_id = b""
+    if attributes.nlink > 1 and kind is EntryKind.FILE:
+        file_id = b"%x-%x" % (attributes.device, attributes.inode)
+    return Entry(
+        name=name,
+        kind=kind,
+        size=size,
+        mtime_ns=attributes.mtime_ns,
+        version=version,
+        mode=stat.S_IMODE(attributes.mode),
+        uid=attributes.uid,
+        gid=attributes.gid,
+        nlink=attributes.nlink,
+        target=target,
+        file_id=file_id,
+    )
+
+
+def error_of(number: int, what: str, detail: str = "") -> CacheError:
+    """Return the CacheError for an errno. `what` names the object and the operation, without credentials."""
+    kind = _KINDS.get(number, ErrorKind.UNAVAILABLE)
+    cure = ""
+    if kind is ErrorKind.DENIED:
+        cure = "; let the user of the cache read it (chmod, or mount with a uid that may)"
+    reason = detail or errno.errorcode.get(number, str(number))
+    return CacheError(kind, f"{what}: {reason}{cure}")
+
+
+def split_path(path: bytes) -> list[bytes]:
+    """Return the components of a source path. Raises: INVALID for a path that no listing can have given."""
+    if path == b"":
+        return []
+    components = path.split(b"/")
+    if b"\0" in path or any(part in (b"", b".", b"..") for part in components):
+        raise CacheError(ErrorKind.INVALID, f"{path!r} is not a path below the source's root")
+    return components
