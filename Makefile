@@ -1,0 +1,62 @@
+# Everything a developer runs. `make help` lists the targets; CONTRIBUTING.md says more.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+
+PYTHON ?= $(shell scripts/choose_python.sh)
+PYTEST_ARGS ?=
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+BENCH_INSTALLED := .venv/.bench-installed
+LOCKS := requirements-build.lock requirements-dev.lock
+TYPED := $(foreach directory,fusecache csi tests/support bench,$(if $(wildcard $(directory)/*.py),$(directory)))
+
+export AWS_EC2_METADATA_DISABLED := true
+
+.PHONY: help venv demo test lint format bench promises lock clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+venv: $(INSTALLED) ## make .venv from the lock files (PYTHON=... chooses the interpreter)
+
+$(INSTALLED): $(LOCKS) pyproject.toml scripts/venv.sh
+	@scripts/venv.sh "$(PYTHON)"
+	@touch $@
+
+demo: $(INSTALLED) ## show the main job, end to end, on a real S3 server of its own
+	@$(BIN)/fusecache demo
+
+test: $(INSTALLED) ## run every test that needs no cluster (PYTEST_ARGS=... for some of them)
+	@scripts/test_packages.sh
+	@scripts/pyfuse3.sh
+	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(INSTALLED) ## check format, lint, types and the direction of imports
+	@$(BIN)/ruff format --check --quiet . || { $(BIN)/ruff format --check .; false; }
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/mypy $(TYPED)
+	@$(BIN)/lint-imports
+
+format: $(INSTALLED) ## format the code, mend what ruff can mend
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+bench: $(BENCH_INSTALLED) ## compare with JuiceFS, rclone and tmpfs, write docs/benchmarks.md
+	@$(BIN)/python -m bench
+
+$(BENCH_INSTALLED): $(INSTALLED) requirements-bench.lock
+	@$(BIN)/python -m pip --disable-pip-version-check install --quiet --require-hashes -r requirements-bench.lock
+	@touch $@
+
+promises: $(INSTALLED) ## run every bad day at full length (half an hour), write docs/promises.md
+	@scripts/test_packages.sh
+	@$(BIN)/python -m pytest tests/stress --full-length $(PYTEST_ARGS)
+
+lock: ## resolve the dependencies into the lock files (UPGRADE=1 takes the newest)
+	@scripts/lock.sh
+
+clean: ## remove .venv and every cache
+	@rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
