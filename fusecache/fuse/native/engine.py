@@ -1,0 +1,186 @@
+"""The native engine of one serve process: reading threads, resuming after a predecessor's death, and the end of the session.
+
+State: the reading threads; everything that must survive is in the shared memory (request_slots.py, session.py). Each reading thread
+reads into its own landing slot, answers hits at once, and parks misses (waiting.py); on the way of a hit there is no lock.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import mmap
+import os
+import select
+import sys
+import threading
+from collections.abc import Callable, Sequence
+
+from fusecache.contract.shared_memory import MAX_ATTEMPTS, PAGE, Counter, Layout
+from fusecache.fuse.filesystem_protocol import Buffer, Filesystem, Miss, MissClient
+from fusecache.fuse.native.device import Device
+from fusecache.fuse.native.executor import Executor
+from fusecache.fuse.native.interrupts import InterruptRelay
+from fusecache.fuse.native.notify import Notifier
+from fusecache.fuse.native.operations import Operations
+from fusecache.fuse.native.protocol import IN_HEADER_BYTES, IN_HEADER_START, INTERRUPT_IN, InitFlag, Notify, Opcode
+from fusecache.fuse.native.request_slots import LandingSlot, RequestSlots, Unanswered
+from fusecache.fuse.native.session import Session
+from fusecache.fuse.native.settings import EngineSettings, Favours
+from fusecache.fuse.native.waiting import WaitingRequests
+
+_log = logging.getLogger(__name__)
+
+_READ = int(Opcode.READ)
+_GO_ON = frozenset({errno.ENOENT, errno.EINTR, errno.EAGAIN})  # ENOENT: the request was interrupted before it was read
+_ENDED = frozenset({errno.ENODEV, errno.ECONNABORTED, errno.ENOTCONN})
+
+
+class NativeEngine:
+    """Serves one /dev/fuse descriptor until the mount is gone.
+
+    Args:
+        fuse_fd: this process's descriptor (a clone when there are several). Stays the caller's.
+        shared_memory: custody's memfd, mapped whole.
+        favours: None: never passthrough.
+    """
+
+    def __init__(
+        self,
+        fuse_fd: int,
+        shared_memory: mmap.mmap,
+        layout: Layout,
+        serve_index: int,
+        filesystem: Filesystem,
+        misses: MissClient,
+        favours: Favours | None = None,
+        settings: EngineSettings | None = None,
+    ) -> None:
+        self._settings = settings or EngineSettings()
+        self._serve_index = serve_index
+        self._device = Device(fuse_fd)
+        page = layout.serve_counters(serve_index)
+        self._counters = memoryview(shared_memory)[page : page + PAGE].cast("Q")
+        self._slots = RequestSlots(shared_memory, layout, serve_index)
+        self._session = Session(shared_memory, layout, self._device, self._settings)
+        rows = Operations(filesystem, self._session, favours).rows
+        rows[Opcode.INTERRUPT] = self._interrupt
+        self._executor = Executor(rows, self._device, self._counters)
+        self._waiting = WaitingRequests(self._slots, misses, filesystem, self._executor, self._device, self._counters)
+        self._relay = InterruptRelay(
+            shared_memory, layout, serve_index, self._waiting.interrupt, self._waiting.nonempty, lambda: len(self._waiting)
+        )
+        self._has_siblings = layout.serve_count > 1
+        self._notifier = Notifier(self._device, filesystem)
+        misses.on_invalidate(self._notifier.put)
+
+    @property
+    def waiting(self) -> WaitingRequests:
+        return self._waiting
+
+    def run(self, on_ready: Callable[[], None] = lambda: None) -> None:
+        """Serve until the file system is unmounted or its connection aborted.
+
+        `on_ready` is called once, from any thread: when INIT was answered or the session resumed. Only serve process 0 waits for INIT with
+        that, as the kernel sends it to whoever reads first.
+        Raises: OSError when the descriptor cannot be read at all."""
+        sys.setswitchinterval(self._settings.switch_interval_seconds)
+        self._slots.prefault()
+        report_now = self._session.is_initialized or self._serve_index != 0
+        if not report_now:
+            self._session.on_initialized = on_ready
+        self._replay()
+        if self._settings.resend and self._session.flags & InitFlag.HAS_RESEND:
+            self._device.notify(Notify.RESEND)
+        self._notifier.start()
+        if self._has_siblings:
+            threading.Thread(target=self._relay.run, name="interrupts", daemon=True).start()
+        failures: list[OSError] = []
+        threads = [
+            threading.Thread(target=self._read_until_end, args=(slot, failures), name=f"reader-{reader}", daemon=True)
+            for reader, slot in enumerate(self._slots.landing)
+        ]
+        for thread in threads:
+            thread.start()
+        if report_now:
+            on_ready()
+        for thread in threads:
+            thread.join()
+        if failures:
+            raise failures[0]
+
+    def _read_until_end(self, slot: LandingSlot, failures: list[OSError]) -> None:
+        while True:
+            try:
+                self._read_requests(slot)
+                return
+            except OSError as error:
+                failures.append(error)
+                return
+            except Exception:  # a defect in the engine itself; it must cost one request, not the mount
+                _log.exception("a defect in the engine answers EIO; please report this")
+                if slot.words[0]:
+                    self._device.fail(slot.unique, errno.EIO)
+
+    def _read_requests(self, slot: LandingSlot) -> None:
+        """The loop of a reading thread. Returns when the session has ended."""
+        readv, fd, buffer, words = os.readv, self._device.fd, slot.buffer, slot.words
+        target = (buffer,)
+        unpack, execute, counters = IN_HEADER_START.unpack_from, self._executor.execute, self._counters
+        requests, hits, hit_bytes = int(Counter.REQUESTS), int(Counter.HITS), int(Counter.HIT_BYTES)
+        while True:
+            try:
+                readv(fd, target)
+            except OSError as error:
+                words[0] = 0
+                if error.errno in _ENDED:
+                    return
+                if error.errno not in _GO_ON:
+                    raise
+                if error.errno == errno.EAGAIN:
+                    select.select([fd], [], [])
+                continue
+            length, opcode, unique, inode = unpack(buffer)
+            counters[requests] += 1
+            try:
+                size = execute(buffer, length, opcode, unique, inode)
+                if opcode == _READ and size:
+                    counters[hits] += 1
+                    counters[hit_bytes] += size
+            except Miss as miss:
+                self._waiting.park(bytes(buffer[:length]), opcode, unique, inode, miss)
+            words[0] = 0
+
+    def _replay(self) -> None:
+        """Take up what the predecessor took and perhaps did not answer. Answering twice is harmless: the kernel says ENOENT."""
+        for left in self._slots.unanswered():
+            self._counters[Counter.REPLAYED] += 1
+            self._replay_one(left)
+
+    def _replay_one(self, left: Unanswered) -> None:
+        length, opcode, unique, inode = IN_HEADER_START.unpack_from(left.request)
+        if left.slot is not None:
+            left.slot.attempts = left.attempts
+        else:
+            self._slots.set_attempts(left.entry, left.attempts)
+            self._slots.set_running(left.entry, True)
+        parked = False
+        if left.attempts + 1 >= MAX_ATTEMPTS:
+            _log.error("request %d (opcode %d, inode %d) ended %d processes; answering EIO", unique, opcode, inode, left.attempts)
+            self._counters[Counter.POISONED] += 1
+            self._executor.fail(opcode, unique, errno.EIO)
+        else:
+            try:
+                self._executor.execute(left.request, length, opcode, unique, inode)
+            except Miss as miss:
+                parked = True
+                self._waiting.park(left.request, opcode, unique, inode, miss, left.attempts, left.entry)
+        if left.slot is not None:
+            left.slot.clear()
+            left.slot.attempts = 0
+        elif not parked:
+            self._slots.clear(left.entry)
+
+    def _interrupt(self, request: Buffer, length: int, unique: int, inode: int) -> Sequence[Buffer] | None:
+        """Operation for INTERRUPT; it has no answer."""
+        self._relay.handle(INTERRUPT_IN.unpack_from(request, IN_HEADER_BYTES)[0])
+        return None

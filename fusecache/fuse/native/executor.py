@@ -1,0 +1,73 @@
+"""Running one request to its answer: the operation, its errors, and the counters.
+
+Called from reading threads and from the miss client's answer thread, without locks. The counter page is this process's own; an
+in-place addition to a memoryview item has no point at which CPython hands the interpreter to another thread, so none is lost.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+from collections.abc import Sequence
+
+from fusecache.contract.errors import CacheError
+from fusecache.contract.shared_memory import Counter
+from fusecache.fuse.filesystem_protocol import Buffer, Miss
+from fusecache.fuse.native.device import Device
+from fusecache.fuse.native.operations import Operation, Refused
+from fusecache.fuse.native.protocol import OPCODE_LIMIT, Opcode
+
+_log = logging.getLogger(__name__)
+
+_READ = int(Opcode.READ)
+# Error answers that speak of trouble rather than of the question. ENOENT, EROFS, ENODATA, ENOSYS and the like are ordinary answers.
+_TROUBLE = frozenset({errno.EIO, errno.ETIMEDOUT, errno.ENOSPC, errno.EBUSY})
+
+
+class Executor:
+    """Runs operations. `rows` is the operation of each opcode below OPCODE_LIMIT."""
+
+    def __init__(self, rows: Sequence[Operation], device: Device, counters: memoryview) -> None:
+        self._rows = rows
+        self._device = device
+        self._counters = counters
+        self._logged: set[tuple[int, type[Exception]]] = set()
+
+    def execute(self, request: Buffer, length: int, opcode: int, unique: int, inode: int) -> int:
+        """Run and answer one request; return how many bytes the answer's payload had. Raises: Miss, and then nothing was answered."""
+        try:
+            pieces = self._rows[opcode if opcode < OPCODE_LIMIT else 0](request, length, unique, inode)
+        except Miss:
+            raise
+        except Refused as refusal:
+            self._device.fail(unique, refusal.errno)
+        except CacheError as error:
+            _log.debug("errno %d: %s", error.errno, error)
+            self.fail(opcode, unique, error.errno)
+        except Exception as error:
+            self.report(opcode, error)
+            self.fail(opcode, unique, errno.EIO)
+        else:
+            if pieces is not None:
+                return self._device.reply(unique, pieces)
+        return 0
+
+    def fail(self, opcode: int, unique: int, error_number: int) -> None:
+        """Answer with an errno and count it."""
+        if opcode == _READ:
+            if error_number != errno.EINTR:
+                self._counters[Counter.READ_ERRORS] += 1
+        elif error_number in _TROUBLE:
+            self._counters[Counter.OTHER_ERRORS] += 1
+        self._device.fail(unique, error_number)
+
+    def report(self, opcode: int, error: Exception) -> None:
+        """Log an exception that should not be: the first of its kind with its traceback, later ones without."""
+        kind = (opcode, type(error))
+        first = kind not in self._logged
+        self._logged.add(kind)
+        name = Opcode(opcode).name if opcode in Opcode.__members__.values() else str(opcode)
+        if first:
+            _log.error("a defect answers %s with EIO; please report this", name, exc_info=error)
+        else:
+            _log.debug("again %s: %r", name, error)
