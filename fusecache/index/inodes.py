@@ -49,6 +49,7 @@ class InodeFlag(enum.IntFlag):
     ORPHAN = 2  # replaced or deleted at the source
     GONE = 4  # the source was seen without this version: what is not cached is ESTALE without asking again
     HARD_LINKED = 8
+    CHECK_BY_NAME = 16  # its directory's listing is inexact: a name that points to it is valid by NameRow.checked_at alone
 
 
 class Inode(NamedTuple):

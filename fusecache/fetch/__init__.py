@@ -1,0 +1,1 @@
+"""The writer process: the only one that lists, fetches, places and evicts."""

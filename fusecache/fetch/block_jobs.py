@@ -1,0 +1,130 @@
+"""What worker threads do with blocks: read a range from a source and write it to its places; copy a block from tier to tier.
+
+Threads get everything they need as arguments (descriptors are their own duplicates' numbers, open as long as the job runs) and touch no shared state.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from collections.abc import Callable
+from typing import NamedTuple
+
+from fusecache.contract.errors import CacheError, ErrorKind
+from fusecache.source.protocol import Source
+from fusecache.tiers.block_store import Place
+from fusecache.tiers.checksums import block_checksums, damaged_granule
+
+Checksums = tuple[int, ...]
+
+
+class TierWriteError(CacheError):
+    """A tier did not take bytes that the store gave."""
+
+    def __init__(self, tier: int, error: OSError) -> None:
+        super().__init__(ErrorKind.NO_SPACE, f"tier {tier}: {error}")
+        self.tier = tier
+        self.os_error = error
+
+
+class Range(NamedTuple):
+    """Consecutive blocks of one object, to be read with one request."""
+
+    path: bytes
+    version: bytes
+    identity: int
+    offset: int
+    length: int
+    places: tuple[Place | None, ...]  # one per block; None: not wanted
+
+
+def fetch_range(source: Source, wanted: Range, granule_size: int) -> list[Checksums | None]:
+    """Read a range and write its blocks. Returns the checksums of each block that has a place."""
+    data = memoryview(source.read(wanted.path, wanted.version, wanted.offset, wanted.length))
+    if len(data) != wanted.length:
+        raise CacheError(ErrorKind.UNAVAILABLE, f"{source.url}: {len(data)} bytes arrived where {wanted.length} were asked for")
+    results: list[Checksums | None] = []
+    start = 0
+    pending: tuple[Place, int, int] | None = None  # blocks that lie side by side are written with one call
+    for place in wanted.places:
+        if place is None:
+            raise AssertionError("a range request has a place for every block")
+        end = start + place.length
+        results.append(block_checksums(data[start:end], wanted.identity, wanted.offset + start, granule_size))
+        if pending and pending[0].container == place.container and place.offset - pending[0].offset == start - pending[1]:
+            pending = (pending[0], pending[1], end)
+        else:
+            if pending:
+                write_all(pending[0], data[pending[1] : pending[2]])
+            pending = (place, start, end)
+        start = end
+    if pending:
+        write_all(pending[0], data[pending[1] : pending[2]])
+    return results
+
+
+def stream_object(
+    source: Source, wanted: Range, granule_size: int, block_size: int, on_block: Callable[[int, Checksums], None]
+) -> None:
+    """Read a whole object in pieces (its store cannot give ranges), writing each block that has a place as it completes."""
+    buffer = bytearray()
+    number = 0
+    received = 0
+
+    def finish(block: memoryview) -> None:
+        nonlocal number
+        place = wanted.places[number]
+        if place is not None:
+            checksums = block_checksums(block, wanted.identity, number * block_size, granule_size)
+            write_all(place, block)
+            on_block(number, checksums)
+        number += 1
+
+    for piece in source.stream(wanted.path, wanted.version, 0, wanted.length):
+        received += len(piece)
+        if received > wanted.length:
+            break
+        buffer += piece
+        while len(buffer) >= block_size:
+            with memoryview(buffer) as view:
+                finish(view[:block_size])
+            del buffer[:block_size]
+    if received != wanted.length:
+        raise CacheError(ErrorKind.UNAVAILABLE, f"{source.url}: {received} bytes arrived where {wanted.length} were expected")
+    if buffer:
+        finish(memoryview(bytes(buffer)))
+
+
+def fetch_into(source: Source, path: bytes, version: bytes, offset: int, length: int, memory: mmap.mmap, at: int) -> None:
+    """Read a range into the bounce buffer."""
+    data = source.read(path, version, offset, length)
+    if len(data) != length:
+        raise CacheError(ErrorKind.UNAVAILABLE, f"{source.url}: {len(data)} bytes arrived where {length} were asked for")
+    memory[at : at + length] = data if isinstance(data, bytes) else memoryview(data)
+
+
+def copy_block(
+    source_fd: int, offset: int, place: Place, identity: int, object_offset: int, checksums: Checksums, granule_size: int
+) -> None:
+    """Copy a block to another tier, verifying it on the way. Raises: CORRUPT; TierWriteError."""
+    buffer = bytearray(place.length)
+    try:
+        got = os.preadv(source_fd, [buffer], offset)
+    except OSError as error:
+        raise CacheError(ErrorKind.CORRUPT, f"a cached block cannot be read: {error}") from error
+    view = memoryview(buffer)
+    if got != place.length or damaged_granule(view, checksums, identity, object_offset, granule_size, 0) is not None:
+        raise CacheError(ErrorKind.CORRUPT, "a cached block does not match its checksum")
+    write_all(place, view)
+
+
+def write_all(place: Place, data: memoryview) -> None:
+    """Raises: TierWriteError."""
+    offset = place.offset
+    try:
+        while data:
+            written = os.pwrite(place.fd, data, offset)
+            offset += written
+            data = data[written:]
+    except OSError as error:
+        raise TierWriteError(place.tier, error) from error

@@ -1,0 +1,412 @@
+"""Single flight: every missing block is fetched once, whoever waits for it.
+
+Runs in fetch's event loop; everything between two checkpoints is atomic, and nothing here has a checkpoint: jobs go to worker threads and come back through
+callbacks, and what came back together is committed together (`commit_arrived`). A block is in `_in_flight` exactly while a flight is responsible for it.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+import trio
+
+from fusecache.base.counters import CounterPage
+from fusecache.contract.errors import CacheError, ErrorKind, Retry
+from fusecache.contract.errors import ANSWERS
+from fusecache.contract.shared_memory import Counter
+from fusecache.fetch.block_jobs import Checksums, Range, TierWriteError, fetch_range, stream_object
+from fusecache.fetch.sources import OpenSource, Sources
+from fusecache.fetch.workers import Job, Priority, Workers
+from fusecache.index.environment import NoSpaceError
+from fusecache.index.extents import BlockIndex, ExtentFlag
+from fusecache.index.inodes import Inode, InodeNo
+from fusecache.tiers.block_store import BlockId, BlockStore, Place, Written
+
+log = logging.getLogger(__name__)
+
+MAX_RANGE_BYTES = 4 << 20  # 4 x 8 MiB and 8 x 4 MiB were equal in throughput here; the smaller range is visible sooner
+MAX_BACKOFF_SECONDS = 2.0
+UNWANTED_ATTEMPTS = 3  # tries for a flight nobody waits for
+ROOM_SECONDS = 2.0  # how long a flight waits for eviction before its readers go through the bounce buffer
+
+
+class Waiter:
+    """Somebody who needs a set of blocks. `finish(error)` is called once: None when all blocks are there (and leased, if `leases`)."""
+
+    __slots__ = ("deadline", "finish", "inode", "leased", "leases", "no_room", "remaining")
+
+    def __init__(
+        self,
+        inode: InodeNo,
+        blocks: Iterable[BlockIndex],
+        deadline: float,
+        finish: Callable[[CacheError | None], None],
+        no_room: Callable[[], None],
+        *,
+        leases: bool,
+    ) -> None:
+        self.inode = inode
+        self.remaining = set(blocks)
+        self.deadline = deadline
+        self.finish = finish
+        self.no_room = no_room
+        self.leases = leases
+        self.leased: list[BlockId] = []
+
+
+@dataclass(slots=True, eq=False)
+class Flight:
+    inode: InodeNo
+    row: Inode
+    first: BlockIndex
+    count: int
+    priority: Priority
+    marked: frozenset[BlockIndex]
+    places: list[Place | None] = field(default_factory=list)
+    waiters: set[Waiter] = field(default_factory=set)
+    attempts: int = 0
+    pending: set[BlockIndex] = field(default_factory=set)
+    waits_for_room_since: float = 0.0
+
+
+class Flights:
+    def __init__(
+        self,
+        store: BlockStore,
+        sources: Sources,
+        workers: Workers,
+        nursery: trio.Nursery,
+        counters: CounterPage,
+        granule_size: int,
+        need_room: Callable[[], None],
+        on_stale: Callable[[InodeNo], None],
+    ) -> None:
+        """`need_room` wakes the evictor; `on_stale` is told of an inode whose version the source does not hold any more."""
+        self._store = store
+        self._sources = sources
+        self._workers = workers
+        self._nursery = nursery
+        self._counters = counters
+        self._granule_size = granule_size
+        self._need_room = need_room
+        self._on_stale = on_stale
+        self._in_flight: dict[BlockId, Flight] = {}
+        self._arrived: list[tuple[Flight, Written]] = []
+        self._waiting_for_room: list[Flight] = []
+        self._waiters: set[Waiter] = set()
+        self.last_error = ""
+        self.last_error_at = 0.0
+        self.bytes_in_flight = 0
+
+    # -- asking
+
+    def is_in_flight(self, inode: InodeNo, block: BlockIndex) -> bool:
+        return (inode, block) in self._in_flight
+
+    def want(self, waiter: Waiter, row: Inode, priority: Priority = Priority.DEMAND) -> None:
+        """Make sure that a flight brings each of the waiter's remaining blocks; its `finish` may be called before this returns."""
+        try:
+            self._sources.of(row.source)
+        except CacheError as error:
+            waiter.finish(error)
+            return
+        self._waiters.add(waiter)
+        run: list[BlockIndex] = []
+        for block in sorted(waiter.remaining):
+            flight = self._in_flight.get((waiter.inode, block))
+            if flight is not None:
+                flight.waiters.add(waiter)
+                flight.priority = min(flight.priority, priority)
+                continue
+            run.append(block)
+        for first, count in split_runs(run, MAX_RANGE_BYTES // self._store.block_size):
+            self.start(waiter.inode, row, first, count, priority, waiter=waiter)
+
+    def start(
+        self,
+        inode: InodeNo,
+        row: Inode,
+        first: BlockIndex,
+        count: int,
+        priority: Priority,
+        *,
+        waiter: Waiter | None = None,
+        marked: frozenset[BlockIndex] = frozenset(),
+    ) -> None:
+        """Fetch blocks that are neither cached nor in flight."""
+        opened = self._sources.of(row.source)
+        if not opened.source.capabilities.ranges:
+            first, count = 0, -(-row.size // self._store.block_size)
+        flight = Flight(inode, row, first, count, priority, marked)
+        if waiter is not None:
+            flight.waiters.add(waiter)
+        with self._store.index.read() as txn:
+            for block in range(first, first + count):
+                if (inode, block) in self._in_flight or (
+                    count > 1 and self._store.index.extents.get(txn, inode, block) is not None
+                ):
+                    continue
+                self._in_flight[(inode, block)] = flight
+                flight.pending.add(block)
+        if flight.pending:
+            self._place(flight, opened)
+
+    def _place(self, flight: Flight, opened: OpenSource) -> None:
+        places: list[Place | None] = []
+        for block in range(flight.first, flight.first + flight.count):
+            place = self._store.reserve(flight.inode, flight.row, block) if block in flight.pending else None
+            if place is None and block in flight.pending and opened.source.capabilities.ranges:
+                for earlier in places:
+                    if earlier is not None:
+                        self._store.release(earlier)
+                self._wait_for_room(flight)
+                return
+            places.append(place)
+        if not any(places):
+            self._wait_for_room(flight)
+            return
+        flight.places = places
+        flight.waits_for_room_since = 0.0
+        self._submit(flight, opened)
+
+    def _wait_for_room(self, flight: Flight) -> None:
+        now = time.monotonic()
+        flight.waits_for_room_since = flight.waits_for_room_since or now
+        length = min(self._store.block_size, flight.row.size)
+        patient = self._store.can_ever_fit(length) and now - flight.waits_for_room_since < ROOM_SECONDS
+        if patient and (flight.waiters or flight.priority is Priority.WARM):
+            self._waiting_for_room.append(flight)
+            self._need_room()
+            return
+        if patient:
+            self._need_room()
+        waiters = list(flight.waiters)
+        self._drop(flight)
+        for waiter in waiters:
+            self._waiters.discard(waiter)
+            self._unlease(waiter)
+            waiter.no_room()
+
+    def room_was_made(self) -> None:
+        """The evictor freed something: try the flights that wait for it, oldest first."""
+        waiting, self._waiting_for_room = self._waiting_for_room, []
+        for flight in waiting:
+            if flight.pending:
+                self._place(flight, self._sources.of(flight.row.source))
+
+    # -- flying
+
+    def _submit(self, flight: Flight, opened: OpenSource) -> None:
+        block_size = self._store.block_size
+        offset = flight.first * block_size
+        length = min(flight.count * block_size, flight.row.size - offset)
+        row = flight.row
+        wanted = Range(row.path, row.version, row.identity, offset, length, tuple(flight.places))
+        self._counters.add(Counter.REMOTE_REQUESTS)
+        source, granule = opened.source, self._granule_size
+        if source.capabilities.ranges and all(flight.places):
+
+            def done(result: list[Checksums] | None, error: CacheError | None) -> None:
+                if error is None and result is not None:
+                    for number, checksums in enumerate(result):
+                        self._arrive(flight, number, checksums)
+                else:
+                    self._failed(flight, opened, error)
+
+            job = Job(lambda: fetch_range(source, wanted, granule), done, length, flight.priority)
+        else:
+
+            def block_done(number: int, checksums: Checksums) -> None:
+                self._workers.post(lambda: self._arrive(flight, number, checksums))
+
+            def all_done(_: object, error: CacheError | None) -> None:
+                if error is not None:
+                    self._failed(flight, opened, error)
+                elif flight.pending:
+                    self._drop_unplaced(flight)
+
+            job = Job(
+                lambda: stream_object(source, wanted, granule, block_size, block_done), all_done, 2 * block_size, flight.priority
+            )
+        self.bytes_in_flight += length
+        opened.gate.submit(job)
+
+    def _arrive(self, flight: Flight, number: int, checksums: Checksums) -> None:
+        place = flight.places[number]
+        if place is None:
+            return
+        block = flight.first + number
+        flags = ExtentFlag.PREFETCH_MARK if block in flight.marked else 0
+        self._arrived.append((flight, Written(flight.inode, block, place, checksums, flags)))
+        flight.places[number] = None
+        self._counters.add(Counter.REMOTE_BYTES, place.length)
+        if not flight.waiters:
+            self._counters.add(Counter.PREFETCHED_BYTES, place.length)
+
+    def commit_arrived(self) -> None:
+        """Called after each batch of results: one transaction for all blocks that came in it."""
+        if not self._arrived:
+            return
+        arrived, self._arrived = self._arrived, []
+        try:
+            self._store.commit([written for _, written in arrived], {flight.inode: flight.row.size for flight, _ in arrived})
+        except NoSpaceError as error:
+            log.warning(
+                "the index cannot grow: %s; reads go on without caching. Free space on the disk of the cache directory", error
+            )
+            self._note_error(str(error))
+            for flight, written in arrived:
+                self._store.release(written.place)
+                self._finish_without_cache(flight, written.block)
+            return
+        for flight, written in arrived:
+            self.bytes_in_flight -= written.place.length
+            self._block_is_there(flight, written.block)
+        self._need_room()
+
+    def _block_is_there(self, flight: Flight, block: BlockIndex) -> None:
+        self._in_flight.pop((flight.inode, block), None)
+        flight.pending.discard(block)
+        for waiter in list(flight.waiters):
+            if block not in waiter.remaining:
+                continue
+            waiter.remaining.discard(block)
+            if waiter.leases:
+                self._store.leases[(flight.inode, block)] += 1
+                waiter.leased.append((flight.inode, block))
+            if not waiter.remaining:
+                self._complete(waiter, None)
+
+    def _finish_without_cache(self, flight: Flight, block: BlockIndex) -> None:
+        self._in_flight.pop((flight.inode, block), None)
+        flight.pending.discard(block)
+        for waiter in list(flight.waiters):
+            if block in waiter.remaining:
+                self._waiters.discard(waiter)
+                flight.waiters.discard(waiter)
+                self._unlease(waiter)
+                waiter.no_room()
+
+    def _drop_unplaced(self, flight: Flight) -> None:
+        """A streamed object is through; blocks that had no place go to their readers another way."""
+        left = flight.pending - {written.block for other, written in self._arrived if other is flight}
+        for block in sorted(left):
+            self._finish_without_cache(flight, block)
+
+    # -- failing
+
+    def _failed(self, flight: Flight, opened: OpenSource, error: CacheError | None) -> None:
+        error = error or CacheError(ErrorKind.BUG, "a range came back without a result")
+        self._counters.add(Counter.REMOTE_ERRORS)
+        if isinstance(error, TierWriteError):
+            self._store.tiers[error.tier].note_failure(error.os_error)
+            self._release_places(flight)
+            self._need_room()
+            self._place(flight, opened)
+            return
+        self._note_error(str(error))
+        flight.attempts += 1
+        if self._may_retry(flight, error):
+            self._counters.add(Counter.REMOTE_RETRIES)
+            pause = min(MAX_BACKOFF_SECONDS, 0.05 * 2**flight.attempts) * random.uniform(0.5, 1.0)
+            pause = max(pause, min(error.retry_after_seconds or 0.0, 5.0))
+            self._nursery.start_soon(self._retry_later, flight, opened, pause)
+            return
+        if error.kind is ErrorKind.NOT_FOUND:
+            error = CacheError(ErrorKind.STALE, str(error))
+        if error.kind is ErrorKind.STALE:
+            self._on_stale(flight.inode)
+        waiters = list(flight.waiters)
+        self._drop(flight)
+        for waiter in waiters:
+            self._complete(waiter, error)
+
+    def _may_retry(self, flight: Flight, error: CacheError) -> bool:
+        retry = ANSWERS[error.kind].retry
+        if retry is Retry.REFETCH_ONCE or error.kind is ErrorKind.BUG:
+            return flight.attempts <= 1
+        if retry is not Retry.YES:
+            return False
+        return bool(flight.waiters) or flight.attempts < UNWANTED_ATTEMPTS
+
+    async def _retry_later(self, flight: Flight, opened: OpenSource, pause: float) -> None:
+        await trio.sleep(pause)
+        if not flight.waiters and flight.attempts >= UNWANTED_ATTEMPTS:
+            self._drop(flight)
+        elif flight.pending:
+            self._release_places(flight)
+            self._place(flight, opened)
+
+    def _release_places(self, flight: Flight) -> None:
+        for place in flight.places:
+            if place is not None:
+                self.bytes_in_flight -= place.length
+                self._store.release(place)
+        flight.places = []
+
+    def _drop(self, flight: Flight) -> None:
+        self._release_places(flight)
+        for block in flight.pending:
+            self._in_flight.pop((flight.inode, block), None)
+        flight.pending.clear()
+        flight.waiters.clear()
+
+    def _note_error(self, message: str) -> None:
+        self.last_error = message
+        self.last_error_at = time.time()
+
+    # -- waiters
+
+    def _complete(self, waiter: Waiter, error: CacheError | None) -> None:
+        if waiter not in self._waiters:
+            return
+        self._forget_waiter(waiter)
+        if error is not None:
+            self._unlease(waiter)
+        waiter.finish(error)
+
+    def _forget_waiter(self, waiter: Waiter) -> None:
+        self._waiters.discard(waiter)
+        for block in waiter.remaining:
+            flight = self._in_flight.get((waiter.inode, block))
+            if flight is not None:
+                flight.waiters.discard(waiter)
+
+    def _unlease(self, waiter: Waiter) -> None:
+        self.unlease(waiter.leased)
+        waiter.leased = []
+
+    def unlease(self, blocks: Iterable[BlockId]) -> None:
+        for block in blocks:
+            self._store.leases[block] -= 1
+            if self._store.leases[block] <= 0:
+                del self._store.leases[block]
+
+    def cancel(self, waiter: Waiter) -> None:
+        """Nobody waits any more; the fetch goes on, others may want it."""
+        self._forget_waiter(waiter)
+        self._unlease(waiter)
+
+    def check_deadlines(self) -> None:
+        now = time.monotonic()
+        for waiter in [waiter for waiter in self._waiters if waiter.deadline < now]:
+            self._complete(
+                waiter, CacheError(ErrorKind.UNAVAILABLE, f"the store did not answer in time; last error: {self.last_error}")
+            )
+        if self._waiting_for_room:
+            self.room_was_made()
+
+
+def split_runs(blocks: list[BlockIndex], longest: int) -> list[tuple[BlockIndex, int]]:
+    """Return (first, count) of consecutive runs in an ascending list, none longer than `longest`."""
+    runs: list[tuple[BlockIndex, int]] = []
+    for block in blocks:
+        if runs and block == runs[-1][0] + runs[-1][1] and runs[-1][1] < max(1, longest):
+            runs[-1] = (runs[-1][0], runs[-1][1] + 1)
+        else:
+            runs.append((block, 1))
+    return runs

@@ -1,0 +1,57 @@
+"""The sources of one mount, opened, each with the gate that bounds what it is asked at once."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping
+
+from xxhash import xxh3_64_intdigest
+
+from fusecache.contract.errors import CacheError, ErrorKind
+from fusecache.contract.mount_spec import MountSpec, SourceSpec
+from fusecache.fetch.workers import Gate, Workers
+from fusecache.index.inodes import SourceId
+from fusecache.source.protocol import Source
+from fusecache.source.registry import open_source
+
+MAX_PARALLEL = 16  # threads of one gate; more fight for two cores and the GIL (4 x 8 MiB was best there for large objects)
+
+
+def source_id(spec: SourceSpec) -> SourceId:
+    """Stable over mounts: rows of the index name a source by it."""
+    return SourceId(xxh3_64_intdigest(struct.pack("<H", len(spec.subdir)) + spec.subdir.encode() + spec.url.encode()))
+
+
+class OpenSource:
+    def __init__(self, spec: SourceSpec, source: Source, gate: Gate) -> None:
+        self.spec = spec
+        self.id = source_id(spec)
+        self.source = source
+        self.gate = gate
+        self.subdir = tuple(part for part in spec.subdir.encode("utf-8", "surrogateescape").split(b"/") if part)
+
+
+class Sources:
+    """Opened once; the set does not change while fetch lives."""
+
+    def __init__(self, spec: MountSpec, workers: Workers, environment: Mapping[str, str]) -> None:
+        """Raises: CacheError(INVALID) for a URL or option that no source understands."""
+        self.all: list[OpenSource] = []
+        self._by_id: dict[int, OpenSource] = {}
+        for source_spec in spec.sources:
+            source = open_source(source_spec.url, source_spec.options, environment)
+            limit = max(2, min(MAX_PARALLEL, source.capabilities.parallel_requests))
+            opened = OpenSource(source_spec, source, Gate(workers, limit, spec.fetch_memory_bytes))
+            self.all.append(opened)
+            self._by_id[opened.id] = opened
+
+    def of(self, source: int) -> OpenSource:
+        """Raises: CacheError(STALE) if the index knows a source that this mount does not have."""
+        opened = self._by_id.get(source)
+        if opened is None:
+            raise CacheError(ErrorKind.STALE, "the source of this file is not part of the mount any more")
+        return opened
+
+    def close(self) -> None:
+        for opened in self.all:
+            opened.source.close()

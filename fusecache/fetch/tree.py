@@ -1,0 +1,398 @@
+"""The tree of names: turning listings into rows of the index.
+
+Every method is one index transaction, called from fetch's loop without a checkpoint. A name is committed before anybody can answer it to the kernel.
+"""
+
+from __future__ import annotations
+
+import logging
+import mmap
+import struct
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from fusecache.contract.shared_memory import H_NEXT_INODE
+from fusecache.index.directories import Directory, DirectoryFlag
+from fusecache.index.environment import Transaction
+from fusecache.index.index import Index
+from fusecache.index.inodes import EPOCH_SHIFT, NO_MODE, NO_OWNER, ROOT, Inode, InodeFlag, InodeNo, identity_of
+from fusecache.index.names import NameRow
+from fusecache.source.protocol import Entry, EntryKind
+
+log = logging.getLogger(__name__)
+
+_U64 = struct.Struct("<Q")
+
+
+@dataclass(slots=True)
+class Changes:
+    """What a transaction changed of what the kernel may know."""
+
+    directories: set[InodeNo] = field(default_factory=set)
+    entries: list[tuple[InodeNo, bytes]] = field(default_factory=list)
+    orphans: list[InodeNo] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(self.directories or self.entries or self.orphans)
+
+
+class Tree:
+    """Invariants: a path has one inode at a time; `files` and `total_bytes` equal the sums over FILE names; inode numbers only grow."""
+
+    def __init__(self, index: Index, memory: mmap.mmap, clock: Callable[[], float] = time.time) -> None:
+        self._index = index
+        self._memory = memory
+        self._clock = clock
+        with index.read() as txn:
+            self._epoch = index.meta.get(txn, "epoch")
+            self._next = index.meta.get(txn, "next_inode", 2)
+            self.files = index.meta.get(txn, "files")
+            self.total_bytes = index.meta.get(txn, "total_bytes")
+            self.hidden = index.meta.get(txn, "hidden")
+
+    # -- reading
+
+    def inode(self, number: InodeNo) -> Inode | None:
+        with self._index.read() as txn:
+            return self._index.inodes.get(txn, number)
+
+    def directory(self, number: InodeNo) -> Directory | None:
+        with self._index.read() as txn:
+            return self._index.dirs.get(txn, number)
+
+    def name(self, parent: InodeNo, name: bytes) -> NameRow | None:
+        with self._index.read() as txn:
+            return self._index.names.get(txn, parent, name)
+
+    def resolve(self, path: bytes) -> tuple[InodeNo, InodeNo, bytes] | None:
+        """Return (inode, parent, name) of a path of known names, or None."""
+        inode, parent, last = ROOT, ROOT, b""
+        for part in (part for part in path.split(b"/") if part):
+            row = self.name(inode, part)
+            if row is None:
+                return None
+            inode, parent, last = row.inode, inode, part
+        return inode, parent, last
+
+    # -- making
+
+    def make_roots(self, places: Sequence[tuple[int, tuple[bytes, ...]]]) -> None:
+        """Make the directories that lead to each source: (source id, components). Idempotent."""
+        with self._index.write() as txn:
+            if self._index.inodes.get(txn, ROOT) is None:
+                self._put_directory(txn, ROOT, ROOT, 0, b"", DirectoryFlag.SYNTHETIC | DirectoryFlag.COMPLETE)
+            for source, parts in sorted(places, key=lambda place: len(place[1])):
+                inode = ROOT
+                for part in parts:
+                    inode = self._make_synthetic(txn, inode, part)
+                self._adopt_root(txn, inode, source)
+            self._store_counters(txn)
+
+    def _make_synthetic(self, txn: Transaction, parent: InodeNo, name: bytes) -> InodeNo:
+        known = self._index.names.get(txn, parent, name)
+        if known is not None and known.kind == EntryKind.DIRECTORY:
+            return known.inode
+        inode = self._new_inode()
+        self._put_directory(txn, inode, parent, 0, b"", DirectoryFlag.SYNTHETIC | DirectoryFlag.COMPLETE)
+        self._add_name(txn, parent, name, inode, EntryKind.DIRECTORY, listing_pass=0)
+        return inode
+
+    def _adopt_root(self, txn: Transaction, inode: InodeNo, source: int) -> None:
+        row = self._index.inodes.get(txn, inode)
+        directory = self._index.dirs.get(txn, inode)
+        assert row is not None and directory is not None
+        if row.source != source:
+            self._index.inodes.put(txn, inode, row._replace(source=source, path=b""))
+            flags = DirectoryFlag.SOURCE_ROOT
+            self._index.dirs.put(txn, inode, directory._replace(flags=flags, listed_at=0.0))
+
+    def _put_directory(
+        self, txn: Transaction, inode: InodeNo, parent: InodeNo, source: int, path: bytes, flags: int, entry: Entry | None = None
+    ) -> None:
+        row = _inode_row(entry or Entry(b"", EntryKind.DIRECTORY), parent, source, path)
+        self._index.inodes.put(txn, inode, row)
+        if self._index.dirs.get(txn, inode) is None:
+            self._index.dirs.put(txn, inode, Directory(flags=flags))
+
+    def _new_inode(self) -> InodeNo:
+        inode = (self._epoch << EPOCH_SHIFT) | self._next
+        self._next += 1
+        return inode
+
+    def _add_name(
+        self, txn: Transaction, parent: InodeNo, name: bytes, inode: InodeNo, kind: int, *, listing_pass: int, checked_at: int = 0
+    ) -> None:
+        directory = self._index.dirs.get(txn, parent) or Directory()
+        self._index.names.put(txn, parent, name, NameRow(inode, kind, directory.next_seq, listing_pass, checked_at))
+        changed = directory._replace(
+            next_seq=directory.next_seq + 1, entries=directory.entries + 1, changes=directory.changes + 1
+        )
+        self._index.dirs.put(txn, parent, changed)
+
+    def _store_counters(self, txn: Transaction) -> None:
+        meta = self._index.meta
+        meta.put(txn, "next_inode", self._next)
+        meta.put(txn, "files", self.files)
+        meta.put(txn, "total_bytes", self.total_bytes)
+        meta.put(txn, "hidden", self.hidden)
+        # Before the commit: a number that was answered to the kernel must be below this, whatever happens next.
+        _U64.pack_into(self._memory, H_NEXT_INODE, self._next)
+
+    # -- listings
+
+    def begin_pass(self, inode: InodeNo) -> int:
+        """Start a listing pass of a directory; return its number."""
+        with self._index.write() as txn:
+            directory = self._index.dirs.get(txn, inode) or Directory()
+            number = directory.listing_pass + 1
+            self._index.dirs.put(txn, inode, directory._replace(listing_pass=number, token=b""))
+            return number
+
+    def apply_page(self, parent: InodeNo, entries: Iterable[Entry], listing_pass: int, hidden: int = 0) -> Changes:
+        """Merge a page of a listing into a directory."""
+        changes = Changes()
+        self.hidden += hidden
+        with self._index.write() as txn:
+            parent_row = self._index.inodes.get(txn, parent)
+            if parent_row is None:
+                return changes
+            writer = _PageWriter(self, self._index, txn, parent, parent_row, listing_pass, changes)
+            for entry in entries:
+                writer.apply(entry)
+            writer.finish()
+            self._store_counters(txn)
+        return changes
+
+    def end_pass(self, inode: InodeNo, listing_pass: int, began_at: float) -> Changes:
+        """All pages were applied: what this pass did not see is gone, the directory is complete as of `began_at`."""
+        changes = Changes()
+        with self._index.write() as txn:
+            stale = [
+                (name, row)
+                for name, row in self._index.names.iterate(txn, inode)
+                if row.listing_pass < listing_pass and not self._is_synthetic(txn, row)
+            ]
+            for name, row in stale:
+                self._remove_name(txn, inode, name, row, changes)
+            directory = self._index.dirs.get(txn, inode) or Directory()
+            flags = directory.flags | DirectoryFlag.COMPLETE
+            self._index.dirs.put(txn, inode, directory._replace(flags=flags, listed_at=began_at, token=b""))
+            self._store_counters(txn)
+        return changes
+
+    def _is_synthetic(self, txn: Transaction, row: NameRow) -> bool:
+        if row.kind != EntryKind.DIRECTORY:
+            return False
+        directory = self._index.dirs.get(txn, row.inode)
+        return directory is not None and bool(directory.flags & (DirectoryFlag.SYNTHETIC | DirectoryFlag.SOURCE_ROOT))
+
+    def postpone(self, inode: InodeNo, listed_at: float) -> None:
+        """The source cannot be asked now: what is known counts as listed then."""
+        with self._index.write() as txn:
+            directory = self._index.dirs.get(txn, inode)
+            if directory is not None:
+                self._index.dirs.put(txn, inode, directory._replace(listed_at=listed_at))
+
+    def apply_stat(self, parent: InodeNo, name: bytes, entry: Entry | None) -> Changes:
+        """A single name was asked for: what is there now (None: nothing)."""
+        changes = Changes()
+        now = int(self._clock())
+        with self._index.write() as txn:
+            parent_row = self._index.inodes.get(txn, parent)
+            if parent_row is None:
+                return changes
+            known = self._index.names.get(txn, parent, name)
+            if entry is None:
+                if known is not None:
+                    self._remove_name(txn, parent, name, known, changes)
+            else:
+                directory = self._index.dirs.get(txn, parent) or Directory()
+                writer = _PageWriter(self, self._index, txn, parent, parent_row, directory.listing_pass, changes, checked_at=now)
+                writer.apply(entry)
+                writer.finish()
+            self._store_counters(txn)
+        return changes
+
+    def touch_name(self, parent: InodeNo, name: bytes, checked_at: float) -> None:
+        """The name counts as checked then, whatever the source would say."""
+        with self._index.write() as txn:
+            row = self._index.names.get(txn, parent, name)
+            if row is not None:
+                self._index.names.touch(txn, parent, name, row._replace(checked_at=int(checked_at)))
+
+    def mark_gone(self, inode: InodeNo) -> None:
+        with self._index.write() as txn:
+            row = self._index.inodes.get(txn, inode)
+            if row is not None and not row.flags & InodeFlag.GONE:
+                self._index.inodes.put(txn, inode, row._replace(flags=row.flags | InodeFlag.GONE))
+
+    def _remove_name(self, txn: Transaction, parent: InodeNo, name: bytes, row: NameRow, changes: Changes) -> None:
+        self._index.names.delete(txn, parent, name)
+        directory = self._index.dirs.get(txn, parent)
+        if directory is not None:
+            self._index.dirs.put(
+                txn, parent, directory._replace(entries=max(0, directory.entries - 1), changes=directory.changes + 1)
+            )
+        changes.directories.add(parent)
+        changes.entries.append((parent, name))
+        self._orphan(txn, row.inode, row.kind, changes)
+
+    def _orphan(self, txn: Transaction, inode: InodeNo, kind: int, changes: Changes) -> None:
+        """No name points here any more. Below a directory everything goes with it, one level at a time."""
+        if kind != EntryKind.DIRECTORY:
+            row = self._index.inodes.get(txn, inode)
+            if row is None or row.flags & InodeFlag.ORPHAN:
+                return
+            if kind == EntryKind.FILE:
+                self.files -= 1
+                self.total_bytes -= row.size if not row.flags & InodeFlag.NEEDS_STAT else 0
+            if row.flags & InodeFlag.HARD_LINKED:
+                return  # another name may still point to it
+            self._index.inodes.put(txn, inode, row._replace(flags=row.flags | InodeFlag.GONE))
+            self._index.inodes.mark_orphan(txn, inode)
+            changes.orphans.append(inode)
+            return
+        for name, row in list(self._index.names.iterate(txn, inode)):
+            self._remove_name(txn, inode, name, row, changes)
+        self._index.inodes.mark_orphan(txn, inode)
+        self._index.dirs.delete(txn, inode)
+
+
+class _PageWriter:
+    """Applies entries to one directory inside one transaction; keeps the directory's row in hand meanwhile."""
+
+    def __init__(
+        self,
+        tree: Tree,
+        index: Index,
+        txn: Transaction,
+        parent: InodeNo,
+        parent_row: Inode,
+        listing_pass: int,
+        changes: Changes,
+        checked_at: int = 0,
+    ) -> None:
+        self._tree = tree
+        self._index = index
+        self._txn = txn
+        self._parent = parent
+        self._parent_row = parent_row
+        self._pass = listing_pass
+        self._changes = changes
+        self._checked_at = checked_at
+        self._directory = index.dirs.get(txn, parent) or Directory()
+        self._prefix = parent_row.path + b"/" if parent_row.path else b""
+
+    def apply(self, entry: Entry) -> None:
+        known = self._index.names.get(self._txn, self._parent, entry.name)
+        if known is not None:
+            if entry.kind == EntryKind.DIRECTORY == known.kind:
+                self._seen(entry.name, known)
+                return
+            if known.kind == entry.kind:
+                row = self._index.inodes.get(self._txn, known.inode)
+                if row is not None and self._is_same(entry, known, row):
+                    return
+            elif entry.kind == EntryKind.FILE and known.kind == EntryKind.DIRECTORY and known.listing_pass == self._pass:
+                self._tree.hidden += 1  # a directory shadows a file of the same name
+                return
+        self._put(entry, known)
+
+    def _is_same(self, entry: Entry, known: NameRow, row: Inode) -> bool:
+        if entry.needs_stat:
+            # The listing cannot tell whether the object changed: the name stays, but is only as good as its last stat.
+            self._seen(entry.name, known)
+            return True
+        if row.flags & InodeFlag.NEEDS_STAT:
+            self._fill_in(entry, known, row)
+            return True
+        if row.version == entry.version and row.size == entry.size and row.target == entry.target:
+            if entry.mode is not None and row.mode != entry.mode:
+                self._index.inodes.put(self._txn, known.inode, row._replace(mode=entry.mode))
+            self._seen(entry.name, known)
+            return True
+        return False
+
+    def _seen(self, name: bytes, known: NameRow) -> None:
+        checked = self._checked_at or known.checked_at
+        if known.listing_pass != self._pass or checked != known.checked_at:
+            self._index.names.touch(self._txn, self._parent, name, known._replace(listing_pass=self._pass, checked_at=checked))
+
+    def _fill_in(self, entry: Entry, known: NameRow, row: Inode) -> None:
+        """An inode that was known by name only gets its size and version: no attribute of it was answered before."""
+        full = _inode_row(entry, self._parent, row.source, row.path)
+        self._index.inodes.put(self._txn, known.inode, full._replace(flags=full.flags | (row.flags & InodeFlag.CHECK_BY_NAME)))
+        self._tree.total_bytes += entry.size
+        self._seen(entry.name, known)
+
+    def _put(self, entry: Entry, known: NameRow | None) -> None:
+        tree, txn = self._tree, self._txn
+        path = self._prefix + entry.name
+        source = self._parent_row.source
+        row = _inode_row(entry, self._parent, source, path)
+        if known is not None:
+            old = self._index.inodes.get(txn, known.inode)
+            if old is not None and old.flags & InodeFlag.CHECK_BY_NAME:
+                row = row._replace(flags=row.flags | InodeFlag.CHECK_BY_NAME)
+        inode = self._linked_inode(entry, source)
+        if inode is None:
+            inode = tree._new_inode()
+            if entry.kind == EntryKind.DIRECTORY:
+                tree._put_directory(txn, inode, self._parent, source, path, 0, entry)
+            else:
+                self._index.inodes.put(txn, inode, row)
+            self._remember_link(entry, source, inode)
+        if entry.kind == EntryKind.FILE:
+            tree.files += 1
+            tree.total_bytes += 0 if entry.needs_stat else entry.size
+        seq = known.seq if known is not None else self._directory.next_seq
+        self._index.names.put(txn, self._parent, entry.name, NameRow(inode, entry.kind, seq, self._pass, self._checked_at))
+        self._directory = self._directory._replace(changes=self._directory.changes + 1)
+        if known is None:
+            self._directory = self._directory._replace(next_seq=self._directory.next_seq + 1, entries=self._directory.entries + 1)
+            self._changes.directories.add(self._parent)
+        else:
+            self._changes.entries.append((self._parent, entry.name))
+            self._changes.directories.add(self._parent)
+            tree._orphan(txn, known.inode, known.kind, self._changes)
+
+    def _linked_inode(self, entry: Entry, source: int) -> InodeNo | None:
+        """Two names of one file share an inode, if its version is still the same."""
+        if not entry.file_id:
+            return None
+        inode = self._index.meta.get(self._txn, f"link:{source:x}:{entry.file_id.hex()}")
+        row = self._index.inodes.get(self._txn, inode) if inode else None
+        return inode if row is not None and row.version == entry.version and not row.flags & InodeFlag.GONE else None
+
+    def _remember_link(self, entry: Entry, source: int, inode: InodeNo) -> None:
+        if entry.file_id:
+            self._index.meta.put(self._txn, f"link:{source:x}:{entry.file_id.hex()}", inode)
+
+    def finish(self) -> None:
+        self._index.dirs.put(self._txn, self._parent, self._directory)
+
+
+def _inode_row(entry: Entry, parent: InodeNo, source: int, path: bytes) -> Inode:
+    flags = 0
+    if entry.needs_stat:
+        flags |= InodeFlag.NEEDS_STAT | InodeFlag.CHECK_BY_NAME
+    if entry.file_id:
+        flags |= InodeFlag.HARD_LINKED
+    return Inode(
+        kind=entry.kind,
+        flags=flags,
+        mode=NO_MODE if entry.mode is None else entry.mode & 0o7777,
+        uid=NO_OWNER if entry.uid is None else entry.uid,
+        gid=NO_OWNER if entry.gid is None else entry.gid,
+        nlink=entry.nlink,
+        size=len(entry.target) if entry.kind == EntryKind.SYMLINK else entry.size,
+        mtime_ns=entry.mtime_ns,
+        ctime_ns=entry.mtime_ns,
+        parent=parent,
+        source=source,
+        identity=identity_of(source, path, entry.version),
+        path=path,
+        version=entry.version,
+        target=entry.target,
+    )

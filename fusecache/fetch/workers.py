@@ -1,0 +1,186 @@
+"""Threads for calls that block: one pool for the process, one gate per store that decides what runs next.
+
+The event loop owns all state here; threads only run `Job.run` and put the outcome on a deque. Outcomes are handed back in batches, with one
+wake-up of the loop for many, so that what arrived together is committed together: on small objects that is worth a third of the speed.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import enum
+import functools
+import logging
+import queue
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import trio
+
+from fusecache.contract.errors import CacheError, ErrorKind
+
+log = logging.getLogger(__name__)
+
+
+class Priority(enum.IntEnum):
+    DEMAND = 0  # a reader waits
+    PREFETCH = 1
+    WARM = 2  # warm, background listing, demotion
+
+
+@dataclass(slots=True)
+class Job:
+    """One blocking call. `done` is called in the loop with the result, or with the CacheError that ended it."""
+
+    run: Callable[[], Any]
+    done: Callable[[Any, CacheError | None], None]
+    size: int = 0  # bytes that the call will hold in memory
+    priority: Priority = Priority.DEMAND
+
+
+class Workers:
+    """Invariant: every submitted job's `done` is called once, in the loop, in batches; then `after_batch` once."""
+
+    def __init__(self, limit: int, after_batch: Callable[[], None]) -> None:
+        self._limit = limit
+        self._after_batch = after_batch
+        self._queue: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._finished: collections.deque[Callable[[], None]] = collections.deque()
+        self._token = trio.lowlevel.current_trio_token()
+        self._threads = 0
+        self._running = 0
+
+    def start(self, job: Job) -> None:
+        """Run now; the caller bounds how many run at once."""
+        self._running += 1
+        if self._running > self._threads and self._threads < self._limit:
+            self._threads += 1
+            threading.Thread(target=self._work, name=f"fetch-worker-{self._threads}", daemon=True).start()
+        self._queue.put(job)
+
+    def _work(self) -> None:
+        while True:
+            job = self._queue.get()
+            if job is None:
+                return
+            result: Any = None
+            error: CacheError | None = None
+            try:
+                result = job.run()
+            except CacheError as known:
+                error = known
+            except Exception as unknown:  # whatever a library raises becomes one kind here, with its trace in the log
+                log.exception("unexpected error in a store call")
+                error = CacheError(ErrorKind.BUG, f"unexpected {type(unknown).__name__}: {unknown}")
+            self.post(functools.partial(self._finish, job, result, error))
+            del job, result, error
+
+    def post(self, callback: Callable[[], None]) -> None:
+        """Have the loop call this, with the next batch. From any thread."""
+        self._finished.append(callback)
+        with contextlib.suppress(trio.RunFinishedError):
+            self._token.run_sync_soon(self._drain, idempotent=True)
+
+    def _finish(self, job: Job, result: Any, error: CacheError | None) -> None:
+        self._running -= 1
+        job.done(result, error)
+
+    def _drain(self) -> None:
+        while self._finished:
+            callback = self._finished.popleft()
+            try:
+                callback()
+            except Exception:
+                log.exception("unexpected error while taking a result")
+        self._after_batch()
+
+    def stop(self) -> None:
+        """Threads end after what they are doing; they are daemons, so a stalled store does not hold the process."""
+        for _ in range(self._threads):
+            self._queue.put(None)
+
+
+@dataclass(slots=True)
+class Gate:
+    """How much one store is asked at once. `limit` adapts: halved when the store throttles, grown again by success.
+
+    Invariant: at most `limit` jobs run; their sizes sum to at most `memory_bytes`, unless a single job is larger.
+    """
+
+    workers: Workers
+    limit: int
+    memory_bytes: int
+    max_limit: int = 0
+    _waiting: tuple[collections.deque[Job], ...] = field(default_factory=lambda: tuple(collections.deque() for _ in Priority))
+    _running: int = 0
+    _bytes: int = 0
+    _successes: int = 0
+
+    def __post_init__(self) -> None:
+        self.max_limit = self.max_limit or self.limit
+
+    def submit(self, job: Job) -> None:
+        self._waiting[job.priority].append(job)
+        self._pump()
+
+    def waiting(self, priority: Priority) -> int:
+        return len(self._waiting[priority])
+
+    @property
+    def is_idle(self) -> bool:
+        return self._running == 0 and not any(self._waiting)
+
+    def _pump(self) -> None:
+        while self._running < self.limit:
+            line = next((line for line in self._waiting if line), None)
+            if line is None:
+                return
+            # One place is kept for readers: a queue of large prefetches must not delay the next demand by a whole range.
+            if line is not self._waiting[Priority.DEMAND] and self._running >= max(1, self.limit - 1):
+                return
+            if self._running and self._bytes + line[0].size > self.memory_bytes:
+                return
+            job = line.popleft()
+            self._running += 1
+            self._bytes += job.size
+            inner = job.done
+
+            def done(result: Any, error: CacheError | None, job: Job = job, inner: Callable[..., None] = inner) -> None:
+                self._running -= 1
+                self._bytes -= job.size
+                self._adapt(error)
+                try:
+                    inner(result, error)
+                finally:
+                    self._pump()
+
+            job.done = done
+            self.workers.start(job)
+
+    def _adapt(self, error: CacheError | None) -> None:
+        if error is not None and error.kind is ErrorKind.UNAVAILABLE:
+            self.limit = max(2, self.limit // 2)
+            self._successes = 0
+        elif error is None and self.limit < self.max_limit:
+            self._successes += 1
+            if self._successes >= self.limit:
+                self.limit += 1
+                self._successes = 0
+
+    async def call(self, run: Callable[[], Any], priority: Priority = Priority.DEMAND) -> Any:
+        """Run one call and return its result. Raises its CacheError. Cancellation: the call goes on, its result is dropped."""
+        event = trio.Event()
+        outcome: list[Any] = []
+
+        def done(result: Any, error: CacheError | None) -> None:
+            outcome.extend((result, error))
+            event.set()
+
+        self.submit(Job(run, done, priority=priority))
+        await event.wait()
+        result, error = outcome
+        if error is not None:
+            raise error
+        return result
