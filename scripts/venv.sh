@@ -30,7 +30,7 @@ fi
 # 2. What is locked, by hash. The build tools come first, as two dependencies are published as source (pure Python; no compiler is needed).
 install() {
     if .venv/bin/python -c 'import pip' 2>/dev/null; then
-        .venv/bin/python -m pip --disable-pip-version-check install --quiet --no-build-isolation "$@"
+        .venv/bin/python -m pip --disable-pip-version-check install --quiet --use-pep517 --no-build-isolation "$@"
     else
         uv pip install --quiet --python .venv/bin/python --no-build-isolation "$@"
     fi
