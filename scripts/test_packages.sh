@@ -25,7 +25,7 @@ command -v dpkg-query >/dev/null && command -v apt-cache >/dev/null || {
     echo "make test: not a Debian or Ubuntu system; tests whose programs are missing are skipped"
     exit 0
 }
-installed() { dpkg-query -W -f '${db:Status-Abbrev}\n' "$@" 2>/dev/null | grep -q '^ii'; }
+installed() { [[ $(dpkg-query -W -f '${db:Status-Abbrev}\n' "$@" 2>/dev/null) == *ii* ]]; } # dpkg-query fails if one alternative is unknown
 missing=()
 for need in "${needs[@]}"; do
     # shellcheck disable=SC2086 # alternatives are words
