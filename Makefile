@@ -47,7 +47,7 @@ bench: $(BENCH_INSTALLED) ## compare with JuiceFS, rclone and tmpfs, write docs/
 	@$(BIN)/python -m bench
 
 $(BENCH_INSTALLED): $(INSTALLED) requirements-bench.lock
-	@$(BIN)/python -m pip --disable-pip-version-check install --quiet --require-hashes -r requirements-bench.lock
+	@scripts/pip_install.sh --require-hashes -r requirements-bench.lock
 	@touch $@
 
 promises: $(INSTALLED) ## run every bad day at full length (half an hour), write docs/promises.md

@@ -20,10 +20,5 @@ if [ ${#missing[@]} -gt 0 ]; then
     exit 0
 fi
 echo "Compiling the pyfuse3 engine into .venv ..."
-if .venv/bin/python -c 'import pip' 2>/dev/null; then
-    install=(.venv/bin/python -m pip --disable-pip-version-check install)
-else
-    install=(uv pip install --python .venv/bin/python)
-fi
-"${install[@]}" --quiet --no-build-isolation --require-hashes -r requirements-pyfuse3.lock ||
+scripts/pip_install.sh --require-hashes -r requirements-pyfuse3.lock ||
     echo "The pyfuse3 engine is not tested, it did not compile (see above)"

@@ -28,16 +28,9 @@ if ! .venv/bin/python -c '' 2>/dev/null; then
 fi
 
 # 2. What is locked, by hash. The build tools come first, as two dependencies are published as source (pure Python; no compiler is needed).
-install() {
-    if .venv/bin/python -c 'import pip' 2>/dev/null; then
-        .venv/bin/python -m pip --disable-pip-version-check install --quiet --use-pep517 --no-build-isolation "$@"
-    else
-        uv pip install --quiet --python .venv/bin/python --no-build-isolation "$@"
-    fi
-}
 echo "Installing the locked dependencies into .venv ..."
-install --require-hashes --only-binary :all: -r requirements-build.lock
-install --require-hashes -r requirements-dev.lock
+scripts/pip_install.sh --require-hashes --only-binary :all: -r requirements-build.lock
+scripts/pip_install.sh --require-hashes -r requirements-dev.lock
 
 # 3. This checkout, in place.
-install --no-deps --editable .
+scripts/pip_install.sh --no-deps --editable .
