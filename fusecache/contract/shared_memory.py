@@ -23,6 +23,7 @@ from dataclasses import dataclass
 MAGIC = b"fusecash"
 LAYOUT_VERSION = 1
 PAGE = 4096
+BOUNCE_BYTES = 64 << 20  # the bounce buffer, a memfd of its own, sparse until used (contract/messages.py says how it is used)
 
 # header page: offset of each u64 field
 H_MAGIC = 0

@@ -1,0 +1,1 @@
+"""Custody: the privileged side of a mount, which keeps the FUSE descriptors and replaces daemons that die."""

@@ -1,0 +1,339 @@
+"""One mount from its spec to its end: prepares, mounts, keeps the descriptors, supervises, cleans up.
+
+State: the lock, memfds, listening sockets, the FUSE mount and the crew. Everything runs in one thread on one event loop;
+nothing here ever opens or stats the mount, so that a daemon that hangs cannot hang its supervisor. Run by `python -m
+fusecache.custody`.
+
+If the supervisor is killed, its children go on (they hold descriptors and lock themselves) until `unmount.py` ends them.
+libfuse cannot skip INIT: when a pyfuse3 serve dies, the mount is replaced by a new one at the same place, and open files of the
+old one fail.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from fusecache.contract.errors import CacheError, ErrorKind
+from fusecache.contract.mount_spec import Engine, MountSpec, Verify
+from fusecache.contract.run_files import CONTROL_SOCKET, MISS_SOCKET, MOUNT_STATE, SUPERVISOR_SOCKET
+from fusecache.contract.shared_memory import Layout
+from fusecache.custody import shared_files
+from fusecache.custody.cache_lock import take_cache_lock
+from fusecache.custody.child import FETCH, SERVE, Child
+from fusecache.custody.crew import Crew, CrewConfig, CrewEvents
+from fusecache.custody.event_loop import HANGUP_ONLY, EventLoop, close_quietly
+from fusecache.custody.favours import Favours
+from fusecache.custody.fuse_mount import FuseMount, check_mountpoint, make_mount
+from fusecache.custody.mount_holders import describe_holders
+from fusecache.custody.mount_table import MountRecord, ProcessId, find_record, remove_leftovers, remove_run_dir
+from fusecache.custody.request_server import Reply, RequestServer
+from fusecache.custody.run_sockets import listen_in
+
+log = logging.getLogger(__name__)
+
+LOG_NAME = " supervisor "  # in each of our own lines of the log that children write to as well
+LOG_TAIL_BYTES = 16 << 10
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+DEFAULT_MODULES = {FETCH: "fusecache.fetch", SERVE: "fusecache.serve"}
+
+
+@dataclass(frozen=True, slots=True)
+class SupervisorConfig:
+    """What `main` found out.
+
+    Attributes:
+        status_fd: gets one JSON line, {"state": "ready"} or {"state": "failed", "kind": ErrorKind, "message": SENTENCE}.
+            -1 for none. If its reader goes away before the mount is ready, mounting is given up.
+        log_fd: stdout and stderr of the children.
+        log_path: "" in the foreground.
+        environment: of the children.
+        modules: role → module; other ones in tests.
+    """
+
+    spec_path: str
+    status_fd: int
+    log_fd: int
+    log_path: str
+    environment: Mapping[str, str]
+    modules: Mapping[str, str]
+
+
+class Supervisor:
+    """Call `run` once."""
+
+    def __init__(self, spec: MountSpec, config: SupervisorConfig) -> None:
+        self._spec = spec
+        self._config = config
+        self._status_fd = config.status_fd
+        self._engine = Engine.PYFUSE3 if spec.engine is Engine.PYFUSE3 else Engine.NATIVE
+        self._serve_count = 1 if self._engine is Engine.PYFUSE3 else max(1, spec.serve_processes)
+        self._loop = EventLoop()
+        self._stop_wanted = False
+        self._umount_replies: list[Reply] = []
+        self._resources = contextlib.ExitStack()  # closed last, in reverse order
+        self._shared_memory = -1
+        self._mount: FuseMount | None = None
+        self._favours: Favours | None = None
+        self._crew: Crew | None = None
+        self._server: RequestServer | None = None
+        self._record = MountRecord(
+            mountpoint=spec.mountpoint,
+            dataset_id=spec.dataset_id,
+            sources=[source.url for source in spec.sources],
+            engine=self._engine.value,
+            run_dir=spec.run_dir,
+            state_dir=spec.state_dir,
+            supervisor=ProcessId.of(os.getpid()),
+        )
+
+    def run(self) -> int:
+        """Mount, serve until unmounted, clean up. Returns the exit status: 0, or 1 if the mount could not be made."""
+        self._loop.catch_signals(STOP_SIGNALS, self._on_signal)
+        try:
+            self._refuse_other_mount()
+        except CacheError as error:
+            self._report({"state": "failed", "kind": int(error.kind), "message": str(error)})
+            return 1
+        try:
+            self._start()
+        except (CacheError, OSError) as error:
+            log.error("not mounted: %s", error)
+            kind = error.kind if isinstance(error, CacheError) else ErrorKind.BUG
+            self._detach_quietly()
+            self._clean_up()
+            self._report({"state": "failed", "kind": int(kind), "message": str(error)})
+            return 1
+        self._report({"state": "ready"})
+        self._loop.run_until(lambda: self._stop_wanted)
+        log.info("stopping")
+        self._clean_up()
+        return 0
+
+    # -- start -------------------------------------------------------------------------------------
+
+    def _refuse_other_mount(self) -> None:
+        """Leave a run directory alone of which something lives. Raises: CacheError(BUSY)."""
+        with contextlib.suppress(OSError, ValueError):
+            other = MountRecord.load(self._spec.run_dir)
+            if not other.is_leftover:
+                raise CacheError(
+                    ErrorKind.BUSY,
+                    f"{other.mountpoint!r} is already mounted; unmount it first with: fusecache umount {other.mountpoint}",
+                )
+
+    def _start(self) -> None:
+        """Raises: CacheError, OSError. Whatever was made by then, `_clean_up` takes away."""
+        started = time.monotonic()
+        spec = self._spec
+        root = os.path.dirname(spec.run_dir)
+        for mountpoint in remove_leftovers(root, spec.run_dir):
+            log.info("removed what a dead mount at %r had left", mountpoint)
+        self._check_mountpoint(root)
+        os.makedirs(spec.run_dir, mode=0o700, exist_ok=True)
+        os.chmod(spec.run_dir, 0o700)
+        crew = self._crew = self._make_crew()
+        crew.warm_up()
+        self._server = RequestServer(self._loop, listen_in(spec.run_dir, SUPERVISOR_SOCKET, socket.SOCK_STREAM), self._on_request)
+        self._store_record()
+        if self._status_fd >= 0:
+            self._loop.register(self._status_fd, self._on_starter_gone, HANGUP_ONLY)
+        self._wait_started(lambda: crew.is_fetch_ready)
+        log.info("fetch is ready after %.0f ms", (time.monotonic() - started) * 1000)
+        self._make_mount()
+        crew.launch_serves()
+        self._wait_started(lambda: crew.is_complete)
+        assert self._mount is not None
+        self._record.read_ahead_problem = self._mount.raise_read_ahead()
+        self._record.mounted_at = time.time()
+        crew.begin_running()
+        self._on_change()
+        log.info("mounted on %r after %.0f ms", spec.mountpoint, (time.monotonic() - started) * 1000)
+
+    def _check_mountpoint(self, root: str) -> None:
+        mountpoint = self._spec.mountpoint
+        record = find_record(root, mountpoint)
+        if record is not None and record.is_mounted and not record.is_supervised:
+            raise CacheError(
+                ErrorKind.BUSY,
+                f"a mount whose supervisor died lies at {mountpoint!r}; clear it with: fusecache umount {mountpoint}",
+            )
+        check_mountpoint(mountpoint)
+
+    def _make_crew(self) -> Crew:
+        spec, config, keep = self._spec, self._config, self._resources
+        lock_fd = take_cache_lock(spec.state_dir, spec.mountpoint)
+        keep.callback(close_quietly, lock_fd)
+        self._shared_memory = shared_files.make_shared_memory(Layout(self._serve_count))
+        bounce = shared_files.make_bounce_buffer()
+        keep.callback(close_quietly, self._shared_memory, bounce)
+        miss = keep.enter_context(listen_in(spec.run_dir, MISS_SOCKET, socket.SOCK_SEQPACKET))
+        control = keep.enter_context(listen_in(spec.run_dir, CONTROL_SOCKET, socket.SOCK_STREAM))
+        crew_config = CrewConfig(
+            spec_path=config.spec_path,
+            engine=self._engine,
+            serve_count=self._serve_count,
+            modules=config.modules,
+            environment=config.environment,
+            lock_fd=lock_fd,
+            log_fd=config.log_fd,
+            fetch_fds=(self._shared_memory, bounce, miss.fileno(), control.fileno()),
+        )
+        events = CrewEvents(self._on_change, self._on_mount_gone, self._renew_mount, self._last_log_line)
+        return Crew(self._loop, crew_config, events)
+
+    def _wait_started(self, condition: Callable[[], bool]) -> None:
+        crew = self._crew
+        assert crew is not None
+        self._loop.run_until(lambda: condition() or crew.start_failure is not None or self._stop_wanted)
+        if crew.start_failure is not None:
+            raise crew.start_failure
+        if self._stop_wanted:
+            raise CacheError(ErrorKind.INTERRUPTED, "mounting was interrupted")
+
+    def _make_mount(self) -> None:
+        spec = self._spec
+        self._mount = mount = make_mount(spec.mountpoint, self._serve_count, allow_other=spec.allow_other)
+        allow_passthrough = mount.is_read_only and spec.verify is not Verify.ALWAYS
+        tier_paths = [tier.path for tier in spec.tiers]
+        self._favours = Favours(mount.fds[0], tier_paths, allow_passthrough=allow_passthrough)
+        self._record.device = mount.device
+        assert self._crew is not None
+        self._crew.use_mount(mount, self._favours)
+
+    def _renew_mount(self) -> None:
+        """Replace the mount by a new connection at the same place. Raises: CacheError."""
+        if self._mount is not None:
+            self._mount.unmount(detach=True)
+            self._mount.abort()
+            self._mount.close()
+        shared_files.forget_session(self._shared_memory)
+        self._make_mount()
+
+    # -- events ------------------------------------------------------------------------------------
+
+    def _on_signal(self, number: int) -> None:
+        log.info("received %s", signal.Signals(number).name)
+        if self._stop_wanted:
+            return
+        self._detach_quietly()
+        self._stop_wanted = True
+
+    def _on_starter_gone(self) -> None:
+        self._loop.unregister(self._status_fd)
+        self._stop_wanted = True
+
+    def _on_mount_gone(self) -> None:
+        log.info("the mount was taken away from outside")
+        self._stop_wanted = True
+
+    def _on_request(self, request: dict[str, Any], reply: Reply) -> None:
+        """Raises: CacheError, which is the answer."""
+        if request.get("do") == "status":
+            self._refresh_record()
+            reply({"done": True, **asdict(self._record)})
+        elif request.get("do") == "umount":
+            self._umount(lazy=bool(request.get("lazy")))
+            self._umount_replies.append(reply)
+            self._stop_wanted = True
+        else:
+            raise CacheError(ErrorKind.INVALID, f"unknown request {request.get('do')!r}; it is umount or status")
+
+    def _umount(self, *, lazy: bool) -> None:
+        mount = self._mount
+        if mount is None:
+            return
+        try:
+            mount.unmount(detach=False)
+        except CacheError as error:
+            if error.kind is not ErrorKind.BUSY:
+                raise
+            if not lazy:
+                holders = describe_holders(mount.mountpoint)
+                raise CacheError(
+                    ErrorKind.BUSY, f"{error} (used by {holders}); end them, or use: fusecache umount --lazy {mount.mountpoint}"
+                ) from error
+            mount.unmount(detach=True)
+
+    def _detach_quietly(self) -> None:
+        """Unmount, busy or not: we end anyway."""
+        try:
+            self._umount(lazy=True)
+        except CacheError as error:
+            log.error("%s", error)
+
+    def _on_change(self) -> None:
+        if self._crew is not None and self._server is not None:
+            self._store_record()
+
+    def _store_record(self) -> None:
+        self._refresh_record()
+        try:
+            self._record.store()
+        except OSError as error:
+            log.error("%s was not written: %s", MOUNT_STATE, error)
+
+    def _refresh_record(self) -> None:
+        crew, record = self._crew, self._record
+        assert crew is not None
+        record.fetch = _process_of(crew.fetch) if crew.fetch else None
+        record.serve = [_process_of(crew.serves[index]) for index in sorted(crew.serves)]
+        record.spares = [_process_of(child) for child in crew.spares]
+        record.restarts = crew.restarts
+        record.index_rebuilds = crew.index_rebuilds
+        record.access = crew.access
+        record.last_error = crew.last_error
+        if self._favours is not None:
+            record.passthrough_problem = self._favours.problem
+        if self._stop_wanted:
+            record.state = "stopping"
+        elif crew.is_running:
+            record.state = "degraded" if crew.last_error else "ready"
+
+    def _last_log_line(self) -> str:
+        """The last thing a child wrote, if it went to a file; "" otherwise."""
+        with contextlib.suppress(OSError), open(self._config.log_path or os.devnull, "rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - LOG_TAIL_BYTES))
+            for line in reversed(file.read().decode(errors="replace").splitlines()):
+                if line.strip() and LOG_NAME not in line:
+                    return line.strip()[:300]
+        return ""
+
+    # -- end ---------------------------------------------------------------------------------------
+
+    def _clean_up(self) -> None:
+        """Take everything away that `_start` made; each step regardless of the others."""
+        self._stop_wanted = True
+        mount = self._mount
+        if self._crew is not None:
+            self._crew.stop(mount.abort if mount is not None else lambda: None)
+        if mount is not None:
+            mount.close()
+        remove_run_dir(self._spec.run_dir)
+        self._resources.close()
+        for reply in self._umount_replies:
+            reply({"done": True})
+        if self._server is not None:
+            self._server.close()
+
+    def _report(self, message: Mapping[str, Any]) -> None:
+        """Tell whoever started us, once."""
+        if self._status_fd < 0:
+            return
+        self._loop.unregister(self._status_fd)
+        with contextlib.suppress(OSError):
+            os.write(self._status_fd, json.dumps(message).encode() + b"\n")
+        close_quietly(self._status_fd)
+        self._status_fd = -1
+
+
+def _process_of(child: Child) -> ProcessId:
+    return ProcessId(child.pid, child.start_time)
