@@ -82,10 +82,10 @@ class Flights:
         nursery: trio.Nursery,
         counters: CounterPage,
         granule_size: int,
-        need_room: Callable[[], None],
+        need_room: Callable[[bool], None],
         on_stale: Callable[[InodeNo], None],
     ) -> None:
-        """`need_room` wakes the evictor; `on_stale` is told of an inode whose version the source does not hold any more."""
+        """`need_room(urgent)` wakes the evictor, urgent if a flight found no place; `on_stale` is told of an inode whose version the source does not hold any more."""
         self._store = store
         self._sources = sources
         self._workers = workers
@@ -101,6 +101,10 @@ class Flights:
         self.last_error = ""
         self.last_error_at = 0.0
         self.bytes_in_flight = 0
+
+    @property
+    def count_in_flight(self) -> int:
+        return len(self._in_flight)
 
     # -- asking
 
@@ -180,10 +184,10 @@ class Flights:
         patient = self._store.can_ever_fit(length) and now - flight.waits_for_room_since < ROOM_SECONDS
         if patient and (flight.waiters or flight.priority is Priority.WARM):
             self._waiting_for_room.append(flight)
-            self._need_room()
+            self._need_room(True)
             return
         if patient:
-            self._need_room()
+            self._need_room(True)
         waiters = list(flight.waiters)
         self._drop(flight)
         for waiter in waiters:
@@ -266,7 +270,7 @@ class Flights:
         for flight, written in arrived:
             self.bytes_in_flight -= written.place.length
             self._block_is_there(flight, written.block)
-        self._need_room()
+        self._need_room(False)
 
     def _block_is_there(self, flight: Flight, block: BlockIndex) -> None:
         self._in_flight.pop((flight.inode, block), None)
@@ -305,7 +309,6 @@ class Flights:
         if isinstance(error, TierWriteError):
             self._store.tiers[error.tier].note_failure(error.os_error)
             self._release_places(flight)
-            self._need_room()
             self._place(flight, opened)
             return
         self._note_error(str(error))

@@ -253,8 +253,8 @@ class Tree:
             self._index.inodes.mark_orphan(txn, inode)
             changes.orphans.append(inode)
             return
-        for name, row in list(self._index.names.iterate(txn, inode)):
-            self._remove_name(txn, inode, name, row, changes)
+        for name, child in list(self._index.names.iterate(txn, inode)):
+            self._remove_name(txn, inode, name, child, changes)
         self._index.inodes.mark_orphan(txn, inode)
         self._index.dirs.delete(txn, inode)
 

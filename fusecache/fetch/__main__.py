@@ -1,0 +1,42 @@
+"""Entry of the fetch process: `python -m fusecache.fetch FD`. Everything is imported before START is awaited, so that a spare is warm."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import socket
+import sys
+
+import trio
+
+from fusecache.base import log
+from fusecache.contract.mount_spec import MountSpec
+from fusecache.contract.process import ExitCode
+from fusecache.fetch.process import Fetch, receive_start
+
+
+def main() -> int:
+    control = socket.socket(fileno=int(sys.argv[1]))
+    gc.freeze()  # what was imported lives for ever: the collector need not look at it again
+    started = receive_start(control)
+    if started is None:
+        return ExitCode.OK
+    message, fds = started
+    log.configure("fetch", MountSpec.load(message["spec"]).log_level)
+
+    async def run() -> int:
+        return await Fetch(control, message, fds, dict(os.environ)).run()
+
+    try:
+        return trio.run(run)
+    except Exception:
+        logging.getLogger(__name__).exception("fetch ends because of an error that nobody expected")
+        return 70  # EX_SOFTWARE: the supervisor starts another
+
+
+if __name__ == "__main__":
+    code = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # threads of a stalled store, and tokio's, must not hold the process or abort it on the way out

@@ -1,0 +1,172 @@
+"""The writer's parts, wired together: what the servers (miss, control) work on.
+
+Owned by fetch's event loop. The parts know each other only through the callbacks given here.
+"""
+
+from __future__ import annotations
+
+import logging
+import mmap
+from collections.abc import Callable, Mapping, Sequence
+
+import trio
+
+from fusecache.base.counters import CounterPage
+from fusecache.contract.errors import CacheError
+from fusecache.contract.messages import Answer, Op
+from fusecache.contract.mount_spec import MountSpec
+from fusecache.contract.shared_memory import Counter
+from fusecache.fetch.bounce import BounceBuffer
+from fusecache.fetch.bounced_reads import BouncedReads
+from fusecache.fetch.evictor import Evictor
+from fusecache.fetch.flights import Flights
+from fusecache.fetch.listing import Listing
+from fusecache.fetch.prefetch import Prefetch
+from fusecache.fetch.sources import Sources
+from fusecache.fetch.tree import Changes, Tree
+from fusecache.fetch.verification import Verification
+from fusecache.fetch.workers import Gate, Workers
+from fusecache.index.environment import NoSpaceError
+from fusecache.index.extents import BlockIndex
+from fusecache.index.index import Index
+from fusecache.index.inodes import InodeNo
+from fusecache.tiers.block_store import BlockStore
+from fusecache.tiers.container_files import container_path
+from fusecache.tiers.marks import Marks
+from fusecache.tiers.tier import Tier
+
+log = logging.getLogger(__name__)
+
+WORKER_THREADS = 24  # all gates together; a thread that waits for a store costs little
+DISK_JOBS = 2  # demotions and verifications at once: more would fight readers for the disk
+TICK_SECONDS = 0.25
+
+
+class Cache:
+    def __init__(
+        self,
+        spec: MountSpec,
+        index: Index,
+        tiers: Sequence[Tier],
+        marks: Marks,
+        memory: mmap.mmap,
+        bounce: mmap.mmap,
+        counters: CounterPage,
+        nursery: trio.Nursery,
+        environment: Mapping[str, str],
+        *,
+        keep_whole: bool,
+    ) -> None:
+        self.spec = spec
+        self.index = index
+        self.counters = counters
+        self.reader_errors = 0
+        self.last_error = ""
+        self.workers = Workers(WORKER_THREADS, self._after_batch)
+        self.sources = Sources(spec, self.workers, environment)
+        self.tree = Tree(index, memory)
+        self.store = BlockStore(index, tiers, marks, spec.block_size_bytes, keep_whole=keep_whole)
+        self.disk_gate = Gate(self.workers, DISK_JOBS, 64 << 20)
+        self.flights = Flights(
+            self.store,
+            self.sources,
+            self.workers,
+            nursery,
+            counters,
+            spec.granule_size_bytes,
+            need_room=self._wake_evictor,
+            on_stale=self._source_moved_on,
+        )
+        self.evictor = Evictor(self.store, self.disk_gate, counters, spec.granule_size_bytes, self.flights.room_was_made)
+        self.listing = Listing(spec, self.tree, self.sources, nursery, counters, self._pass_on)
+        self.prefetch = Prefetch(self.store, self.flights, lambda: self.tree.total_bytes, enabled=spec.prefetch)
+        self.bounced = BouncedReads(BounceBuffer(bounce), self.sources, nursery, counters, spec.deadline_seconds)
+        self.verification = Verification(self.store, self.disk_gate, counters, spec.granule_size_bytes, self.forget_damaged)
+        self.tell: Callable[[Answer], None] = lambda answer: None  # set by the miss server, which knows who listens
+
+    async def run_ticks(self) -> None:
+        while True:
+            await trio.sleep(TICK_SECONDS)
+            self.flights.check_deadlines()
+            self.bounced.tick()
+            self.prefetch.tick()
+            self.evictor.wake()
+            self.counters.set(Counter.TIER_ERRORS, sum(tier.errors for tier in self.store.tiers))
+
+    def _after_batch(self) -> None:
+        self.flights.commit_arrived()
+        self.bounced.tick()
+        self.prefetch.tick()
+
+    def _wake_evictor(self, urgent: bool) -> None:
+        if urgent:
+            self.evictor.need_room()
+        else:
+            self.evictor.wake()
+
+    # -- questions
+
+    def has_row_after(self, inode: InodeNo, seq: int) -> bool:
+        with self.index.read() as txn:
+            return bool(self.index.names.after(txn, inode, seq, 1))
+
+    # -- news
+
+    def _pass_on(self, changes: Changes) -> None:
+        """The kernel may have cached what changed."""
+        for parent, name in changes.entries:
+            self.tell(Answer(Op.INVALIDATE_ENTRY, inode=parent, name=name))
+        for directory in changes.directories:
+            self.tell(Answer(Op.INVALIDATE_INODE, inode=directory))
+        self.store.mark_orphans_cold(changes.orphans)
+
+    def _source_moved_on(self, inode: InodeNo) -> None:
+        """The source holds another version (or none): readers of this one get ESTALE, the next lookup must see what is there now."""
+        row = self.tree.inode(inode)
+        if row is None:
+            return
+        self.tree.mark_gone(inode)
+        name = row.path.rpartition(b"/")[2]
+        self.tree.touch_name(row.parent, name, 0)
+        self.tree.postpone(row.parent, 0.0)
+        self._pass_on(Changes(directories={row.parent}, entries=[(row.parent, name)]))
+
+    def note_reader_error(self, error: CacheError) -> None:
+        """An error that a reader sees. Logged here, where it is answered, and not below."""
+        self.reader_errors += 1
+        if str(error) != self.last_error:
+            log.error("answered to a reader: %s: %s", error.kind.name, error)
+        self.last_error = str(error)
+
+    # -- damage
+
+    def forget_damaged(self, inode: InodeNo, block: BlockIndex) -> None:
+        """A reader (or the verifier) found wrong bytes: the block is a miss from now on."""
+        self._forget(inode, block)
+
+    def forget_unreadable(self, inode: InodeNo, block: BlockIndex) -> bool:
+        """Readers cannot read a block that the index has. Return whether it was forgotten."""
+        with self.index.read() as txn:
+            extent = self.index.extents.get(txn, inode, block)
+        if extent is None:
+            return True
+        try:
+            with open(container_path(self.store.tiers[extent.tier].path, extent.container), "rb") as file:
+                file.seek(0, 2)
+                if file.tell() >= extent.offset + extent.length:
+                    return False
+        except OSError as error:
+            self.store.tiers[extent.tier].note_failure(error)
+        self._forget(inode, block)
+        return True
+
+    def _forget(self, inode: InodeNo, block: BlockIndex) -> None:
+        try:
+            self.store.forget([(inode, block)])
+            self.store.reclaim()
+        except NoSpaceError as error:
+            log.warning("a damaged block cannot be forgotten: %s", error)
+
+    def close(self) -> None:
+        self.workers.stop()
+        self.sources.close()

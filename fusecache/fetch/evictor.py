@@ -1,0 +1,164 @@
+"""Keeps the tiers below their watermarks: demotes from tier to tier, evicts from the last one, gives space back.
+
+One task in fetch's loop; copying is done by worker threads. It is woken whenever a block was committed or a flight waits for room.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import trio
+
+from fusecache.base.counters import CounterPage
+from fusecache.contract.errors import CacheError, ErrorKind
+from fusecache.contract.shared_memory import Counter
+from fusecache.fetch.block_jobs import TierWriteError, copy_block
+from fusecache.fetch.workers import Gate, Priority
+from fusecache.index.environment import NoSpaceError
+from fusecache.index.inodes import Inode
+from fusecache.tiers.block_store import BlockStore, Place, Written
+from fusecache.tiers.container_files import container_path
+from fusecache.tiers.eviction import Victim, pick_victims
+from fusecache.tiers.tier import Tier
+
+log = logging.getLogger(__name__)
+
+BATCH_BYTES = 16 << 20  # what one round moves or evicts: a compromise between transactions and overshoot
+READER_POLL_SECONDS = 0.002  # how soon to look again whether readers' snapshots have moved on
+
+
+class _Move(NamedTuple):
+    victim: Victim
+    row: Inode
+    place: Place
+
+
+class Evictor:
+    def __init__(
+        self, store: BlockStore, gate: Gate, counters: CounterPage, granule_size: int, room_was_made: Callable[[], None]
+    ) -> None:
+        self._store = store
+        self._gate = gate
+        self._counters = counters
+        self._granule_size = granule_size
+        self._room_was_made = room_was_made
+        self._wake = trio.Event()
+        self._urgent = False
+
+    def wake(self) -> None:
+        """Cheap: called for every batch of blocks."""
+        if any(tier.used_bytes > tier.high_bytes for tier in self._store.tiers):
+            self._wake.set()
+
+    def need_room(self) -> None:
+        """A flight found no place: make some even below the watermark."""
+        self._urgent = True
+        self._wake.set()
+
+    async def run(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake = trio.Event()
+            urgent, self._urgent = self._urgent, False
+            try:
+                for tier in reversed(self._store.tiers):  # the last first, so that demotion finds room
+                    await self._relieve(tier, urgent)
+                await self._reclaim()
+            except NoSpaceError as error:
+                log.warning("the index is full: %s; free space on the disk of the cache directory", error)
+                await trio.sleep(1)
+            if urgent:
+                self._room_was_made()
+
+    async def _relieve(self, tier: Tier, urgent: bool) -> None:
+        # An urgent call comes when a block did not fit although the tier may be below `high`: quotas of a few blocks.
+        if tier.used_bytes <= tier.high_bytes and not (urgent and not tier.fits(self._store.block_size)):
+            return
+        while tier.used_bytes > tier.low_bytes:
+            before = tier.used_bytes
+            want = min(BATCH_BYTES, max(self._store.block_size, tier.used_bytes - tier.low_bytes))
+            victims = pick_victims(self._store, tier, want)
+            if not victims:
+                return
+            below = self._store.tiers[tier.number + 1 :]
+            if below and not tier.is_failing():
+                await self._demote(victims, below)
+            else:
+                self._evict(victims)
+            await self._reclaim()
+            self._room_was_made()
+            if tier.used_bytes >= before:
+                return  # everything that may leave is held by somebody: try again when woken
+            await trio.lowlevel.checkpoint()
+
+    def _evict(self, victims: Sequence[Victim]) -> None:
+        freed = self._store.forget((victim.inode, victim.block) for victim in victims)
+        self._counters.add(Counter.EVICTED_BYTES, freed)
+
+    async def _demote(self, victims: Sequence[Victim], below: Sequence[Tier]) -> None:
+        moves: list[_Move] = []
+        dropped: list[Victim] = []
+        with self._store.index.read() as txn:
+            rows = {victim.inode: self._store.index.inodes.get(txn, victim.inode) for victim in victims}
+        for victim in victims:
+            row = rows[victim.inode]
+            place = None if row is None else self._store.reserve(victim.inode, row, victim.block, below)
+            if row is None or place is None:
+                dropped.append(victim)
+            else:
+                moves.append(_Move(victim, row, place))
+        if moves:
+            written, failed = await self._gate.call(lambda: self._copy(moves), Priority.WARM)
+            refused = self._store.commit(written, {move.victim.inode: move.row.size for move in moves})
+            self._counters.add(
+                Counter.DEMOTED_BYTES, sum(block.place.length for block in written) - sum(b.place.length for b in refused)
+            )
+            for move, error in failed:
+                if isinstance(error, TierWriteError):
+                    self._store.tiers[error.tier].note_failure(error.os_error)
+                else:
+                    self._counters.add(Counter.FETCH_CHECKSUM_FAILURES)
+                self._store.release(move.place)
+                dropped.append(move.victim)
+        dropped = [victim for victim in dropped if not self._store.leases[(victim.inode, victim.block)]]
+        if dropped:
+            self._evict(dropped)
+
+    def _copy(self, moves: Sequence[_Move]) -> tuple[list[Written], list[tuple[_Move, CacheError]]]:
+        """In a worker thread."""
+        written: list[Written] = []
+        failed: list[tuple[_Move, CacheError]] = []
+        open_fds: dict[int, int] = {}
+        try:
+            for move in moves:
+                extent = move.victim.extent
+                try:
+                    fd = open_fds.get(extent.container, -1)
+                    if fd < 0:
+                        path = container_path(self._store.tiers[extent.tier].path, extent.container)
+                        fd = open_fds[extent.container] = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+                    offset = move.victim.block * self._store.block_size
+                    copy_block(fd, extent.offset, move.place, move.row.identity, offset, extent.checksums, self._granule_size)
+                except (CacheError, OSError) as error:
+                    failed.append((move, error if isinstance(error, CacheError) else _unreadable(error)))
+                    continue
+                flags = extent.flags
+                written.append(Written(move.victim.inode, move.victim.block, move.place, extent.checksums, flags, extent))
+        finally:
+            for fd in open_fds.values():
+                os.close(fd)
+        return written, failed
+
+    async def _reclaim(self) -> None:
+        for _ in range(50):  # readers hold a snapshot for the length of one reply
+            if not self._store.reclaim():
+                return
+            await trio.sleep(READER_POLL_SECONDS)
+        self._store.index.env.check_readers()
+
+
+def _unreadable(error: OSError) -> CacheError:
+    return CacheError(ErrorKind.CORRUPT, f"a cached block cannot be read: {error}")

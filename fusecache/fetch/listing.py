@@ -1,0 +1,320 @@
+"""Directories: listing them in pages, keeping them fresh, looking single names up.
+
+One listing pass per directory at a time; whoever needs more of it waits on the pass's condition. A pass that was started runs to its end (at background priority once nobody waits), so
+that the directory becomes complete. When the store cannot be asked, what is known stays valid for a grace period: names outlive an outage as the cached data does.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import trio
+
+from fusecache.base.counters import CounterPage
+from fusecache.contract.errors import CacheError, ErrorKind
+from fusecache.contract.mount_spec import MountSpec
+from fusecache.contract.shared_memory import Counter
+from fusecache.fetch.sources import OpenSource, Sources
+from fusecache.fetch.tree import Changes, Tree
+from fusecache.fetch.workers import Priority
+from fusecache.index.directories import DirectoryFlag
+from fusecache.index.inodes import Inode, InodeFlag, InodeNo
+from fusecache.source.protocol import Entry, EntryKind, Page
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+PAGE_LIMIT = 1000  # what S3 gives at most
+LARGE_DIRECTORY = 5000  # names; above it a stale name is asked for alone, not with its whole directory
+RELIST_FACTOR = 20  # a directory is not listed again sooner than this many times what its listing took
+STALE_GRACE_SECONDS = 5.0  # after a failed revalidation, until the next try
+REVALIDATE_PATIENCE_SECONDS = 5.0  # how long a revalidation may fail before the old answer is given
+STAT_SIBLINGS = 64  # how many inexact names are made exact together
+
+
+@dataclass(slots=True, eq=False)
+class _Pass:
+    inode: InodeNo
+    number: int
+    began_at: float
+    pages: int = 0
+    finished: bool = False
+    error: CacheError | None = None
+    progress: trio.Event = field(default_factory=trio.Event)
+
+    def advance(self) -> None:
+        event, self.progress = self.progress, trio.Event()
+        event.set()
+
+
+class Listing:
+    def __init__(
+        self,
+        spec: MountSpec,
+        tree: Tree,
+        sources: Sources,
+        nursery: trio.Nursery,
+        counters: CounterPage,
+        on_changes: Callable[[Changes], None],
+    ) -> None:
+        """`on_changes` passes on to the kernel what it may have cached."""
+        self._spec = spec
+        self._tree = tree
+        self._sources = sources
+        self._nursery = nursery
+        self._counters = counters
+        self._on_changes = on_changes
+        self._passes: dict[InodeNo, _Pass] = {}
+        self._durations: dict[InodeNo, float] = {}
+        self._hidden_names_logged = 0
+        self.last_error = ""
+
+    # -- what misses ask for
+
+    async def list_more(self, inode: InodeNo, after_seq: int, row_after: Callable[[InodeNo, int], bool]) -> None:
+        """Return when `row_after(inode, after_seq)` says there is another row, or the directory is complete and fresh.
+
+        Raises: NOT_FOUND, NOT_A_DIRECTORY, UNAVAILABLE (after the mount's deadline)."""
+        self._must_be_directory(inode)
+        if self.is_fresh(inode):
+            return
+        directory = self._tree.directory(inode)
+        if after_seq and directory is not None and directory.is_complete and inode not in self._passes:
+            return  # a reader that is half through gets to the end of what it began with
+        current = self._pass_of(inode)
+        # A refresh of a complete directory is waited for as a whole: the reader must see what is there now. A first listing is shown page by page.
+        page_by_page = directory is None or not directory.is_complete
+        while not current.finished:
+            if page_by_page and current.pages and row_after(inode, after_seq):
+                return
+            await current.progress.wait()
+        if current.error is not None and not self._may_keep(inode, current.error):
+            raise current.error
+
+    async def look_up(self, parent: InodeNo, name: bytes) -> None:
+        """Return when the index can say what the name is. Raises: NOT_FOUND if it is nothing; UNAVAILABLE."""
+        self._must_be_directory(parent)
+        if self._is_name_fresh(parent, name):
+            return
+        directory = self._tree.directory(parent)
+        known = self._tree.name(parent, name)
+        if known is not None and self._checks_by_name(known.inode):
+            await self._stat_name(parent, name)
+            return
+        if directory is not None and directory.entries > LARGE_DIRECTORY and directory.is_complete:
+            self._refresh_in_background(parent)
+            await self._stat_name(parent, name)
+            return
+        current = self._pass_of(parent)
+        while not current.finished and not current.pages:
+            await current.progress.wait()
+        if current.finished:
+            if current.error is not None and not self._may_keep(parent, current.error):
+                raise current.error
+            row = self._tree.name(parent, name)
+            if row is not None and self._checks_by_name(row.inode):
+                await self._stat_name(parent, name)
+            return
+        row = self._tree.name(parent, name)
+        if row is None or row.listing_pass != current.number or self._checks_by_name(row.inode):
+            await self._stat_name(parent, name)
+        else:
+            self._tree.touch_name(parent, name, time.time())
+
+    async def make_exact(self, inode: InodeNo) -> None:
+        """Stat an inode that is known by an inexact listing only, and some of its siblings, which are likely to be next."""
+        row = self._tree.inode(inode)
+        if row is None:
+            raise CacheError(ErrorKind.STALE, "the file was replaced")
+        name = row.path.rpartition(b"/")[2]
+        if row.flags & InodeFlag.NEEDS_STAT:
+            await self._stat_name(row.parent, name)
+
+    # -- freshness
+
+    def is_fresh(self, inode: InodeNo) -> bool:
+        directory = self._tree.directory(inode)
+        if directory is None:
+            return False
+        if directory.flags & DirectoryFlag.SYNTHETIC:
+            return True
+        return directory.is_complete and directory.listed_at + self._spec.ttl_seconds > time.time()
+
+    def _is_name_fresh(self, parent: InodeNo, name: bytes) -> bool:
+        known = self._tree.name(parent, name)
+        if known is not None and known.checked_at + self._spec.ttl_seconds > time.time():
+            return True
+        if known is not None and self._checks_by_name(known.inode):
+            return False
+        return self.is_fresh(parent)
+
+    def _checks_by_name(self, inode: InodeNo) -> bool:
+        row = self._tree.inode(inode)
+        return row is not None and bool(row.flags & InodeFlag.CHECK_BY_NAME)
+
+    def _may_keep(self, inode: InodeNo, error: CacheError) -> bool:
+        """Whether what is known may be shown although the source could not be asked; if so it counts as fresh for a moment."""
+        directory = self._tree.directory(inode)
+        if directory is None or not directory.is_complete or not _is_outage(error):
+            return False
+        self._tree.postpone(inode, time.time() - self._spec.ttl_seconds + STALE_GRACE_SECONDS)
+        return True
+
+    def _must_be_directory(self, inode: InodeNo) -> Inode:
+        row = self._tree.inode(inode)
+        if row is None:
+            raise CacheError(ErrorKind.STALE, "the directory is gone")
+        if row.kind != EntryKind.DIRECTORY:
+            raise CacheError(ErrorKind.NOT_A_DIRECTORY, "not a directory")
+        return row
+
+    # -- passes
+
+    def refresh(self, inode: InodeNo) -> _Pass:
+        """Start a pass whatever the age of what is known (or join the one under way)."""
+        return self._pass_of(inode)
+
+    async def complete(self, inode: InodeNo, *, force: bool = False) -> None:
+        """Return when the directory is complete and fresh. Raises as `list_more`."""
+        self._must_be_directory(inode)
+        if self.is_fresh(inode) and not force:
+            return
+        directory = self._tree.directory(inode)
+        if directory is not None and directory.flags & DirectoryFlag.SYNTHETIC:
+            return
+        current = self._pass_of(inode)
+        while not current.finished:
+            await current.progress.wait()
+        if current.error is not None and (force or not self._may_keep(inode, current.error)):
+            raise current.error
+
+    def _refresh_in_background(self, inode: InodeNo) -> None:
+        directory = self._tree.directory(inode)
+        wait = self._durations.get(inode, 0.0) * RELIST_FACTOR
+        if directory is not None and time.time() - directory.listed_at > max(wait, self._spec.ttl_seconds):
+            self._pass_of(inode)
+
+    def _pass_of(self, inode: InodeNo) -> _Pass:
+        current = self._passes.get(inode)
+        if current is None:
+            current = _Pass(inode, self._tree.begin_pass(inode), time.time())
+            self._passes[inode] = current
+            self._nursery.start_soon(self._run_pass, current)
+        return current
+
+    async def _run_pass(self, current: _Pass) -> None:
+        row = self._tree.inode(current.inode)
+        try:
+            if row is None:
+                raise CacheError(ErrorKind.STALE, "the directory is gone")
+            opened = self._sources.of(row.source)
+            was_complete = bool(self._tree_flags(current.inode) & DirectoryFlag.COMPLETE)
+            deadline = time.monotonic() + (REVALIDATE_PATIENCE_SECONDS if was_complete else self._spec.deadline_seconds)
+            await self._list_pages(current, row, opened, deadline, was_complete)
+            changes = self._tree.end_pass(current.inode, current.number, current.began_at)
+            if was_complete and changes:
+                self._on_changes(changes)
+            self._durations[current.inode] = time.time() - current.began_at
+        except CacheError as error:
+            current.error = error
+            self.last_error = str(error)
+            if error.kind is ErrorKind.NOT_FOUND:
+                self._directory_is_gone(current.inode, row)
+        finally:
+            current.finished = True
+            self._passes.pop(current.inode, None)
+            current.advance()
+
+    def _tree_flags(self, inode: InodeNo) -> int:
+        directory = self._tree.directory(inode)
+        return directory.flags if directory is not None else 0
+
+    async def _list_pages(self, current: _Pass, row: Inode, opened: OpenSource, deadline: float, was_complete: bool) -> None:
+        token: str | None = None
+        while True:
+            page = await self._page(
+                opened, row.path, token, deadline, Priority.DEMAND if current.pages < 4 else Priority.PREFETCH
+            )
+            changes = self._tree.apply_page(current.inode, page.entries, current.number, len(page.hidden))
+            self._note_hidden(opened, page)
+            if was_complete and changes:
+                self._on_changes(changes)
+            current.pages += 1
+            current.advance()
+            if page.next_token is None:
+                return
+            if page.next_token == token:
+                raise CacheError(ErrorKind.UNAVAILABLE, f"{opened.source.url}: the listing repeats itself")
+            token = page.next_token
+            deadline = max(deadline, time.monotonic() + self._spec.deadline_seconds)
+
+    async def _page(self, opened: OpenSource, path: bytes, token: str | None, deadline: float, priority: Priority) -> Page:
+        return await self.call(opened, lambda: opened.source.list_page(path, token, PAGE_LIMIT), deadline, priority)
+
+    async def call(self, opened: OpenSource, run: Callable[[], T], deadline: float, priority: Priority = Priority.DEMAND) -> T:
+        """Ask a source, again and again until the deadline while it is worth it."""
+        pause = 0.05
+        while True:
+            self._counters.add(Counter.REMOTE_REQUESTS)
+            try:
+                result: T = await opened.gate.call(run, priority)
+                return result
+            except CacheError as error:
+                self._counters.add(Counter.REMOTE_ERRORS)
+                pause = max(pause, min(error.retry_after_seconds or 0.0, 5.0))
+                if not error.is_retryable or time.monotonic() + pause > deadline:
+                    raise
+                self._counters.add(Counter.REMOTE_RETRIES)
+            await trio.sleep(pause)
+            pause = min(2.0, pause * 2)
+
+    def _directory_is_gone(self, inode: InodeNo, row: Inode | None) -> None:
+        if row is None or self._tree_flags(inode) & (DirectoryFlag.SYNTHETIC | DirectoryFlag.SOURCE_ROOT):
+            return
+        changes = self._tree.apply_stat(row.parent, row.path.rpartition(b"/")[2], None)
+        self._on_changes(changes)
+
+    def _note_hidden(self, opened: OpenSource, page: Page) -> None:
+        for hidden in page.hidden:
+            if self._hidden_names_logged < 100:  # enough to find the pattern; `status` counts them all
+                log.warning("%s: %r is not shown: %s", opened.source.url, hidden.name, hidden.reason)
+            self._hidden_names_logged += 1
+        self._counters.set(Counter.HIDDEN, self._tree.hidden)
+
+    # -- single names
+
+    async def _stat_name(self, parent: InodeNo, name: bytes) -> None:
+        row = self._must_be_directory(parent)
+        opened = self._sources.of(row.source)
+        path = row.path + b"/" + name if row.path else name
+        known = self._tree.name(parent, name)
+        patience = self._spec.deadline_seconds if known is None else REVALIDATE_PATIENCE_SECONDS
+        entry: Entry | None
+        try:
+            entry = await self.call(opened, lambda: opened.source.stat(path), time.monotonic() + patience)
+        except CacheError as error:
+            if error.kind is ErrorKind.NOT_FOUND:
+                entry = None
+            elif known is not None and _is_outage(error) and not self._needs_stat(known.inode):
+                self._tree.touch_name(parent, name, time.time() - self._spec.ttl_seconds + STALE_GRACE_SECONDS)
+                return
+            else:
+                raise
+        changes = self._tree.apply_stat(parent, name, entry)
+        if known is not None and changes:
+            self._on_changes(changes)
+        if entry is None:
+            raise CacheError(ErrorKind.NOT_FOUND, "no such object")
+
+    def _needs_stat(self, inode: InodeNo) -> bool:
+        row = self._tree.inode(inode)
+        return row is None or bool(row.flags & InodeFlag.NEEDS_STAT)
+
+
+def _is_outage(error: CacheError) -> bool:
+    return error.kind in (ErrorKind.UNAVAILABLE, ErrorKind.TIMEOUT, ErrorKind.DENIED)

@@ -1,0 +1,177 @@
+"""Read-ahead from the store: three patterns, recognised from misses and hints.
+
+- *Sequential*: reads of one file that follow each other. What lies ahead of the reader is kept in flight, growing from START_AHEAD to MAX_AHEAD. One block of each
+  window carries the prefetch mark; the reader that comes to it sends a hint, and the window moves on: hits alone would never reach fetch.
+- *Sweep*: small files of one directory, one after the other in any order. Its remaining small files are fetched, in readdir order, many at once.
+- *Whole dataset*: while everything known fits the tiers, a sweep goes on to the end; otherwise it stays a bounded number of files ahead.
+
+Runs in fetch's loop, without checkpoints. Memory: LRU tables of fixed size.
+"""
+
+from __future__ import annotations
+
+import collections
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from fusecache.fetch.flights import MAX_RANGE_BYTES, Flights, split_runs
+from fusecache.fetch.workers import Priority
+from fusecache.index.extents import BlockIndex
+from fusecache.index.inodes import Inode, InodeFlag, InodeNo
+from fusecache.source.protocol import EntryKind
+from fusecache.tiers.block_store import BlockStore
+
+START_AHEAD_BYTES = 4 << 20
+MAX_AHEAD_BYTES = 32 << 20  # 8 ranges: enough to keep a store at 1 ms and 1 GB/s busy, a third of what may be in flight
+SMALL_FILE_BYTES = 4 << 20  # files up to this take part in sweeps
+SWEEP_AFTER = 2  # misses in one directory before its siblings are fetched
+SWEEP_BATCH = 64  # files put in flight at once
+SWEEP_MEMORY_BYTES = 32 << 20
+SWEEP_PATIENCE_SECONDS = 5.0  # a sweep stops when nobody read in the directory for so long
+TRACKED_STREAMS = 1024
+TRACKED_DIRECTORIES = 1024
+
+
+@dataclass(slots=True)
+class _Stream:
+    next_block: BlockIndex
+    ahead_bytes: int
+    fetched_to: BlockIndex
+
+
+@dataclass(slots=True)
+class _Sweep:
+    misses: int = 0
+    last_read: float = 0.0
+    position: int = 0  # seq of the last sibling looked at
+    outstanding: int = 0
+    outstanding_bytes: int = 0
+    finished: bool = False
+
+
+class Prefetch:
+    def __init__(self, store: BlockStore, flights: Flights, total_bytes: Callable[[], int], *, enabled: bool = True) -> None:
+        self._store = store
+        self._flights = flights
+        self._total_bytes = total_bytes
+        self._enabled = enabled
+        self._streams: collections.OrderedDict[InodeNo, _Stream] = collections.OrderedDict()
+        self._sweeps: collections.OrderedDict[InodeNo, _Sweep] = collections.OrderedDict()
+
+    def note_miss(self, inode: InodeNo, row: Inode, first: BlockIndex, count: int) -> None:
+        """A reader asked for these blocks and they are being fetched."""
+        if not self._enabled:
+            return
+        if row.size > self._store.block_size:
+            self._note_stream(inode, row, first, count)
+        if row.size <= SMALL_FILE_BYTES:
+            self._note_sweep(row.parent)
+
+    def note_hint(self, inode: InodeNo, row: Inode, block: BlockIndex) -> None:
+        """A reader came to a block with the prefetch mark."""
+        if row.size > self._store.block_size:
+            stream = self._streams.get(inode)
+            if stream is not None:
+                stream.ahead_bytes = min(MAX_AHEAD_BYTES, stream.ahead_bytes * 2)
+                self._extend(inode, row, stream, block + 1)
+        if row.size <= SMALL_FILE_BYTES:
+            self._note_sweep(row.parent)
+
+    # -- sequential
+
+    def _note_stream(self, inode: InodeNo, row: Inode, first: BlockIndex, count: int) -> None:
+        stream = self._streams.pop(inode, None)
+        end = first + count
+        if stream is None:
+            if first != 0:
+                # The first read of a file is somewhere inside: random until a second one follows it.
+                self._remember(inode, _Stream(end, START_AHEAD_BYTES, end))
+                return
+            stream = _Stream(end, START_AHEAD_BYTES, end)
+        elif stream.next_block - 1 <= first <= stream.fetched_to + 1:
+            stream.ahead_bytes = min(MAX_AHEAD_BYTES, stream.ahead_bytes * 2)
+        else:
+            self._remember(inode, _Stream(end, START_AHEAD_BYTES, end))
+            return
+        stream.next_block = end
+        stream.fetched_to = max(stream.fetched_to, end)
+        self._remember(inode, stream)
+        self._extend(inode, row, stream, end)
+
+    def _remember(self, inode: InodeNo, stream: _Stream) -> None:
+        self._streams[inode] = stream
+        if len(self._streams) > TRACKED_STREAMS:
+            self._streams.popitem(last=False)
+
+    def _extend(self, inode: InodeNo, row: Inode, stream: _Stream, position: BlockIndex) -> None:
+        block_size = self._store.block_size
+        stream.next_block = max(stream.next_block, position)
+        last = -(-row.size // block_size)
+        target = min(last, position + stream.ahead_bytes // block_size)
+        start = max(stream.fetched_to, position)
+        longest = MAX_RANGE_BYTES // block_size
+        if target <= start or (target - start < longest and target < last):
+            return
+        stream.fetched_to = target
+        missing = self._missing(inode, start, target)
+        for first, count in split_runs(missing, longest):
+            # The mark on a range's first block: when a reader gets there, everything before it was useful.
+            self._flights.start(inode, row, first, count, Priority.PREFETCH, marked=frozenset((first,)))
+
+    def _missing(self, inode: InodeNo, start: BlockIndex, end: BlockIndex) -> list[BlockIndex]:
+        with self._store.index.read() as txn:
+            return [
+                block
+                for block in range(start, end)
+                if not self._flights.is_in_flight(inode, block) and self._store.index.extents.get(txn, inode, block) is None
+            ]
+
+    # -- sweeps
+
+    def _note_sweep(self, directory: InodeNo) -> None:
+        sweep = self._sweeps.pop(directory, None) or _Sweep()
+        self._sweeps[directory] = sweep
+        if len(self._sweeps) > TRACKED_DIRECTORIES:
+            self._sweeps.popitem(last=False)
+        sweep.misses += 1
+        sweep.last_read = time.monotonic()
+        if sweep.misses >= SWEEP_AFTER and not sweep.finished:
+            self._advance(directory, sweep)
+
+    def tick(self) -> None:
+        """Called after every batch of results: sweeps go on while their files arrive."""
+        now = time.monotonic()
+        for directory, sweep in list(self._sweeps.items()):
+            if not sweep.finished and sweep.misses >= SWEEP_AFTER and now - sweep.last_read < SWEEP_PATIENCE_SECONDS:
+                self._advance(directory, sweep)
+
+    def _advance(self, directory: InodeNo, sweep: _Sweep) -> None:
+        if self._flights.bytes_in_flight > SWEEP_MEMORY_BYTES or self._flights.count_in_flight > 2 * SWEEP_BATCH:
+            return
+        if not self._has_room():
+            return
+        index = self._store.index
+        with index.read() as txn:
+            rows = index.names.after(txn, directory, sweep.position, SWEEP_BATCH)
+            files = [
+                (name.inode, found)
+                for name in rows
+                if name.kind == EntryKind.FILE and (found := index.inodes.get(txn, name.inode)) is not None
+            ]
+            listed = index.dirs.get(txn, directory)
+        if not rows:
+            sweep.finished = listed is not None and listed.is_complete
+            return
+        sweep.position = rows[-1].seq
+        for inode, row in files:
+            if 0 < row.size <= SMALL_FILE_BYTES and not row.flags & InodeFlag.NEEDS_STAT:
+                blocks = self._missing(inode, 0, -(-row.size // self._store.block_size))
+                for first, count in split_runs(blocks, MAX_RANGE_BYTES // self._store.block_size):
+                    self._flights.start(inode, row, first, count, Priority.PREFETCH)
+
+    def _has_room(self) -> bool:
+        """Read-ahead must not push out what it fetched a moment ago: it fills free space, and goes on only if all of it fits."""
+        capacity = sum(tier.quota_bytes for tier in self._store.tiers if not tier.is_failing())
+        used = sum(tier.used_bytes for tier in self._store.tiers if not tier.is_failing())
+        return self._total_bytes() <= capacity * 0.95 or used < capacity * 0.9

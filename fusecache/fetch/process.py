@@ -1,0 +1,238 @@
+"""The fetch process: from START to the end of the mount.
+
+It opens index, tiers and sources, proves that the sources can be read, decides the access mode, reports ready, and serves until told to stop. State that must survive
+it lies in the index and in custody's shared memory.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import mmap
+import os
+import socket
+import struct
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from fusecache.base.counters import CounterPage
+from fusecache.contract.errors import CacheError, ErrorKind
+from fusecache.contract.mount_spec import Medium, MountSpec
+from fusecache.contract.process import FETCH_FDS, ExitCode
+from fusecache.contract.shared_memory import (
+    ACCESS_UNDECIDED,
+    H_ACCESS,
+    H_LANDING_BYTES,
+    H_READERS,
+    H_SERVE_COUNT,
+    H_TABLE_ENTRIES,
+    Layout,
+)
+from fusecache.fetch.access_mode import decide_access, wants_passthrough
+from fusecache.fetch.cache import Cache
+from fusecache.fetch.control_server import ControlServer
+from fusecache.fetch.miss_server import MissServer
+from fusecache.fetch.startup import drop_orphans, mark_clean, marks_path, open_index, remove_unknown_containers
+from fusecache.fetch.status import StatusReport
+from fusecache.fetch.walker import Walker
+from fusecache.index.environment import NoSpaceError
+from fusecache.index.index import Index
+from fusecache.index.sealed import IndexDamagedError
+from fusecache.tiers.marks import Marks
+from fusecache.tiers.memory_limit import cgroup_limit_bytes, effective_quota
+from fusecache.tiers.tier import Tier
+
+log = logging.getLogger(__name__)
+
+_U64 = struct.Struct("<Q")
+ORPHANED_SECONDS = 5.0  # without supervisor and without readers for so long: the mount is gone
+
+
+class Fetch:
+    """One life of the process."""
+
+    def __init__(
+        self, control: socket.socket, start: dict[str, Any], fds: dict[str, int], environment: Mapping[str, str]
+    ) -> None:
+        self._control = control
+        self._start = start
+        self._environment = environment
+        self.spec = MountSpec.load(start["spec"])
+        size = os.fstat(fds["shared_memory"]).st_size
+        self._memory = mmap.mmap(fds["shared_memory"], size)
+        self._bounce = mmap.mmap(fds["bounce"], os.fstat(fds["bounce"]).st_size)
+        self._miss_listener = socket.socket(fileno=fds["miss_listener"])
+        self._control_listener = socket.socket(fileno=fds["control_listener"])
+        self._layout = Layout(
+            self._header(H_SERVE_COUNT), self._header(H_READERS), self._header(H_LANDING_BYTES), self._header(H_TABLE_ENTRIES)
+        )
+        self._supervised = True
+        self._stop = trio.Event()
+        self._exit = ExitCode.OK
+        self._index: Index | None = None
+        self._tiers: list[Tier] = []
+
+    def _header(self, offset: int) -> int:
+        return int(_U64.unpack_from(self._memory, offset)[0])
+
+    async def run(self) -> int:
+        """Return the exit status."""
+        try:
+            await self._run()
+        except CacheError as error:
+            self._say({"did": "failed", "kind": int(error.kind), "message": str(error)})
+            return ExitCode.FAILED
+        except IndexDamagedError as error:
+            log.error("the index is damaged: %s", error)
+            return ExitCode.INDEX_DAMAGED
+        except (OSError, NoSpaceError) as error:
+            message = f"the cache directory {self.spec.state_dir} cannot be used: {error}; free space there or choose another with -o cache_dir="
+            self._say({"did": "failed", "kind": int(ErrorKind.NO_SPACE), "message": message})
+            return ExitCode.FAILED
+        return self._exit
+
+    async def _run(self) -> None:
+        self._tiers = make_tiers(self.spec)
+        self._index = index = open_index(self.spec, self._tiers, self._memory, drop=bool(self._start.get("drop_index")))
+        if self._start.get("fresh_connection", True):
+            drop_orphans(index)
+        marks = Marks(marks_path(self.spec), create=True)
+        possible = bool(self._start.get("passthrough", os.geteuid() == 0))
+        counters = CounterPage(self._memory, self._layout.fetch_counters)
+        with index.read() as txn:
+            first_new_container = index.meta.get(txn, "next_container")
+        async with trio.open_nursery() as nursery:
+            cache = Cache(
+                self.spec,
+                index,
+                self._tiers,
+                marks,
+                self._memory,
+                self._bounce,
+                counters,
+                nursery,
+                self._environment,
+                keep_whole=wants_passthrough(self.spec, possible=possible),
+            )
+            server = MissServer(self.spec, cache, cache.bounced, nursery, self._index_is_damaged)
+            nursery.start_soon(self._listen_to_supervisor)
+            cache.tree.make_roots([(opened.id, opened.subdir) for opened in cache.sources.all])
+            if self._start.get("fresh_connection", True):
+                await check_sources(cache)
+            access = self._header(H_ACCESS)
+            if access == ACCESS_UNDECIDED:
+                access = await decide_access(self.spec, cache, possible=possible)
+                _U64.pack_into(self._memory, H_ACCESS, access)
+            status = StatusReport(cache, self._memory, self._layout, access)
+            nursery.start_soon(cache.run_ticks)
+            nursery.start_soon(cache.evictor.run)
+            nursery.start_soon(server.serve, self._miss_listener)
+            nursery.start_soon(ControlServer(cache, status).serve, self._control_listener)
+            nursery.start_soon(self._walk, cache, status)
+            nursery.start_soon(self._watch_orphanage, server)
+            nursery.start_soon(self._clean_up_containers, cache, index, first_new_container)
+            self._say({"did": "ready", "index_id": index.index_id().hex(), "access": status.collect()["access"]})
+            await self._stop.wait()
+            nursery.cancel_scope.cancel()
+        if self._exit is ExitCode.OK:
+            mark_clean(index, self._tiers, Path(self.spec.state_dir))
+        cache.close()
+
+    async def _walk(self, cache: Cache, status: StatusReport) -> None:
+        if self.spec.sync_listing:
+            await Walker(cache).run()
+            status.listing_complete = True
+
+    async def _clean_up_containers(self, cache: Cache, index: Index, below: int) -> None:
+        removed = await cache.disk_gate.call(lambda: remove_unknown_containers(index, self._tiers, below))
+        if removed:
+            log.info("%d containers that an earlier process left behind were removed", removed)
+
+    def _index_is_damaged(self, error: IndexDamagedError) -> None:
+        log.error("the index is damaged: %s; it will be built again", error)
+        self._exit = ExitCode.INDEX_DAMAGED
+        self._stop.set()
+
+    # -- the supervisor
+
+    def _say(self, message: dict[str, Any]) -> None:
+        try:
+            self._control.send(json.dumps(message).encode())
+        except OSError as error:
+            log.info("the supervisor does not listen: %s", error)
+
+    async def _listen_to_supervisor(self) -> None:
+        while True:
+            await trio.lowlevel.wait_readable(self._control)
+            try:
+                data = self._control.recv(65536)
+            except OSError:
+                data = b""
+            if not data:
+                self._supervised = False
+                return
+            if json.loads(data).get("do") == "stop":
+                self._stop.set()
+                return
+
+    async def _watch_orphanage(self, server: MissServer) -> None:
+        """Without a supervisor fetch goes on as long as somebody reads."""
+        alone = 0.0
+        while True:
+            await trio.sleep(0.5)
+            alone = alone + 0.5 if not self._supervised and server.connections == 0 else 0.0
+            if alone >= ORPHANED_SECONDS:
+                log.info("neither supervisor nor readers are left: stopping")
+                self._stop.set()
+                return
+
+
+def make_tiers(spec: MountSpec) -> list[Tier]:
+    """Return the tiers in the spec's order, MEM quotas cut to what the memory limit allows."""
+    limit = cgroup_limit_bytes()
+    tiers = []
+    for number, tier in enumerate(spec.tiers):
+        quota = effective_quota(tier.quota_bytes, limit) if tier.medium is Medium.MEM else tier.quota_bytes
+        if quota < tier.quota_bytes:
+            log.warning("tier %s: the quota is cut to %d bytes by the memory limit of the cgroup", tier.path, quota)
+        tiers.append(Tier(number, tier, quota))
+    return tiers
+
+
+async def check_sources(cache: Cache) -> None:
+    """Prove that every source may be read. Raises: CacheError with a sentence for the user."""
+    problems: list[CacheError] = []
+
+    async def check(run: Any) -> None:
+        try:
+            await run()
+        except CacheError as error:
+            problems.append(error)
+
+    async with trio.open_nursery() as nursery:
+        for opened in cache.sources.all:
+
+            async def run(opened: Any = opened) -> None:
+                await opened.gate.call(opened.source.check)
+
+            nursery.start_soon(check, run)
+    if problems:
+        raise problems[0]
+
+
+def receive_start(control: socket.socket) -> tuple[dict[str, Any], dict[str, int]] | None:
+    """Block until START arrives (a spare may wait for hours). Return it with its descriptors, or None if the supervisor is gone."""
+    while True:
+        data, fds, _, _ = socket.recv_fds(control, 65536, len(FETCH_FDS))
+        if not data:
+            return None
+        message = json.loads(data)
+        if message.get("do") == "stop":
+            return None
+        if message.get("do") == "start":
+            return message, dict(zip(FETCH_FDS, fds, strict=True))
+        print(f"unexpected message {message!r}", file=sys.stderr)

@@ -1,0 +1,255 @@
+"""Warm: bring files into the cache before anybody reads them; with drop and refresh, which walk the same trees."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+
+import trio
+
+from fusecache.base.units import format_size
+from fusecache.contract.errors import CacheError, ErrorKind
+from fusecache.fetch.cache import Cache
+from fusecache.fetch.flights import Waiter
+from fusecache.fetch.workers import Priority
+from fusecache.index.inodes import ROOT, Inode, InodeFlag, InodeNo
+from fusecache.source.protocol import EntryKind
+
+OUTSTANDING_BYTES = 64 << 20  # asked for at once: keeps every store busy without holding much
+OUTSTANDING_FILES = 256
+PAGE = 512
+MAX_FAILURES_NAMED = 1000
+
+
+@dataclass(slots=True)
+class Progress:
+    files: int = 0
+    files_total: int = 0
+    bytes: int = 0
+    bytes_total: int = 0
+    listing: bool = True
+    failed: list[tuple[str, str]] = field(default_factory=list)
+    failures: int = 0
+
+
+class Warm:
+    """One warm-up. `progress` may be read at any time; `run` returns when every file was tried."""
+
+    def __init__(self, cache: Cache, paths: list[bytes]) -> None:
+        self._cache = cache
+        self._paths = paths
+        self.progress = Progress()
+        self._outstanding_bytes = 0
+        self._outstanding_files = 0
+        self._room = trio.Event()
+
+    async def run(self) -> Progress:
+        """Raises: CacheError(NOT_FOUND) for a path that is not there."""
+        roots = [await find(self._cache, path) for path in self._paths or [b""]]
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._count, roots)
+            for root in roots:
+                async for inode, row in walk_files(self._cache, root, self._note_failure):
+                    await self._warm_file(inode, row)
+            while self._outstanding_files:
+                await self._wait()
+            nursery.cancel_scope.cancel()
+        self.progress.listing = False
+        self.progress.files_total = self.progress.files + self.progress.failures
+        self.progress.bytes_total = (
+            max(self.progress.bytes, self.progress.bytes_total) if self.progress.failures else self.progress.bytes
+        )
+        return self.progress
+
+    async def _count(self, roots: list[InodeNo]) -> None:
+        """Totals for the bar, ahead of the work."""
+        files = size = 0
+        for root in roots:
+            async for _, row in walk_files(self._cache, root, lambda path, error: None):
+                files += 1
+                size += row.size
+                self.progress.files_total = max(files, self.progress.files)
+                self.progress.bytes_total = max(size, self.progress.bytes)
+        self.progress.listing = False
+
+    async def _warm_file(self, inode: InodeNo, row: Inode) -> None:
+        cache = self._cache
+        if row.flags & InodeFlag.NEEDS_STAT:
+            try:
+                await cache.listing.make_exact(inode)
+            except CacheError as error:
+                self._note_failure(row.path, error)
+                return
+            row = cache.tree.inode(inode) or row
+        block_size = cache.spec.block_size_bytes
+        blocks = -(-row.size // block_size)
+        state = _File(row.size)
+        step = max(1, (OUTSTANDING_BYTES // 2) // block_size)
+        self._outstanding_files += 1
+        for first in range(0, blocks, step):
+            with cache.index.read() as txn:
+                missing = [
+                    block
+                    for block in range(first, min(blocks, first + step))
+                    if cache.index.extents.get(txn, inode, block) is None
+                ]
+            cached = min(row.size, (first + step) * block_size) - first * block_size - _size_of(missing, row.size, block_size)
+            self.progress.bytes += cached
+            if missing:
+                await self._warm_blocks(inode, row, missing, state)
+        self._end_part(row, state, None, parts=0)
+        while self._outstanding_bytes > OUTSTANDING_BYTES or self._outstanding_files > OUTSTANDING_FILES:
+            await self._wait()
+
+    async def _warm_blocks(self, inode: InodeNo, row: Inode, missing: list[int], state: _File) -> None:
+        while self._outstanding_bytes > OUTSTANDING_BYTES:
+            await self._wait()
+        size = _size_of(missing, row.size, self._cache.spec.block_size_bytes)
+        self._outstanding_bytes += size
+        state.parts += 1
+
+        def finish(error: CacheError | None) -> None:
+            self._outstanding_bytes -= size
+            if error is None:
+                self.progress.bytes += size
+            self._end_part(row, state, error, parts=1)
+
+        def no_room() -> None:
+            finish(CacheError(ErrorKind.NO_SPACE, "the cache is full: give a tier a larger quota, or warm less"))
+
+        deadline = time.monotonic() + max(60.0, self._cache.spec.deadline_seconds) + 30.0
+        waiter = Waiter(inode, missing, deadline, finish, no_room, leases=False)
+        self._cache.flights.want(waiter, row, Priority.WARM)
+
+    def _end_part(self, row: Inode, state: _File, error: CacheError | None, *, parts: int) -> None:
+        state.parts -= parts
+        state.error = state.error or error
+        if parts == 0:
+            state.submitted = True
+        if state.submitted and state.parts == 0 and not state.ended:
+            state.ended = True
+            self._outstanding_files -= 1
+            if state.error is None:
+                self.progress.files += 1
+            else:
+                self._note_failure(row.path, state.error)
+        event, self._room = self._room, trio.Event()
+        event.set()
+
+    async def _wait(self) -> None:
+        await self._room.wait()
+
+    def _note_failure(self, path: bytes, error: CacheError) -> None:
+        self.progress.failures += 1
+        if len(self.progress.failed) < MAX_FAILURES_NAMED:
+            self.progress.failed.append((path.decode("utf-8", "surrogateescape"), str(error)))
+
+    def check_capacity(self) -> str:
+        """Return a sentence if what was asked for cannot be cached as a whole, else ""."""
+        capacity = sum(tier.quota_bytes for tier in self._cache.store.tiers)
+        if self.progress.bytes_total > capacity:
+            return (
+                f"{format_size(self.progress.bytes_total)} do not fit into tiers of {format_size(capacity)}: "
+                "what came first was evicted again. Give a tier a larger quota, or warm less"
+            )
+        return ""
+
+
+@dataclass(slots=True)
+class _File:
+    size: int
+    parts: int = 0
+    submitted: bool = False
+    ended: bool = False
+    error: CacheError | None = None
+
+
+def _size_of(blocks: list[int], size: int, block_size: int) -> int:
+    return sum(min(block_size, size - block * block_size) for block in blocks)
+
+
+async def find(cache: Cache, path: bytes) -> InodeNo:
+    """Return the inode at a path of the tree, asking the source on the way. Raises: NOT_FOUND, UNAVAILABLE."""
+    inode = ROOT
+    for part in (part for part in path.split(b"/") if part):
+        await cache.listing.look_up(inode, part)
+        row = cache.tree.name(inode, part)
+        if row is None:
+            raise CacheError(ErrorKind.NOT_FOUND, f"{path.decode('utf-8', 'replace')!r} is not in the dataset")
+        inode = row.inode
+    return inode
+
+
+async def walk_files(
+    cache: Cache, root: InodeNo, on_error: Callable[[bytes, CacheError], None]
+) -> AsyncIterator[tuple[InodeNo, Inode]]:
+    """Yield every file below an inode, depth first; directories are listed on the way."""
+    row = cache.tree.inode(root)
+    if row is None:
+        return
+    if row.kind != EntryKind.DIRECTORY:
+        if row.kind == EntryKind.FILE:
+            yield root, row
+        return
+    line = [root]
+    while line:
+        directory = line.pop()
+        try:
+            await cache.listing.complete(directory)
+        except CacheError as error:
+            found = cache.tree.inode(directory)
+            on_error(found.path if found else b"", error)
+            continue
+        seq = 0
+        while True:
+            with cache.index.read() as txn:
+                names = cache.index.names.after(txn, directory, seq, PAGE)
+                files = [
+                    (name.inode, found)
+                    for name in names
+                    if name.kind == EntryKind.FILE and (found := cache.index.inodes.get(txn, name.inode)) is not None
+                ]
+            if not names:
+                break
+            seq = names[-1].seq
+            line += [name.inode for name in names if name.kind == EntryKind.DIRECTORY]
+            for inode, found_row in files:
+                yield inode, found_row
+            await trio.lowlevel.checkpoint()
+
+
+async def drop(cache: Cache, paths: list[bytes]) -> int:
+    """Forget the cached blocks of everything below these paths; return the bytes freed."""
+    freed = 0
+    for path in paths or [b""]:
+        async for inode, _ in walk_files(cache, await find(cache, path), lambda path, error: None):
+            with cache.index.read() as txn:
+                blocks = [(inode, block) for block, _ in cache.index.extents.of_inode(txn, inode)]
+            blocks = [block for block in blocks if not cache.store.leases[block]]
+            for start in range(0, len(blocks), PAGE):
+                freed += cache.store.forget(blocks[start : start + PAGE])
+                cache.store.reclaim()
+                await trio.lowlevel.checkpoint()
+    return freed
+
+
+async def refresh(cache: Cache, paths: list[bytes]) -> int:
+    """List again every directory below these paths that is known; return how many directories had changes. Raises: UNAVAILABLE."""
+    changed = 0
+    for path in paths or [b""]:
+        root = await find(cache, path)
+        row = cache.tree.inode(root)
+        line = [root if row is None or row.kind == EntryKind.DIRECTORY else row.parent]
+        while line:
+            inode = line.pop()
+            before = cache.tree.directory(inode)
+            if before is None or before.listed_at == 0 and before.next_seq == 3 and inode != root:
+                continue  # never listed: whoever comes first will see what is there
+            await cache.listing.complete(inode, force=True)
+            after = cache.tree.directory(inode)
+            if after is not None and after.changes != before.changes:
+                changed += after.changes - before.changes
+            with cache.index.read() as txn:
+                line += [name.inode for _, name in cache.index.names.iterate(txn, inode) if name.kind == EntryKind.DIRECTORY]
+    return changed
