@@ -1,0 +1,143 @@
+"""Decides whether an answer to a ranged read is what was asked for, byte for byte as far as the store lets us know.
+
+Holds no state; called by every client that reads objects, from any thread. Rules: status, Content-Range, Content-Length
+and ETag are checked on every answer; a whole object is checked against the checksum the store keeps of it.
+Checksum headers: https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity.html
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import re
+import zlib
+from collections.abc import Iterator, Mapping
+from typing import Protocol
+
+from fusecache.contract.errors import CacheError, ErrorKind
+from fusecache.source.object_version import version_of_etag
+from fusecache.source.protocol import Buffer
+
+MAX_CHECKED_BYTES = 8 << 20  # what fetch reads in one request at most; larger objects arrive in parts nobody has a checksum of
+_CONTENT_RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19}|\*)")
+_MD5_ETAG = re.compile(r'"?([0-9a-fA-F]{32})"?')
+_KEYED_ENCRYPTION = ("aws:kms", "aws:kms:dsse", "kms")  # ETags of such objects are no MD5 of the bytes
+
+
+class ObjectReader(Protocol):
+    """One way to get bytes of an object: see Source.read and Source.stream for what each must hold."""
+
+    def read(self, key: bytes, version: bytes, offset: int, length: int) -> Buffer: ...
+
+    def stream(self, key: bytes, version: bytes, offset: int, length: int) -> Iterator[Buffer]: ...
+
+    def close(self) -> None: ...
+
+
+class _Hash(Protocol):
+    def update(self, data: Buffer, /) -> None: ...
+
+    def digest(self) -> bytes: ...
+
+
+class _Crc32:
+    def __init__(self) -> None:
+        self._value = 0
+
+    def update(self, data: Buffer, /) -> None:
+        self._value = zlib.crc32(data, self._value)
+
+    def digest(self) -> bytes:
+        return self._value.to_bytes(4, "big")
+
+
+def check_part(place: str, status: int, headers: Mapping[str, str], version: bytes, offset: int, length: int) -> int | None:
+    """Return the size of the whole object (None if the store does not say), if the head of an answer is the right one.
+
+    A 200 is right only if the whole object was asked for: from 0, as long as asked. Raises UNAVAILABLE, STALE.
+    """
+    content_length = headers.get("content-length")
+    if content_length is not None and content_length != str(length):
+        raise _wrong(place, f"{content_length[:30]} bytes instead of {length}")
+    if status == 200:
+        if offset != 0 or content_length is None:
+            raise _wrong(place, "the whole object instead of a part")
+        total: int | None = length
+    elif status == 206:
+        match = _CONTENT_RANGE.fullmatch(headers.get("content-range", ""))
+        if match is None or (int(match[1]), int(match[2])) != (offset, offset + length - 1):
+            sent = headers.get("content-range", "no Content-Range")[:60]
+            raise _wrong(place, f"{sent!r} instead of bytes {offset}-{offset + length - 1}")
+        total = None if match[3] == "*" else int(match[3])
+        if total is not None and total < offset + length:
+            raise _wrong(place, f"a part that ends after the object ({match[0]!r})")
+    else:
+        raise _wrong(place, f"status {status} instead of 206")
+    check_etag(place, headers.get("etag", ""), version)
+    return total
+
+
+def check_etag(place: str, etag: str, version: bytes) -> None:
+    """Raise STALE if an answer belongs to another version, UNAVAILABLE if it does not say to which."""
+    found = version_of_etag(etag)
+    if not found:
+        raise _wrong(place, "no strong ETag, so that nobody knows which version it is")
+    if found != version:
+        raise CacheError(ErrorKind.STALE, f"{place}: the object was replaced in the store: open it again")
+
+
+def check_whole_body(place: str, body: Buffer, etag: str, headers: Mapping[str, str], verify_etag: bool) -> None:
+    """Compare a whole object with the best checksum the store sent. Raises UNAVAILABLE if they differ.
+
+    An x-amz-checksum-* of the full object wins over the MD5 in the ETag: it is cheaper and says what it is.
+    """
+    name, expected, summer = _find_checksum(headers) or (_find_md5(etag, headers) if verify_etag else None) or ("", b"", None)
+    if summer is None:
+        return
+    summer.update(body)
+    if summer.digest() != expected:
+        cure = " (if this store's ETags are no MD5, set -o verify_etag=false)" if name == "ETag" else ""
+        raise CacheError(
+            ErrorKind.UNAVAILABLE, f"{place}: the bytes that arrived do not fit the store's {name}: asked again{cure}"
+        )
+
+
+def uses_keyed_encryption(headers: Mapping[str, str]) -> bool:
+    return (
+        headers.get("x-amz-server-side-encryption", "") in _KEYED_ENCRYPTION
+        or headers.get("x-oss-server-side-encryption", "").lower() in _KEYED_ENCRYPTION
+        or "x-amz-server-side-encryption-customer-algorithm" in headers
+    )
+
+
+def is_md5_etag(etag: str) -> bool:
+    return _MD5_ETAG.fullmatch(etag) is not None
+
+
+def _find_md5(etag: str, headers: Mapping[str, str]) -> tuple[str, bytes, _Hash] | None:
+    match = _MD5_ETAG.fullmatch(etag)
+    if match is None or uses_keyed_encryption(headers):
+        return None
+    return "ETag", bytes.fromhex(match[1]), hashlib.md5(usedforsecurity=False)
+
+
+def _find_checksum(headers: Mapping[str, str]) -> tuple[str, bytes, _Hash] | None:
+    """CRC-32C and CRC-64/NVME are left out: in plain Python they would cost a second per 8 MiB."""
+    if headers.get("x-amz-checksum-type", "").upper() == "COMPOSITE":
+        return None
+    for name, size in (("crc32", 4), ("sha256", 32), ("sha1", 20)):
+        text = headers.get(f"x-amz-checksum-{name}")
+        if not text or "-" in text:  # "-N": a checksum of the checksums of N parts
+            continue
+        try:
+            expected = base64.b64decode(text, validate=True)
+        except binascii.Error:
+            continue
+        if len(expected) == size:
+            return name.upper(), expected, _Crc32() if name == "crc32" else hashlib.new(name, usedforsecurity=False)
+    return None
+
+
+def _wrong(place: str, what: str) -> CacheError:
+    return CacheError(ErrorKind.UNAVAILABLE, f"{place}: the store sent {what}: it is asked again")

@@ -1,0 +1,158 @@
+"""Parses one page of ListObjectsV2, as S3, OSS and their relatives send it.
+
+Holds no state beyond one page; called from any thread. Refuses entity and document type declarations, anything past a
+size limit, and every document that is not whole and consistent: such an answer is asked for again.
+Specification: https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectsV2.html
+"""
+
+from __future__ import annotations
+
+import datetime
+import xml.parsers.expat
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from urllib.parse import unquote_to_bytes
+
+MAX_LISTING_BYTES = 16 << 20  # 1,000 keys of 1,024 bytes, each byte percent-encoded, are 3.5 MB
+MAX_DEPTH = 8
+
+
+class ListingError(Exception):
+    """The page cannot be trusted; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListedObject:
+    """`etag` as sent, with its quotes; b"" keys do not occur."""
+
+    key: bytes
+    size: int
+    etag: str
+    mtime_ns: int
+
+
+@dataclass(slots=True)
+class Listing:
+    """Objects and common prefixes in the order of the store; `next_token` None at the end."""
+
+    objects: list[ListedObject] = field(default_factory=list)
+    prefixes: list[bytes] = field(default_factory=list)
+    next_token: str | None = None
+
+
+def parse_listing(pieces: Iterable[bytes]) -> Listing:
+    """Return the page that these pieces of a body form. Raises ListingError."""
+    parser = _Parser()
+    total = 0
+    for piece in pieces:
+        total += len(piece)
+        if total > MAX_LISTING_BYTES:
+            raise ListingError(f"it is longer than {MAX_LISTING_BYTES >> 20} MiB")
+        parser.feed(piece, False)
+    parser.feed(b"", True)
+    return parser.finish()
+
+
+class _Parser:
+    """Collects the text of each element below the root; a record is complete when its element ends."""
+
+    def __init__(self) -> None:
+        self._expat = xml.parsers.expat.ParserCreate()
+        self._expat.buffer_text = True
+        self._expat.StartElementHandler = self._start
+        self._expat.EndElementHandler = self._end
+        self._expat.CharacterDataHandler = self._characters
+        self._expat.StartDoctypeDeclHandler = self._refuse
+        self._expat.EntityDeclHandler = self._refuse
+        self._path: list[str] = []
+        self._characters_seen: list[str] = []
+        self._record: dict[str, str] = {}
+        self._top: dict[str, str] = {}
+        self._objects: list[dict[str, str]] = []
+        self._prefixes: list[str] = []
+
+    def feed(self, piece: bytes, is_final: bool) -> None:
+        try:
+            self._expat.Parse(piece, is_final)
+        except xml.parsers.expat.ExpatError as error:
+            raise ListingError(f"it is not well-formed XML ({error})") from error
+
+    def finish(self) -> Listing:
+        is_encoded = self._top.get("EncodingType", "").lower() == "url"
+        listing = Listing()
+        for record in self._objects:
+            listing.objects.append(_listed_object(record, is_encoded))
+        listing.prefixes = [_decode(text, is_encoded) for text in self._prefixes]
+        truncated = self._top.get("IsTruncated", "").lower()
+        if truncated not in ("true", "false"):
+            raise ListingError("it does not say whether it is complete")
+        if truncated == "true":
+            listing.next_token = self._top.get("NextContinuationToken")
+            if not listing.next_token:
+                raise ListingError("it is incomplete and names no continuation")
+        count = self._top.get("KeyCount")
+        if count and count != str(len(listing.objects) + len(listing.prefixes)):
+            raise ListingError(f"it announces {count[:20]} names and holds {len(listing.objects) + len(listing.prefixes)}")
+        return listing
+
+    def _start(self, tag: str, attributes: dict[str, str]) -> None:
+        self._path.append(tag.rpartition(":")[2])
+        if len(self._path) > MAX_DEPTH:
+            raise ListingError("its elements are nested too deeply")
+        if len(self._path) == 1 and self._path[0] != "ListBucketResult":
+            raise ListingError(f"it is a {self._path[0][:40]!r} document")
+        if len(self._path) == 2:
+            self._record = {}
+        self._characters_seen.clear()
+
+    def _end(self, tag: str) -> None:
+        text = "".join(self._characters_seen)
+        self._characters_seen.clear()
+        name = self._path.pop()
+        depth = len(self._path)
+        if depth == 2:
+            self._record[name] = text
+        elif depth == 1 and name == "Contents":
+            self._objects.append(self._record)
+        elif depth == 1 and name == "CommonPrefixes":
+            self._prefixes.append(self._record.get("Prefix", ""))
+        elif depth == 1:
+            self._top[name] = text
+
+    def _characters(self, text: str) -> None:
+        self._characters_seen.append(text)
+
+    def _refuse(self, *_: object) -> None:
+        raise ListingError("it declares a document type or entities")
+
+
+def _listed_object(record: dict[str, str], is_encoded: bool) -> ListedObject:
+    size = record.get("Size", "")
+    if not (size.isascii() and size.isdigit()) or len(size) > 18:
+        raise ListingError(f"an object has the size {size[:40]!r}")
+    key = _decode(record.get("Key", ""), is_encoded)
+    if not key:
+        raise ListingError("an object has no key")
+    return ListedObject(key, int(size), record.get("ETag", ""), _nanoseconds(record.get("LastModified", "")))
+
+
+def _decode(text: str, is_encoded: bool) -> bytes:
+    """Undo encoding-type=url: as in a form, "+" is a space (S3 sends a plus as %2B)."""
+    if not is_encoded:
+        return text.encode("utf-8", "surrogatepass")
+    return unquote_to_bytes(text.replace("+", " "))
+
+
+def _nanoseconds(text: str) -> int:
+    """Return nanoseconds since the epoch, 0 for what is not an ISO 8601 time: a missing time is no reason to fail."""
+    try:
+        moment = datetime.datetime.fromisoformat(text)
+    except ValueError:
+        return 0
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=datetime.UTC)
+    delta = moment - _EPOCH
+    return ((delta.days * 86400 + delta.seconds) * 1_000_000 + delta.microseconds) * 1000
+
+
+_EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
