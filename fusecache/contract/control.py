@@ -1,15 +1,16 @@
 """The control protocol of one mount: JSON lines over `control.sock`, answered by fetch.
 
-A client sends one object and reads objects until one has "done": true. Paths are relative to the root of the tree, "" is the root;
-names that are not UTF-8 travel with surrogate escapes.
+A client sends one object and reads objects until one has "done": true. Paths are relative to the root of the tree, "" is the
+root; names that are not UTF-8 travel with surrogate escapes.
 
 | request | answers |
 |---|---|
 | {"do": "status"} | {"done": true, ...} with the fields of `Status` |
-| {"do": "warm", "paths": [...]} | progress {"files", "files_total", "bytes", "bytes_total", "listing": bool} several times a second, then {"done": true, "failed": [[path, reason], ...], ...} |
+| {"do": "warm", "paths": [...]} | often `Progress`; at the end with "done": true, "failed": [[path, reason], ...] |
 | {"do": "drop", "paths": [...]} | {"done": true, "bytes": freed} |
 | {"do": "refresh", "paths": [...]} | {"done": true, "changed": entries that differ now} |
 | {"do": "metrics"} | {"done": true, "text": Prometheus exposition} |
+Progress is {"files", "files_total", "bytes", "bytes_total", "listing": bool}.
 An error is {"done": true, "error": SENTENCE, "kind": ErrorKind}.
 """
 

@@ -1,12 +1,12 @@
 """The miss protocol between a reader (serve, later peer) and fetch, over a unix SEQPACKET socket. No data crosses it.
 
-The reader connects to `miss.sock`, says HELLO, and sends requests; each datagram is one message. fetch answers in any order. The reader
-never blocks in send. When the connection ends (fetch died), it connects again and sends every outstanding request again; the
-listening socket is custody's, so connecting always works. When a reader's connection ends, fetch drops its leases.
+The reader connects to `miss.sock`, says HELLO, and sends requests; each datagram is one message. fetch answers in any order.
+The reader never blocks in send. When the connection ends (fetch died), it connects again and sends every outstanding request
+again; the listening socket is custody's, so connecting always works. When a reader's connection ends, fetch drops its leases.
 
-An ANSWER with status OK means: what was asked for is in the index now; look again. For a READ, all blocks of the range are leased to
-the token (not evicted, moved or punched out) until the reader sends DONE. BOUNCE means that no tier could take the bytes: they are
-in the bounce buffer, and stay there until DONE. Any other status is an ErrorKind.
+An ANSWER with status OK means: what was asked for is in the index now; look again. For a READ, all blocks of the range are
+leased to the token (not evicted, moved or punched out) until the reader sends DONE. BOUNCE means that no tier could take the
+bytes: they are in the bounce buffer, and stay there until DONE. Any other status is an ErrorKind.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """How the supervisor starts its children and what they say to each other on the control channel.
 
 Every child is started with exec as `python -m fusecache.fetch FD` or `python -m fusecache.serve FD`, where FD is its end of a
-SEQPACKET socket pair. It imports what it needs, then waits for START: so the supervisor can keep a *spare* of each role that is warm
-already and takes over within milliseconds. Messages are one JSON object per datagram; descriptors travel with SCM_RIGHTS.
+SEQPACKET socket pair. It imports what it needs, then waits for START: so the supervisor can keep a *spare* of each role that is
+warm already and takes over within milliseconds. Messages are one JSON object per datagram; descriptors travel with SCM_RIGHTS.
 
 supervisor -> child
     {"do": "start", "spec": PATH, "generation": N, ...}, descriptors as `FETCH_FDS` / `SERVE_FDS` list them.

@@ -1,17 +1,17 @@
 """The memfd that custody holds for a FUSE connection: all state that outlives fetch and serve.
 
-Layout (offsets from `Layout`): one header page; one page of counters for fetch and one for each serve process; then for each serve
-process its landing slots (one per reading thread) and its table of parked requests.
+Layout (offsets from `Layout`): one header page; one page of counters for fetch and one for each serve process; then for each
+serve process its landing slots (one per reading thread) and its table of parked requests.
 
-- *Landing slot*: the kernel writes a request straight into it. `length` of the FUSE header inside (first u32) is zeroed before the read
-  and again after the reply was written; non-zero after a death means: taken and perhaps not answered.
-- *Parked entry*: a request that waits for fetch is copied here before the thread reads its next one, so that a stalled miss never stops
-  hits. `state` is written last when parking and first when clearing.
-- `attempts` counts how often a (dead) serve process started on the request; the third attempt answers EIO, so that a poisonous request
-  cannot kill for ever.
-All integers are little-endian; single aligned 32/64-bit stores through mmap are atomic enough on the platforms we support. Each region has
-one writer: header (custody and the first serve at INIT; fetch for access, epoch and next inode), counters (their process), slots and table
-(their serve process).
+- *Landing slot*: the kernel writes a request straight into it. `length` of the FUSE header inside (first u32) is zeroed before
+  the read and again after the reply was written; non-zero after a death means: taken and perhaps not answered.
+- *Parked entry*: a request that waits for fetch is copied here before the thread reads its next one, so that a stalled miss
+  never stops hits. `state` is written last when parking and first when clearing.
+- `attempts` counts how often a (dead) serve process started on the request; the third attempt answers EIO, so that a poisonous
+  request cannot kill for ever.
+All integers are little-endian; single aligned 32/64-bit stores through mmap are atomic enough on the platforms we support. Each
+region has one writer: header (custody and the first serve at INIT; fetch for access, epoch and next inode), counters (their
+process), slots and table (their serve process).
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""Entry of the fetch process: `python -m fusecache.fetch FD`. Everything is imported before START is awaited, so that a spare is warm."""
+"""Entry of the fetch process: `python -m fusecache.fetch FD`. Everything is imported before START is awaited, so that a spare
+is warm."""
 
 from __future__ import annotations
 

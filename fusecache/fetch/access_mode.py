@@ -1,7 +1,7 @@
 """Whether a mount answers OPEN: decided once, before the first request, kept by custody.
 
-Without OPEN small files cost one request less each; with it large files can be handed to the kernel. The mean size of the files decides: from the counters of a warm
-index, else from the first listings.
+Without OPEN small files cost one request less each; with it large files can be handed to the kernel. The mean size of the files
+decides: from the counters of a warm index, else from the first listings.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """What worker threads do with blocks: read a range from a source and write it to its places; copy a block from tier to tier.
 
-Threads get everything they need as arguments (descriptors are their own duplicates' numbers, open as long as the job runs) and touch no shared state.
+Threads get everything they need as arguments (descriptors are their own duplicates' numbers, open as long as the job runs) and
+touch no shared state.
 """
 
 from __future__ import annotations

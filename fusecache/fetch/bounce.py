@@ -1,6 +1,7 @@
 """The bounce buffer: where the bytes of a READ go that no tier can take.
 
-Slots are as large as the largest READ. A slot is held by the tokens that were answered with it, until they say DONE or their connection ends.
+Slots are as large as the largest READ. A slot is held by the tokens that were answered with it, until they say DONE or their
+connection ends.
 """
 
 from __future__ import annotations

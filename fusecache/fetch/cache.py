@@ -121,7 +121,8 @@ class Cache:
         self.store.mark_orphans_cold(changes.orphans)
 
     def _source_moved_on(self, inode: InodeNo) -> None:
-        """The source holds another version (or none): readers of this one get ESTALE, the next lookup must see what is there now."""
+        """The source holds another version (or none): readers of this one get ESTALE, the next lookup must see what is there
+        now."""
         row = self.tree.inode(inode)
         if row is None:
             return

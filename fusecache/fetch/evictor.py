@@ -1,6 +1,7 @@
 """Keeps the tiers below their watermarks: demotes from tier to tier, evicts from the last one, gives space back.
 
-One task in fetch's loop; copying is done by worker threads. It is woken whenever a block was committed or a flight waits for room.
+One task in fetch's loop; copying is done by worker threads. It is woken whenever a block was committed or a flight waits for
+room.
 """
 
 from __future__ import annotations

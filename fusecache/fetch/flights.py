@@ -1,7 +1,8 @@
 """Single flight: every missing block is fetched once, whoever waits for it.
 
-Runs in fetch's event loop; everything between two checkpoints is atomic, and nothing here has a checkpoint: jobs go to worker threads and come back through
-callbacks, and what came back together is committed together (`commit_arrived`). A block is in `_in_flight` exactly while a flight is responsible for it.
+Runs in fetch's event loop; everything between two checkpoints is atomic, and nothing here has a checkpoint: jobs go to worker
+threads and come back through callbacks, and what came back together is committed together (`commit_arrived`). A block is in
+`_in_flight` exactly while a flight is responsible for it.
 """
 
 from __future__ import annotations
@@ -15,8 +16,7 @@ from dataclasses import dataclass, field
 import trio
 
 from fusecache.base.counters import CounterPage
-from fusecache.contract.errors import CacheError, ErrorKind, Retry
-from fusecache.contract.errors import ANSWERS
+from fusecache.contract.errors import ANSWERS, CacheError, ErrorKind, Retry
 from fusecache.contract.shared_memory import Counter
 from fusecache.fetch.block_jobs import Checksums, Range, TierWriteError, fetch_range, stream_object
 from fusecache.fetch.sources import OpenSource, Sources
@@ -35,7 +35,8 @@ ROOM_SECONDS = 2.0  # how long a flight waits for eviction before its readers go
 
 
 class Waiter:
-    """Somebody who needs a set of blocks. `finish(error)` is called once: None when all blocks are there (and leased, if `leases`)."""
+    """Somebody who needs a set of blocks. `finish(error)` is called once: None when all blocks are there (and leased, if
+    `leases`)."""
 
     __slots__ = ("deadline", "finish", "inode", "leased", "leases", "no_room", "remaining")
 
@@ -85,7 +86,8 @@ class Flights:
         need_room: Callable[[bool], None],
         on_stale: Callable[[InodeNo], None],
     ) -> None:
-        """`need_room(urgent)` wakes the evictor, urgent if a flight found no place; `on_stale` is told of an inode whose version the source does not hold any more."""
+        """`need_room(urgent)` wakes the evictor, urgent if a flight found no place; `on_stale` is told of an inode whose
+        version the source does not hold any more."""
         self._store = store
         self._sources = sources
         self._workers = workers
@@ -112,7 +114,8 @@ class Flights:
         return (inode, block) in self._in_flight
 
     def want(self, waiter: Waiter, row: Inode, priority: Priority = Priority.DEMAND) -> None:
-        """Make sure that a flight brings each of the waiter's remaining blocks; its `finish` may be called before this returns."""
+        """Make sure that a flight brings each of the waiter's remaining blocks; its `finish` may be called before this
+        returns."""
         try:
             self._sources.of(row.source)
         except CacheError as error:

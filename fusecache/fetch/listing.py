@@ -1,7 +1,8 @@
 """Directories: listing them in pages, keeping them fresh, looking single names up.
 
-One listing pass per directory at a time; whoever needs more of it waits on the pass's condition. A pass that was started runs to its end (at background priority once nobody waits), so
-that the directory becomes complete. When the store cannot be asked, what is known stays valid for a grace period: names outlive an outage as the cached data does.
+One listing pass per directory at a time; whoever needs more of it waits on the pass's condition. A pass that was started runs
+to its end (at background priority once nobody waits), so that the directory becomes complete. When the store cannot be asked,
+what is known stays valid for a grace period: names outlive an outage as the cached data does.
 """
 
 from __future__ import annotations
@@ -87,7 +88,8 @@ class Listing:
         if after_seq and directory is not None and directory.is_complete and inode not in self._passes:
             return  # a reader that is half through gets to the end of what it began with
         current = self._pass_of(inode)
-        # A refresh of a complete directory is waited for as a whole: the reader must see what is there now. A first listing is shown page by page.
+        # A refresh of a complete directory is waited for as a whole: the reader must see what is there now. A first listing
+        # is shown page by page.
         page_by_page = directory is None or not directory.is_complete
         while not current.finished:
             if page_by_page and current.pages and row_after(inode, after_seq):

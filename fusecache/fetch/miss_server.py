@@ -1,7 +1,7 @@
 """The miss socket: takes requests from readers (serve, peer), answers them, holds their leases.
 
-One task per connection. A connection's end drops everything it held. Sends never block the loop: a reader that does not read its answers is disconnected, it will come back and
-ask again.
+One task per connection. A connection's end drops everything it held. Sends never block the loop: a reader that does not read
+its answers is disconnected, it will come back and ask again.
 """
 
 from __future__ import annotations
@@ -85,7 +85,8 @@ class MissServer:
                 # More may have arrived: taking it all before the loop turns lets one commit serve many.
                 for _ in range(64):
                     try:
-                        data = connection.stream._sock.recv(MAX_MESSAGE_BYTES, socket.MSG_DONTWAIT)  # type: ignore[attr-defined]  # trio has no non-blocking recv
+                        data = connection.stream._sock.recv(MAX_MESSAGE_BYTES, socket.MSG_DONTWAIT)  # type:
+                        ignore[attr - defined]  # trio has no non-blocking recv
                     except BlockingIOError:
                         break
                     if not data:
@@ -292,7 +293,7 @@ class MissServer:
         if connection.closed:
             return
         try:
-            connection.stream._sock.send(answer.pack(), socket.MSG_DONTWAIT)  # type: ignore[attr-defined]  # trio has no non-blocking send
+            connection.stream._sock.send(answer.pack(), socket.MSG_DONTWAIT)  # type: ignore[attr-defined]  # not in trio
         except BlockingIOError:
             self._nursery.start_soon(self._send_later, connection, answer)
         except OSError:

@@ -1,9 +1,12 @@
 """Read-ahead from the store: three patterns, recognised from misses and hints.
 
-- *Sequential*: reads of one file that follow each other. What lies ahead of the reader is kept in flight, growing from START_AHEAD to MAX_AHEAD. One block of each
-  window carries the prefetch mark; the reader that comes to it sends a hint, and the window moves on: hits alone would never reach fetch.
-- *Sweep*: small files of one directory, one after the other in any order. Its remaining small files are fetched, in readdir order, many at once.
-- *Whole dataset*: while everything known fits the tiers, a sweep goes on to the end; otherwise it stays a bounded number of files ahead.
+- *Sequential*: reads of one file that follow each other. What lies ahead of the reader is kept in flight, growing from
+  START_AHEAD to MAX_AHEAD. One block of each window carries the prefetch mark; the reader that comes to it sends a hint, and
+  the window moves on: hits alone would never reach fetch.
+- *Sweep*: small files of one directory, one after the other in any order. Its remaining small files are fetched, in readdir
+  order, many at once.
+- *Whole dataset*: while everything known fits the tiers, a sweep goes on to the end; otherwise it stays a bounded number of
+  files ahead.
 
 Runs in fetch's loop, without checkpoints. Memory: LRU tables of fixed size.
 """

@@ -1,7 +1,7 @@
 """The fetch process: from START to the end of the mount.
 
-It opens index, tiers and sources, proves that the sources can be read, decides the access mode, reports ready, and serves until told to stop. State that must survive
-it lies in the index and in custody's shared memory.
+It opens index, tiers and sources, proves that the sources can be read, decides the access mode, reports ready, and serves until
+told to stop. State that must survive it lies in the index and in custody's shared memory.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import mmap
 import os
 import socket
 import struct
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -90,7 +89,10 @@ class Fetch:
             log.error("the index is damaged: %s", error)
             return ExitCode.INDEX_DAMAGED
         except (OSError, NoSpaceError) as error:
-            message = f"the cache directory {self.spec.state_dir} cannot be used: {error}; free space there or choose another with -o cache_dir="
+            message = (
+                f"the cache directory {self.spec.state_dir} cannot be used: {error}; "
+                "free space there or choose another with -o cache_dir="
+            )
             self._say({"did": "failed", "kind": int(ErrorKind.NO_SPACE), "message": message})
             return ExitCode.FAILED
         return self._exit
@@ -225,7 +227,8 @@ async def check_sources(cache: Cache) -> None:
 
 
 def receive_start(control: socket.socket) -> tuple[dict[str, Any], dict[str, int]] | None:
-    """Block until START arrives (a spare may wait for hours). Return it with its descriptors, or None if the supervisor is gone."""
+    """Block until START arrives (a spare may wait for hours). Return it with its descriptors, or None if the supervisor is
+    gone."""
     while True:
         data, fds, _, _ = socket.recv_fds(control, 65536, len(FETCH_FDS))
         if not data:
@@ -235,4 +238,4 @@ def receive_start(control: socket.socket) -> tuple[dict[str, Any], dict[str, int
             return None
         if message.get("do") == "start":
             return message, dict(zip(FETCH_FDS, fds, strict=True))
-        print(f"unexpected message {message!r}", file=sys.stderr)
+        log.warning("unexpected message %r", message)

@@ -7,8 +7,9 @@
 | other boot, no marker | dropped | dropped |
 | damaged, other schema, other geometry, other tiers, or told to | dropped | dropped |
 
-A dropped index gets a new epoch, the high bits of its inode numbers: so an inode the kernel still knows never becomes another file. Within one FUSE connection
-custody's memory says which epoch and which numbers were given out; an index that disagrees is dropped too.
+A dropped index gets a new epoch, the high bits of its inode numbers: so an inode the kernel still knows never becomes another
+file. Within one FUSE connection custody's memory says which epoch and which numbers were given out; an index that disagrees is
+dropped too.
 """
 
 from __future__ import annotations
@@ -185,7 +186,8 @@ def _distrust_containers(index: Index) -> None:
 
 
 def drop_orphans(index: Index) -> list[int]:
-    """Remove inodes that no name points to; only before a new FUSE connection, when no kernel knows them. Returns those with blocks."""
+    """Remove inodes that no name points to; only before a new FUSE connection, when no kernel knows them. Returns those with
+    blocks."""
     with_blocks: list[int] = []
     while True:
         with index.read() as txn:
@@ -201,7 +203,8 @@ def drop_orphans(index: Index) -> list[int]:
 
 
 def remove_unknown_containers(index: Index, tiers: Sequence[Tier], below: int) -> int:
-    """Delete files that no row describes: fetch died between making and committing them. Returns how many. For a worker thread at start.
+    """Delete files that no row describes: fetch died between making and committing them. Returns how many. For a worker thread
+    at start.
 
     `below`: numbers from here on are made by this process and left alone."""
     removed = 0

@@ -1,4 +1,5 @@
-"""What fetch says about itself: the fields of contract.control.Status that it knows, and Prometheus metrics from the same numbers."""
+"""What fetch says about itself: the fields of contract.control.Status that it knows, and Prometheus metrics from the same
+numbers."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """The tree of names: turning listings into rows of the index.
 
-Every method is one index transaction, called from fetch's loop without a checkpoint. A name is committed before anybody can answer it to the kernel.
+Every method is one index transaction, called from fetch's loop without a checkpoint. A name is committed before anybody can
+answer it to the kernel.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ class Changes:
 
 
 class Tree:
-    """Invariants: a path has one inode at a time; `files` and `total_bytes` equal the sums over FILE names; inode numbers only grow."""
+    """Invariants: a path has one inode at a time; `files` and `total_bytes` equal the sums over FILE names; inode numbers only
+    grow."""
 
     def __init__(self, index: Index, memory: mmap.mmap, clock: Callable[[], float] = time.time) -> None:
         self._index = index
@@ -101,7 +103,8 @@ class Tree:
     def _adopt_root(self, txn: Transaction, inode: InodeNo, source: int) -> None:
         row = self._index.inodes.get(txn, inode)
         directory = self._index.dirs.get(txn, inode)
-        assert row is not None and directory is not None
+        assert row is not None
+        assert directory is not None
         if row.source != source:
             self._index.inodes.put(txn, inode, row._replace(source=source, path=b""))
             flags = DirectoryFlag.SOURCE_ROOT

@@ -1,6 +1,7 @@
 """Verifies whole-file containers before the kernel may read them on its own (passthrough), and scrubs in idle time.
 
-A container is trusted while its file's ctime is the one noted when fetch itself wrote the last byte, or verified them all. serve checks that at OPEN.
+A container is trusted while its file's ctime is the one noted when fetch itself wrote the last byte, or verified them all.
+serve checks that at OPEN.
 """
 
 from __future__ import annotations

@@ -55,7 +55,7 @@ class Walker:
 
     def _incomplete(self, start: InodeNo) -> tuple[list[InodeNo], InodeNo]:
         """Return incomplete directories from `start` on, and where to go on (0: at the end)."""
-        found = []
+        found: list[InodeNo] = []
         with self._cache.index.read() as txn:
             for scanned, (inode, row) in enumerate(self._cache.index.dirs.iterate(txn, start)):
                 if scanned >= SCAN or len(found) >= 256:

@@ -235,7 +235,8 @@ async def drop(cache: Cache, paths: list[bytes]) -> int:
 
 
 async def refresh(cache: Cache, paths: list[bytes]) -> int:
-    """List again every directory below these paths that is known; return how many directories had changes. Raises: UNAVAILABLE."""
+    """List again every directory below these paths that is known; return how many directories had changes. Raises:
+    UNAVAILABLE."""
     changed = 0
     for path in paths or [b""]:
         root = await find(cache, path)
@@ -244,7 +245,7 @@ async def refresh(cache: Cache, paths: list[bytes]) -> int:
         while line:
             inode = line.pop()
             before = cache.tree.directory(inode)
-            if before is None or before.listed_at == 0 and before.next_seq == 3 and inode != root:
+            if before is None or (before.listed_at == 0 and before.next_seq == 3 and inode != root):
                 continue  # never listed: whoever comes first will see what is there
             await cache.listing.complete(inode, force=True)
             after = cache.tree.directory(inode)

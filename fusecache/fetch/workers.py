@@ -1,7 +1,8 @@
 """Threads for calls that block: one pool for the process, one gate per store that decides what runs next.
 
-The event loop owns all state here; threads only run `Job.run` and put the outcome on a deque. Outcomes are handed back in batches, with one
-wake-up of the loop for many, so that what arrived together is committed together: on small objects that is worth a third of the speed.
+The event loop owns all state here; threads only run `Job.run` and put the outcome on a deque. Outcomes are handed back in
+batches, with one wake-up of the loop for many, so that what arrived together is committed together: on small objects that is
+worth a third of the speed.
 """
 
 from __future__ import annotations

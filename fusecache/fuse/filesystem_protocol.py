@@ -1,8 +1,9 @@
 """What an engine needs from the filesystem, and what the filesystem may answer.
 
-`serve.filesystem.CacheFilesystem` implements it; both engines and the model tests drive it. Every method is called from any thread, never blocks
-on fetch, and either returns, raises CacheError (the engine answers its errno), or raises Miss: the engine sends the miss to fetch, and
-calls the same method again with the same arguments when the answer says OK. A second or third Miss in a row is normal (a LIST that found an empty page).
+`serve.filesystem.CacheFilesystem` implements it; both engines and the model tests drive it. Every method is called from any
+thread, never blocks on fetch, and either returns, raises CacheError (the engine answers its errno), or raises Miss: the engine
+sends the miss to fetch, and calls the same method again with the same arguments when the answer says OK. A second or third Miss
+in a row is normal (a LIST that found an empty page).
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ Buffer = bytes | bytearray | memoryview
 ROOT_INODE = 1
 
 
-class Miss(Exception):  # noqa: N818  it is not an error: it says what is not here yet
+class Miss(Exception):
     """The answer needs fetch. `op` is READ, LOOKUP, LIST or ATTRIBUTES; the fields are those of contract.messages.Request."""
 
     def __init__(self, op: Op, inode: int, offset: int = 0, size: int = 0, name: bytes = b"") -> None:
@@ -47,7 +48,8 @@ class Attributes:
 
 @dataclass(frozen=True, slots=True)
 class EntryAnswer:
-    """Answer to a lookup. `attributes` None is a negative answer: the name does not exist; the kernel may remember it for `entry_ttl_seconds`."""
+    """Answer to a lookup. `attributes` None is a negative answer: the name does not exist; the kernel may remember it for
+    `entry_ttl_seconds`."""
 
     attributes: Attributes | None
     entry_ttl_seconds: float
@@ -56,7 +58,8 @@ class EntryAnswer:
 
 @dataclass(frozen=True, slots=True)
 class DirectoryEntry:
-    """`offset` is what the kernel passes to continue after this entry. `attributes` None: not known exactly yet (the kernel will look up)."""
+    """`offset` is what the kernel passes to continue after this entry. `attributes` None: not known exactly yet (the kernel
+    will look up)."""
 
     name: bytes
     inode: int
@@ -76,7 +79,8 @@ class DirectoryPart:
 
 @dataclass(frozen=True, slots=True)
 class OpenAnswer:
-    """`container_fd` >= 0: a complete, verified container that the engine may hand to custody for passthrough; the engine closes it."""
+    """`container_fd` >= 0: a complete, verified container that the engine may hand to custody for passthrough; the engine
+    closes it."""
 
     container_fd: int = -1
 
@@ -106,7 +110,8 @@ class Filesystem(Protocol):
         """Return whether the kernel's cached listing of this directory is still right (FOPEN_KEEP_CACHE | FOPEN_CACHE_DIR)."""
 
     def readdir(self, inode: int, offset: int, count: int, plus: bool) -> DirectoryPart:
-        """Return up to `count` entries after `offset` (0 = start; "." and ".." included). Offsets are stable while the listing grows."""
+        """Return up to `count` entries after `offset` (0 = start; "." and ".." included). Offsets are stable while the listing
+        grows."""
 
     def open(self, inode: int, flags: int) -> OpenAnswer:
         """Raises READ_ONLY for any writing flag, IS_A_DIRECTORY."""
@@ -131,8 +136,8 @@ class MissClient(Protocol):
     """The way to fetch (serve/miss_client.py). Thread-safe; nothing blocks."""
 
     def submit(self, request: Request, on_answer: Callable[[Answer], None]) -> int:
-        """Send a miss (token ignored) and return its token. `on_answer` is called once, from the client's answer thread; after the
-        death of fetch the request is sent again by itself. `on_answer` must not block."""
+        """Send a miss (token ignored) and return its token. `on_answer` is called once, from the client's answer thread; after
+        the death of fetch the request is sent again by itself. `on_answer` must not block."""
 
     def done(self, token: int) -> None:
         """Release what the answer to the token leased."""

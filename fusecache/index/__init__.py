@@ -1,7 +1,7 @@
 """The index of one dataset: which names exist, which inodes they are, where their blocks lie.
 
-One LMDB environment, one writer process (fetch), any number of readers in other processes. The door to lmdb: its types pass only as opaque
-transactions. Every table is described, field by field, in the module that packs its rows.
+One LMDB environment, one writer process (fetch), any number of readers in other processes. The door to lmdb: its types pass
+only as opaque transactions. Every table is described, field by field, in the module that packs its rows.
 
 | table | key | value | module |
 |---|---|---|---|

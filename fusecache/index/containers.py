@@ -10,7 +10,9 @@ Key: container id, 8 bytes big-endian, never reused. Value, sealed:
 | end | u64 | SEGMENT: where the next object goes; WHOLE_FILE: size of the object |
 | live_bytes | u64 | bytes of its extents |
 | live_blocks | u32 | number of its extents; 0 means the file may be unlinked |
-| written_ns | i64 | ctime of the file when fetch knew all its bytes to be right, 0 if never: a container that was touched later is verified before passthrough |
+| written_ns | i64 | ctime of the file when fetch knew all its bytes to be right, 0 if never: see below |
+
+A container whose file was touched after `written_ns` is verified again before it is handed to the kernel (passthrough).
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The LMDB environment: opening it as the one writer or as a reader, and knowing which index it is.
 
-Concurrency: one Environment per file and process (an LMDB rule); never across fork. The writer opens with sync off: after a process crash
-the page cache is still there, and after a machine crash the index is dropped unless the clean marker says otherwise (fetch/startup.py).
+Concurrency: one Environment per file and process (an LMDB rule); never across fork. The writer opens with sync off: after a
+process crash the page cache is still there, and after a machine crash the index is dropped unless the clean marker says
+otherwise (fetch/startup.py).
 """
 
 from __future__ import annotations

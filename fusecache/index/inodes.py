@@ -1,7 +1,7 @@
 """Table `inodes`: one row per (object, version), `orphans`: those that no name points to any more.
 
-An inode number pins a reader to a version without OPEN, so a replaced object gets a new one and the old row stays, as an orphan, until the
-FUSE connection that may know it has ended.
+An inode number pins a reader to a version without OPEN, so a replaced object gets a new one and the old row stays, as an
+orphan, until the FUSE connection that may know it has ended.
 
 Key: inode, 8 bytes big-endian. Value (little-endian, then sealed):
 

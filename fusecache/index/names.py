@@ -1,7 +1,8 @@
-"""Tables `names` (parent, name → inode) and `dirseq` (parent, seq → name): what a directory holds, and in which order readdir tells it.
+"""Tables `names` (parent, name → inode) and `dirseq` (parent, seq → name): what a directory holds, and in which order readdir
+tells it.
 
-`seq` is the offset of readdir: it grows with every name that is added to the directory and is never reused, so that a listing that grows (or a
-refresh) while somebody reads it neither repeats nor skips what was there all the time.
+`seq` is the offset of readdir: it grows with every name that is added to the directory and is never reused, so that a listing
+that grows (or a refresh) while somebody reads it neither repeats nor skips what was there all the time.
 
 names: key parent (8 bytes big-endian) + name; value, sealed:
 

@@ -1,7 +1,7 @@
 """Table `order`: per tier, the blocks in the order in which they came: the queue that SIEVE's hand walks over.
 
-It lies in the index, not in memory, because ten million blocks must not be ten million objects. Key: tier (1 byte) + order (8 bytes
-big-endian, from meta.next_order); value, sealed: inode u64, block u32.
+It lies in the index, not in memory, because ten million blocks must not be ten million objects. Key: tier (1 byte) + order (8
+bytes big-endian, from meta.next_order); value, sealed: inode u64, block u32.
 """
 
 from __future__ import annotations

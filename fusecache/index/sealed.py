@@ -1,7 +1,7 @@
 """Rows that say which row they are: each value ends in a checksum over its key and itself.
 
-LMDB finds torn pages only by luck. A damaged row must never turn into wrong bytes or a wrong name, so every row carries 4 bytes of xxh32, and
-a mismatch means that the whole index is not to be trusted: it can be rebuilt from the store at any time.
+LMDB finds torn pages only by luck. A damaged row must never turn into wrong bytes or a wrong name, so every row carries 4 bytes
+of xxh32, and a mismatch means that the whole index is not to be trusted: it can be rebuilt from the store at any time.
 """
 
 from __future__ import annotations

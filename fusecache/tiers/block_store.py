@@ -1,10 +1,12 @@
 """The writer's side of the tiers: reserve a place, write (elsewhere), commit the extent; forget, move, and give space back.
 
-Called by fetch's event loop only, and never across a checkpoint: each method leaves index, accounting and files consistent. The order of effects is always
-bytes first, extent after; on the way out, extent first, bytes after. Worker threads only get a `Place`.
+Called by fetch's event loop only, and never across a checkpoint: each method leaves index, accounting and files consistent. The
+order of effects is always bytes first, extent after; on the way out, extent first, bytes after. Worker threads only get a
+`Place`.
 
-Space of a forgotten block is given back by punching a hole once no reader's snapshot can name the block any more. A whole-file container that was complete once may be
-open in the kernel (passthrough), which reads it without asking us: it is never punched, it leaves by unlink.
+Space of a forgotten block is given back by punching a hole once no reader's snapshot can name the block any more. A whole-file
+container that was complete once may be open in the kernel (passthrough), which reads it without asking us: it is never punched,
+it leaves by unlink.
 """
 
 from __future__ import annotations
@@ -63,7 +65,8 @@ class _Freed(NamedTuple):
 
 
 class BlockStore:
-    """Invariants: a block has at most one extent; live bytes in `meta` equal the sum over extents; a leased block is never forgotten by eviction."""
+    """Invariants: a block has at most one extent; live bytes in `meta` equal the sum over extents; a leased block is never
+    forgotten by eviction."""
 
     def __init__(self, index: Index, tiers: Sequence[Tier], marks: Marks, block_size: int, *, keep_whole: bool) -> None:
         """`keep_whole`: containers may be open for passthrough."""
@@ -187,7 +190,8 @@ class BlockStore:
     # -- committing
 
     def commit(self, blocks: Sequence[Written], sizes: dict[InodeNo, int]) -> list[Written]:
-        """Make written blocks visible, in one transaction. Return those that were not taken (an extent was there, or the inode is gone).
+        """Make written blocks visible, in one transaction. Return those that were not taken (an extent was there, or the inode
+        is gone).
 
         `sizes` gives each inode's size. Raises NoSpaceError (nothing was changed; the places are still reserved).
         """

@@ -1,7 +1,7 @@
 """Checksums that say which bytes of which object they are for.
 
-One xxh3 (64 bit) per granule, seeded with the object's identity (source, path, version), the granule's offset in the object and its length. A
-checksum over the bytes alone would pass a block that was swapped with another one.
+One xxh3 (64 bit) per granule, seeded with the object's identity (source, path, version), the granule's offset in the object and
+its length. A checksum over the bytes alone would pass a block that was swapped with another one.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ def damaged_granule(
 ) -> int | None:
     """Return the number (in the block) of the first granule that does not match, or None.
 
-    `data` holds whole granules, beginning with granule `first_granule` of the block at `offset` of the object; the last may be short."""
+    `data` holds whole granules, beginning with granule `first_granule` of the block at `offset` of the object; the last may be
+    short."""
     for number, start in enumerate(range(0, len(data), granule_size), first_granule):
         granule = data[start : start + granule_size]
         if number >= len(checksums) or granule_checksum(granule, identity, offset + number * granule_size) != checksums[number]:

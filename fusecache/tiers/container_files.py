@@ -1,7 +1,7 @@
 """Names and descriptors of containers: where a container's file is, and an LRU of open descriptors for readers.
 
-A container's path is built from its number alone, never from an object's key. A container leaves by unlink, so an open descriptor goes on
-reading the old bytes; numbers are never reused, so a cached descriptor never reads another container's.
+A container's path is built from its number alone, never from an object's key. A container leaves by unlink, so an open
+descriptor goes on reading the old bytes; numbers are never reused, so a cached descriptor never reads another container's.
 """
 
 from __future__ import annotations

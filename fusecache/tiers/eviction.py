@@ -1,8 +1,8 @@
 """Which blocks leave a full tier: SIEVE, with its queue in the index and its visited bits in the access marks.
 
-SIEVE (Zhang et al., NSDI '24): one queue in order of arrival, one hand that walks from the oldest to the newest; a block that was read since the hand passed loses its
-mark and stays, one that was not leaves. Nothing moves on a hit, which suits readers that cannot write, and a scan of new blocks
-does not push out what is read again and again.
+SIEVE (Zhang et al., NSDI '24): one queue in order of arrival, one hand that walks from the oldest to the newest; a block that
+was read since the hand passed loses its mark and stays, one that was not leaves. Nothing moves on a hit, which suits readers
+that cannot write, and a scan of new blocks does not push out what is read again and again.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Access marks: one byte a block in a file that readers write through mmap, since they cannot write the index.
 
-A block's slot is its `order` modulo the number of slots. Two blocks may share a slot when more than MARK_SLOTS blocks were cached since; then
-one keeps the other alive a round longer, which costs a little hit ratio and nothing else.
+A block's slot is its `order` modulo the number of slots. Two blocks may share a slot when more than MARK_SLOTS blocks were
+cached since; then one keeps the other alive a round longer, which costs a little hit ratio and nothing else.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """One tier: a directory with a quota, its containers' files, and what it holds right now.
 
-State: `used_bytes` counts live extents, reservations under way and ranges that are freed but not punched out yet, each rounded up to ALIGNMENT: so it is
-never below what `du` shows. Owned by fetch's event loop; worker threads get duplicated descriptors and offsets only.
+State: `used_bytes` counts live extents, reservations under way and ranges that are freed but not punched out yet, each rounded
+up to ALIGNMENT: so it is never below what `du` shows. Owned by fetch's event loop; worker threads get duplicated descriptors
+and offsets only.
 """
 
 from __future__ import annotations
