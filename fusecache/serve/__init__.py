@@ -1,0 +1,1 @@
+"""The reader process: filesystem operations from index and tiers, and the miss client. No state that matters."""

@@ -1,0 +1,173 @@
+"""One serve process, from exec to exit: wait as a spare, take START over, serve until the mount is gone.
+
+State: everything of the process. The main thread runs the engine; a thread listens to the supervisor. All imports happen before
+START, so that a spare takes over within milliseconds."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import logging
+import mmap
+import os
+import signal
+import socket
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+from fusecache.base import log as base_log
+from fusecache.contract import run_files
+from fusecache.contract import shared_memory as shared
+from fusecache.contract.errors import CacheError, ErrorKind
+from fusecache.contract.mount_spec import Access, Engine, MountSpec
+from fusecache.contract.process import SERVE_FDS, ExitCode
+from fusecache.contract.shared_memory import Layout
+from fusecache.fuse.native.engine import NativeEngine
+from fusecache.fuse.native.settings import EngineSettings
+from fusecache.index.environment import NoSpaceError
+from fusecache.index.index import Index
+from fusecache.index.sealed import IndexDamagedError
+from fusecache.serve.control_channel import ControlChannel
+from fusecache.serve.favour_client import FavourClient
+from fusecache.serve.filesystem import CacheFilesystem
+from fusecache.serve.miss_client import SocketMissClient
+from fusecache.serve.source_urls import source_urls
+from fusecache.tiers.marks import Marks
+
+log = logging.getLogger(__name__)
+
+_PR_SET_DUMPABLE = 4
+_TRY_ANOTHER = 75  # EX_TEMPFAIL: neither the mount nor the index is at fault; the supervisor starts another
+_ACCESS = {shared.ACCESS_PASSTHROUGH: Access.PASSTHROUGH, shared.ACCESS_OPENLESS: Access.OPENLESS}
+
+
+def run(control_fd: int) -> int:
+    """Be a serve process; return its exit status."""
+    _prepare_process()
+    control = ControlChannel(control_fd)
+    try:
+        message, fds = control.receive(SERVE_FDS)
+    except EOFError:
+        return ExitCode.OK  # a spare that was never needed
+    try:
+        spec = MountSpec.load(message["spec"])
+        base_log.configure("serve", spec.log_level)
+        return _serve(control, message, fds, spec)
+    except IndexDamagedError as damage:
+        log.error("the index cannot be used: %s", damage)
+        return ExitCode.INDEX_DAMAGED
+    except CacheError as error:
+        log.error("%s", error)
+        control.tell(did="failed", kind=int(error.kind), message=str(error))
+        return ExitCode.FAILED
+    except (NoSpaceError, OSError):
+        log.exception("this serve process cannot go on")
+        return _TRY_ANOTHER
+
+
+def _prepare_process() -> None:
+    # Not to be traced or dumped by others of the same user: file contents pass through its memory.
+    ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the supervisor, which says stop when it is time
+    # What is imported stays for good; cycles are rare on the way of a request, so look for them less often (every 700
+    # allocations by default).
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
+
+
+def _serve(control: ControlChannel, message: dict[str, Any], fds: dict[str, int], spec: MountSpec) -> int:
+    serve_index = int(message.get("serve_index", 0))
+    memory = mmap.mmap(fds["shared_memory"], 0)
+    layout = read_layout(memory)
+    page = layout.serve_counters(serve_index)
+    counters = memoryview(memory)[page : page + shared.PAGE].cast("Q")
+    access = _ACCESS.get(_header(memory, shared.H_ACCESS), Access.OPENLESS)
+
+    index = _open_index(Path(spec.state_dir), str(message.get("index_id", "")))
+    marks = Marks(Path(spec.state_dir) / run_files.MARKS)
+    misses = SocketMissClient(spec.run_dir, serve_index)
+    filesystem = CacheFilesystem(
+        index, marks, spec, misses, counters, access=access, bounce_fd=fds["bounce"], source_urls=source_urls(spec)
+    )
+    misses.start()
+    threading.Thread(target=_obey, args=(control,), name="control", daemon=True).start()
+
+    def on_ready() -> None:
+        control.tell(did="ready")
+
+    if spec.engine is Engine.PYFUSE3:
+        _run_pyfuse3(fds["fuse"], filesystem, misses, counters, memory, on_ready)
+    else:
+        favours = FavourClient(socket.socket(fileno=fds["favour"])) if access is Access.PASSTHROUGH else None
+        settings = EngineSettings(
+            passthrough=access is Access.PASSTHROUGH,
+            ask_resend=not spec.debug_no_resend,
+            resend=bool(message.get("resend", False)),
+        )
+        NativeEngine(fds["fuse"], memory, layout, serve_index, filesystem, misses, favours, settings).run(on_ready)
+    log.info("the mount is gone")
+    return ExitCode.OK
+
+
+def _run_pyfuse3(
+    fuse_fd: int, filesystem: CacheFilesystem, misses: SocketMissClient, counters: memoryview, memory: mmap.mmap, on_ready: Any
+) -> None:
+    try:
+        from fusecache.fuse.pyfuse3.engine import Pyfuse3Engine
+    except ImportError as error:
+        raise CacheError(
+            ErrorKind.UNSUPPORTED, f"the pyfuse3 engine cannot be loaded ({error}); pip install 'fusecache[pyfuse3]'"
+        ) from error
+    Pyfuse3Engine(fuse_fd, memory, filesystem, misses, counters).run(on_ready)
+
+
+def _open_index(state_dir: Path, index_id: str) -> Index:
+    """Raises: IndexDamagedError, also when it is another index than fetch reported."""
+    index = Index(state_dir / run_files.INDEX_DIR, writable=False)
+    index.env.check_readers()  # a predecessor may have died in a transaction, which would keep old pages for ever
+    found = index.index_id().hex()
+    if index_id and found != index_id:
+        raise IndexDamagedError(f"it has the id {found}, fetch reported {index_id}")
+    return index
+
+
+def read_layout(memory: mmap.mmap) -> Layout:
+    """Return the layout that the header tells. Raises: CacheError(BUG) for a memfd of another version."""
+    if memory[: len(shared.MAGIC)] != shared.MAGIC or _header(memory, shared.H_LAYOUT_VERSION) != shared.LAYOUT_VERSION:
+        raise CacheError(ErrorKind.BUG, "the shared memory has another layout than this version knows; unmount and mount again")
+    return Layout(
+        serve_count=_header(memory, shared.H_SERVE_COUNT),
+        readers=_header(memory, shared.H_READERS),
+        landing_bytes=_header(memory, shared.H_LANDING_BYTES),
+        table_entries=_header(memory, shared.H_TABLE_ENTRIES),
+    )
+
+
+def _header(memory: mmap.mmap, offset: int) -> int:
+    return int(shared.U64.unpack_from(memory, offset)[0])
+
+
+def _obey(control: ControlChannel) -> None:
+    """Body of the thread that listens to the supervisor. Ending at any moment is safe, so stop means at once."""
+    while True:
+        try:
+            message, _ = control.receive()
+        except EOFError:
+            return  # the supervisor died: go on until the mount is gone
+        except ValueError as error:
+            log.error("%s", error)
+            continue
+        if message.get("do") == "stop":
+            logging.shutdown()
+            os._exit(ExitCode.OK)
+
+
+def main() -> None:
+    status = run(int(sys.argv[1]))
+    logging.shutdown()
+    # Threads that wait for requests or for fetch have nothing left to do, and interpreter shutdown would wait for locks they
+    # hold.
+    os._exit(status)
