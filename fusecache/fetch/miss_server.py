@@ -85,8 +85,7 @@ class MissServer:
                 # More may have arrived: taking it all before the loop turns lets one commit serve many.
                 for _ in range(64):
                     try:
-                        data = connection.stream._sock.recv(MAX_MESSAGE_BYTES, socket.MSG_DONTWAIT)  # type:
-                        ignore[attr - defined]  # trio has no non-blocking recv
+                        data = connection.stream._sock.recv(MAX_MESSAGE_BYTES, socket.MSG_DONTWAIT)  # type: ignore[attr-defined]
                     except BlockingIOError:
                         break
                     if not data:
@@ -293,7 +292,7 @@ class MissServer:
         if connection.closed:
             return
         try:
-            connection.stream._sock.send(answer.pack(), socket.MSG_DONTWAIT)  # type: ignore[attr-defined]  # not in trio
+            connection.stream._sock.send(answer.pack(), socket.MSG_DONTWAIT)  # type: ignore[attr-defined]
         except BlockingIOError:
             self._nursery.start_soon(self._send_later, connection, answer)
         except OSError:
