@@ -1,0 +1,76 @@
+"""Options of sources: to which source each `-o [SUBDIR:]KEY=VALUE` belongs, and that none is a secret.
+
+Stateless. What a source understands is known to the source alone, so unknown keys are refused when it is opened.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from fusecache.contract.errors import CacheError, ErrorKind
+from fusecache.contract.mount_spec import SourceSpec
+
+_SECRET = re.compile(
+    r"secret|passw|passphrase|token|credential|signature|accesskey|accountkey|privatekey|apikey|connectionstring"
+)
+_NAMES_A_FILE = re.compile(r"(file|path|dir)$")
+
+
+def refuse_secret(key: str) -> None:
+    """Refuse a key whose value would be a secret: arguments are visible to everybody, and specs lie in files. Raises: INVALID."""
+    plain = re.sub(r"[^a-z]", "", key.lower())
+    if _SECRET.search(plain) and not _NAMES_A_FILE.search(plain):
+        file_key = (
+            key if key.endswith("_key") else key.replace("access_key_id", "access_key").replace("access_key_secret", "secret_key")
+        )
+        cure = f"write it to a file of mode 0600 and name that: -o {file_key}_file=PATH"
+        raise CacheError(ErrorKind.INVALID, f"{key} would show a secret to everybody who can list processes; {cure}")
+
+
+def assign_options(places: Iterable[tuple[str, str]], pairs: Iterable[tuple[str, str]]) -> list[SourceSpec]:
+    """Return the sources with their options.
+
+    Args:
+        places: (url, subdir) of each source.
+        pairs: (key, value) where key is KEY, for all sources that take options, or SUBDIR:KEY (":KEY" is the root's).
+    Raises: INVALID for secrets, for a SUBDIR that no source has, for a bare KEY that sources of different kinds could take.
+    """
+    sources = list(places)
+    options: dict[str, dict[str, str]] = {subdir: {} for _, subdir in sources}
+    for key, value in pairs:
+        prefix, colon, name = key.rpartition(":")
+        refuse_secret(name)
+        for subdir in [_subdir_of(sources, prefix, key)] if colon else _takers(sources, name):
+            options[subdir][name] = value
+    return [SourceSpec(url, subdir, options[subdir]) for url, subdir in sources]
+
+
+def _subdir_of(sources: list[tuple[str, str]], prefix: str, key: str) -> str:
+    wanted = prefix.strip("/")
+    known = [subdir for _, subdir in sources]
+    if wanted not in known:
+        names = ", ".join(subdir or "the root (:KEY)" for subdir in known)
+        raise CacheError(ErrorKind.INVALID, f"option {key!r} is for the source at {wanted!r}, but sources are at: {names}")
+    return wanted
+
+
+def _takers(sources: list[tuple[str, str]], name: str) -> list[str]:
+    """The subdirs of the sources that a key without prefix is for: local directories take no options beside others that may."""
+    remote = [(url, subdir) for url, subdir in sources if _scheme(url) != "file"]
+    takers = remote or sources
+    schemes = {_scheme(url) for url, _ in takers}
+    if len(schemes) > 1:
+        example = takers[0][1]
+        kinds = " and ".join(f"{scheme}://" for scheme in sorted(schemes))
+        raise CacheError(
+            ErrorKind.INVALID, f"option {name!r} could be for {kinds}; say for which source: -o {example}:{name}=VALUE"
+        )
+    return [subdir for _, subdir in takers]
+
+
+def _scheme(url: str) -> str:
+    if url.startswith("/"):
+        return "file"
+    scheme = re.split(r"://|::", url, maxsplit=1)[0].lower()
+    return {"local": "file", "s3a": "s3", "minio": "s3", "https": "http"}.get(scheme, scheme)
