@@ -15,8 +15,8 @@ from fusecache.fuse.native.protocol import OUT_HEADER, OUT_HEADER_BYTES, Notify
 
 _log = logging.getLogger(__name__)
 
-# ENOENT: the request ended without us: interrupted, answered before a death, or requeued by RESEND. ENODEV, ECONNABORTED, EPERM: the
-# connection is gone, which the reading threads find out for themselves.
+# ENOENT: the request ended without us: interrupted, answered before a death, or requeued by RESEND. ENODEV, ECONNABORTED, EPERM:
+# the connection is gone, which the reading threads find out for themselves.
 _NOT_WANTED = frozenset({errno.ENOENT, errno.ENODEV, errno.ECONNABORTED, errno.EPERM, errno.ENOTCONN})
 
 # How much of a large answer one writev may carry; UIO_MAXIOV is 1024 including the header.

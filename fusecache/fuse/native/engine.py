@@ -1,7 +1,7 @@
 """The native engine of one serve process: reading threads, resuming after a predecessor's death, and the end of the session.
 
-State: the reading threads; everything that must survive is in the shared memory (request_slots.py, session.py). Each reading thread
-reads into its own landing slot, answers hits at once, and parks misses (waiting.py); on the way of a hit there is no lock.
+State: the reading threads; everything that must survive is in the shared memory (request_slots.py, session.py). Each reading
+thread reads into its own landing slot, answers hits at once, and parks misses (waiting.py); on the way of a hit there is no lock.
 """
 
 from __future__ import annotations
@@ -80,8 +80,8 @@ class NativeEngine:
     def run(self, on_ready: Callable[[], None] = lambda: None) -> None:
         """Serve until the file system is unmounted or its connection aborted.
 
-        `on_ready` is called once, from any thread: when INIT was answered or the session resumed. Only serve process 0 waits for INIT with
-        that, as the kernel sends it to whoever reads first.
+        `on_ready` is called once, from any thread: when INIT was answered or the session resumed. Only serve process 0 waits for
+        INIT with that, as the kernel sends it to whoever reads first.
         Raises: OSError when the descriptor cannot be read at all."""
         sys.setswitchinterval(self._settings.switch_interval_seconds)
         self._slots.prefault()

@@ -20,7 +20,8 @@ from fusecache.fuse.native.protocol import OPCODE_LIMIT, Opcode
 _log = logging.getLogger(__name__)
 
 _READ = int(Opcode.READ)
-# Error answers that speak of trouble rather than of the question. ENOENT, EROFS, ENODATA, ENOSYS and the like are ordinary answers.
+# Error answers that speak of trouble rather than of the question. ENOENT, EROFS, ENODATA, ENOSYS and the like are ordinary
+# answers.
 _TROUBLE = frozenset({errno.EIO, errno.ETIMEDOUT, errno.ENOSPC, errno.EBUSY})
 
 
@@ -34,7 +35,8 @@ class Executor:
         self._logged: set[tuple[int, type[Exception]]] = set()
 
     def execute(self, request: Buffer, length: int, opcode: int, unique: int, inode: int) -> int:
-        """Run and answer one request; return how many bytes the answer's payload had. Raises: Miss, and then nothing was answered."""
+        """Run and answer one request; return how many bytes the answer's payload had. Raises: Miss, and then nothing was
+        answered."""
         try:
             pieces = self._rows[opcode if opcode < OPCODE_LIMIT else 0](request, length, unique, inode)
         except Miss:

@@ -1,12 +1,12 @@
 """INTERRUPT requests between the serve processes of one mount.
 
-The kernel has one queue of interrupts for all clones of a connection: any serve process may read the INTERRUPT of a request that a
-sibling holds, but only the sibling's descriptor may answer that request. So the reader of the INTERRUPT looks for the request in the
-siblings' slots and tables, which all share, and leaves its unique in the sibling's mailbox; the sibling looks into its mailbox
-several times a second while requests wait for fetch there.
+The kernel has one queue of interrupts for all clones of a connection: any serve process may read the INTERRUPT of a request that
+a sibling holds, but only the sibling's descriptor may answer that request. So the reader of the INTERRUPT looks for the request
+in the siblings' slots and tables, which all share, and leaves its unique in the sibling's mailbox; the sibling looks into its
+mailbox several times a second while requests wait for fetch there.
 
-State: the mailboxes, in the upper part of each serve process's counter page. Box of process O: for each writer W a strip of cells, each
-0 or a unique. W fills empty cells of its own strip, O empties them: one writer for each change, no lock.
+State: the mailboxes, in the upper part of each serve process's counter page. Box of process O: for each writer W a strip of
+cells, each 0 or a unique. W fills empty cells of its own strip, O empties them: one writer for each change, no lock.
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ class InterruptRelay:
     def handle(self, unique: int) -> None:
         """An INTERRUPT for `unique` was read here: act on it, or hand it to whoever holds the request.
 
-        If nobody does, the request was answered already; INTERRUPT itself needs no answer. (EAGAIN would have it queued again, which is
-        for servers that may see an INTERRUPT before its request. Here a request is visible in its slot before that.)"""
+        If nobody does, the request was answered already; INTERRUPT itself needs no answer. (EAGAIN would have it queued again,
+        which is for servers that may see an INTERRUPT before its request. Here a request is visible in its slot before that.)"""
         if self._interrupt(unique) or self._layout.serve_count == 1:
             return
         for index in range(self._layout.serve_count):

@@ -1,7 +1,7 @@
 """Telling the kernel what to forget: notify_inval_inode and notify_inval_entry, from a thread of their own.
 
-Such a notification blocks while a READ or LOOKUP of the object is unanswered, so no thread that answers requests may send one. State: a
-bounded queue, filled by the miss client's answer thread, emptied by the notifier's thread.
+Such a notification blocks while a READ or LOOKUP of the object is unanswered, so no thread that answers requests may send one.
+State: a bounded queue, filled by the miss client's answer thread, emptied by the notifier's thread.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from fusecache.fuse.native.protocol import NOTIFY_INVAL_ENTRY_OUT, NOTIFY_INVAL_
 
 _log = logging.getLogger(__name__)
 
-# A refresh that finds a directory of some ten thousand replaced files fits; one message is ~200 bytes, so the bound is ~13 MB. What does
-# not fit is dropped: the kernel's own time to live ends it, later.
+# A refresh that finds a directory of some ten thousand replaced files fits; one message is ~200 bytes, so the bound is ~13 MB.
+# What does not fit is dropped: the kernel's own time to live ends it, later.
 _QUEUE_LENGTH = 1 << 16
 _ENDED = frozenset({errno.ENODEV, errno.ECONNABORTED, errno.ENOTCONN, errno.EPERM})
 
@@ -71,8 +71,8 @@ class Notifier:
             payload = NOTIFY_INVAL_ENTRY_OUT.pack(answer.inode, len(answer.name), 0) + answer.name + b"\0"
             self._device.notify(Notify.INVAL_ENTRY, payload)
         elif answer.op is Op.INVALIDATE_INODE:
-            # Offset 0 drops the pages, which in a directory hold the kernel's copy of the listing. A file's pages stay (offset -1:
-            # attributes only): its inode is one version, whose bytes do not change.
+            # Offset 0 drops the pages, which in a directory hold the kernel's copy of the listing. A file's pages stay (offset
+            # -1: attributes only): its inode is one version, whose bytes do not change.
             offset = 0 if self._is_directory(answer.inode) else -1
             self._device.notify(Notify.INVAL_INODE, NOTIFY_INVAL_INODE_OUT.pack(answer.inode, offset, 0))
 

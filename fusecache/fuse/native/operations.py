@@ -1,8 +1,8 @@
 """What each FUSE request asks of the filesystem, as a table from opcode to operation.
 
-An operation is called as `operation(request, length, unique, inode)`: the request with its header, of which `length` bytes count. It
-returns the pieces of the answer's payload (memoryviews of bytes, so that len() is their size), or None if there is nothing to answer
-or it was answered already; it raises CacheError, `Refused`, or Miss. No state, any thread.
+An operation is called as `operation(request, length, unique, inode)`: the request with its header, of which `length` bytes count.
+It returns the pieces of the answer's payload (memoryviews of bytes, so that len() is their size), or None if there is nothing to
+answer or it was answered already; it raises CacheError, `Refused`, or Miss. No state, any thread.
 
 ENOSYS tells the kernel never to ask again and to do the default itself; here it always means that.
 """
@@ -67,7 +67,7 @@ _NO_ANSWER = (Opcode.FORGET, Opcode.BATCH_FORGET, Opcode.NOTIFY_REPLY)
 _ANSWER_EMPTY = (Opcode.RELEASEDIR, Opcode.DESTROY)
 
 
-class Refused(Exception):  # noqa: N818  an answer, not a failure
+class Refused(Exception):
     """The answer is this errno, on purpose."""
 
     def __init__(self, error_number: int) -> None:

@@ -1,7 +1,8 @@
 """The FUSE wire protocol, version 7.45: opcodes, flags and message structs. No state, no input or output.
 
-Names follow the kernel's include/uapi/linux/fuse.h without the prefix; every struct there is padded to 8 bytes, so the formats below
-need no padding beyond what they spell. All messages are in host byte order, which is little-endian on the platforms we support.
+Names follow the kernel's include/uapi/linux/fuse.h without the prefix; every struct there is padded to 8 bytes, so the formats
+below need no padding beyond what they spell. All messages are in host byte order, which is little-endian on the platforms we
+support.
 """
 
 from __future__ import annotations
@@ -129,8 +130,8 @@ OUT_HEADER_BYTES = OUT_HEADER.size
 
 INIT_IN = struct.Struct("<IIII")  # major, minor, max_readahead, flags; with INIT_EXT flags2 follows
 INIT_IN_FLAGS2 = struct.Struct("<I")
-# major, minor, max_readahead, flags, max_background, congestion_threshold, max_write, time_gran, max_pages, map_alignment, flags2,
-# max_stack_depth, request_timeout, unused
+# major, minor, max_readahead, flags, max_background, congestion_threshold, max_write, time_gran, max_pages, map_alignment,
+# flags2, max_stack_depth, request_timeout, unused
 INIT_OUT = struct.Struct("<IIIIHHIIHHIIH22x")
 
 # attr: ino, size, blocks, atime, mtime, ctime, atimensec, mtimensec, ctimensec, mode, nlink, uid, gid, rdev, blksize, flags

@@ -1,11 +1,12 @@
 """Landing slots and the table of parked requests of one serve process, in the shared memory that outlives it.
 
 Owns no memory: it reads and writes the regions of one `serve_index` in custody's memfd (layout and crash rules:
-contract/shared_memory.py). Each landing slot belongs to one reading thread. `park`, `clear` and `set_running` may be called from any
-thread, for different entries at once: the free list is a list, whose pop and append are atomic.
+contract/shared_memory.py). Each landing slot belongs to one reading thread. `park`, `clear` and `set_running` may be called from
+any thread, for different entries at once: the free list is a list, whose pop and append are atomic.
 
-The poison rule counts dead processes that had *started* on a request. A request in a landing slot was started. A parked one merely
-waits for fetch, which may take longer than many restarts, so it counts only while `running` (the reserved word of the entry) is set.
+The poison rule counts dead processes that had *started* on a request. A request in a landing slot was started. A parked one
+merely waits for fetch, which may take longer than many restarts, so it counts only while `running` (the reserved word of the
+entry) is set.
 """
 
 from __future__ import annotations
@@ -43,8 +44,8 @@ class LandingSlot:
 
     @property
     def unique(self) -> int:
-        """Unique of the request inside, 0 if there is none. Also right for another thread's slot, as the kernel sends an INTERRUPT only
-        after it copied the request."""
+        """Unique of the request inside, 0 if there is none. Also right for another thread's slot, as the kernel sends an
+        INTERRUPT only after it copied the request."""
         words = self.words
         return (words[2] | words[3] << 32) if words[0] else 0
 
@@ -89,7 +90,8 @@ class RequestSlots:
             slot.buffer[-1] = slot.buffer[-1]
 
     def park(self, request: bytes, unique: int, attempts: int) -> int:
-        """Copy a request into the table; return its entry, or NO_ENTRY if the table is full or the request too long for an entry."""
+        """Copy a request into the table; return its entry, or NO_ENTRY if the table is full or the request too long for an
+        entry."""
         length = len(request)
         if length > LARGEST_PARKED_REQUEST:
             return NO_ENTRY

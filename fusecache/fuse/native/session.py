@@ -1,7 +1,7 @@
 """INIT: what is agreed with the kernel for one connection, kept in the header page of the shared memory.
 
-State: the H_INIT_* fields, written by whichever serve process answers INIT; H_INIT_DONE last. A death in between is harmless, as a
-successor replays INIT out of the slot, comes to the same result, and finds that the kernel has its answer already.
+State: the H_INIT_* fields, written by whichever serve process answers INIT; H_INIT_DONE last. A death in between is harmless, as
+a successor replays INIT out of the slot, comes to the same result, and finds that the kernel has its answer already.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ from fusecache.fuse.native.settings import EngineSettings
 
 _log = logging.getLogger(__name__)
 
-# EXPLICIT_INVAL_DATA, not AUTO_INVAL_DATA: an inode is one version of an object, so its pages never become wrong, and a size that is
-# learnt exactly must not cost the pages read so far. HANDLE_KILLPRIV: nothing is written, so the kernel need not ask for
+# EXPLICIT_INVAL_DATA, not AUTO_INVAL_DATA: an inode is one version of an object, so its pages never become wrong, and a size that
+# is learnt exactly must not cost the pages read so far. HANDLE_KILLPRIV: nothing is written, so the kernel need not ask for
 # security.capability. READDIRPLUS_AUTO: `ls` gets plain entries, `ls -l` and `find` get attributes with them.
-# Not asked for: ASYNC_DIO changes nothing for reads that wait; SPLICE_* need no flag on our side; ATOMIC_O_TRUNC has no use.
+# Not asked for: ASYNC_DIO, because a direct read then waits for its parts uninterruptibly, and a killed reader stays in state D
+# until the store answers; SPLICE_* and ATOMIC_O_TRUNC, which have no use here.
 _WANTED = (
     InitFlag.ASYNC_READ
     | InitFlag.DO_READDIRPLUS
     | InitFlag.READDIRPLUS_AUTO
-    | InitFlag.ASYNC_DIO
     | InitFlag.PARALLEL_DIROPS
     | InitFlag.HANDLE_KILLPRIV
     | InitFlag.ABORT_ERROR

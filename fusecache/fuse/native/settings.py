@@ -14,8 +14,8 @@ class EngineSettings:
         passthrough: ask the kernel for FUSE_PASSTHROUGH in INIT (needs favours, and custody to be root).
         ask_resend: negotiate FUSE_HAS_RESEND in INIT. Off in tests that show the request slots alone to be enough.
         resend: request slots were lost: let the kernel send again all it has no answer to, after the replay.
-        max_background: background requests (read-ahead, asynchronous direct I/O) that may wait. At 64, 64 stalled reads stop the hits
-            on other files; at 2048 they do not.
+        max_background: background requests (read-ahead, asynchronous direct I/O) that may wait. At 64, 64 stalled reads stop the
+            hits on other files; at 2048 they do not.
         max_pages: largest READ, in pages; 256 is 1 MiB and the kernel's own default limit.
         max_readahead_bytes: upper bound for the kernel's read-ahead; what it really does is set through /sys/class/bdi.
         switch_interval_seconds: how long a thread may keep the interpreter while another waits for it (`sys.setswitchinterval`).
@@ -31,7 +31,8 @@ class EngineSettings:
 
 
 class Favours(Protocol):
-    """The favour channel to the privileged supervisor (contract/process.py). Thread-safe; one question at a time, answered at once."""
+    """The favour channel to the privileged supervisor (contract/process.py). Thread-safe; one question at a time, answered at
+    once."""
 
     def open_file(self, inode: int, unique: int, container_fd: int) -> int | None:
         """Count an open of the inode and return the backing id for passthrough, or None for reading through serve.

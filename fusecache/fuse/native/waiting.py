@@ -1,8 +1,8 @@
 """Requests that wait for fetch: parked in the shared table, answered when the miss is, or when their reader is interrupted.
 
-State: the waiters by unique (without the resend bit), and the uniques interrupted while a thread was still working on them. Reading
-threads park and interrupt, the miss client's answer thread answers; `_lock` guards the two collections and each waiter's `busy` and
-`interrupted`, and is never held across a call of the miss client, the filesystem or the kernel.
+State: the waiters by unique (without the resend bit), and the uniques interrupted while a thread was still working on them.
+Reading threads park and interrupt, the miss client's answer thread answers; `_lock` guards the two collections and each waiter's
+`busy` and `interrupted`, and is never held across a call of the miss client, the filesystem or the kernel.
 
 Invariant: a request that is in no landing slot and is not answered is in `_waiters`; it is put there before its slot is cleared.
 """
@@ -26,8 +26,8 @@ from fusecache.fuse.native.request_slots import NO_ENTRY, RequestSlots
 _log = logging.getLogger(__name__)
 
 _READ = int(Opcode.READ)
-# A request whose miss is answered OK this often, and misses again each time, will not end by itself. Listings that come to long runs of
-# empty pages may take many rounds; ten thousand is beyond any of them.
+# A request whose miss is answered OK this often, and misses again each time, will not end by itself. Listings that come to long
+# runs of empty pages may take many rounds; ten thousand is beyond any of them.
 _MAX_ROUNDS = 10_000
 _MAX_REMEMBERED_INTERRUPTS = 4096
 
@@ -56,8 +56,8 @@ class WaitingRequests:
     """All requests of this serve process that wait for fetch.
 
     Attributes:
-        unprotected: how often a request had to wait without an entry in the table (full, or too long for one). If serve dies meanwhile,
-            only RESEND brings it back.
+        unprotected: how often a request had to wait without an entry in the table (full, or too long for one). If serve dies
+            meanwhile, only RESEND brings it back.
         nonempty: set when a request is parked; for whoever has to do something only while there are some.
     """
 
@@ -88,7 +88,8 @@ class WaitingRequests:
     def park(
         self, request: bytes, opcode: int, unique: int, inode: int, miss: Miss, attempts: int = 0, entry: int = NO_ENTRY
     ) -> None:
-        """Let a request wait for its miss. `entry`: where it is parked already (a replay). The caller clears its landing slot after."""
+        """Let a request wait for its miss. `entry`: where it is parked already (a replay). The caller clears its landing slot
+        after."""
         if entry == NO_ENTRY:
             entry = self._slots.park(request, unique, attempts)
             if entry == NO_ENTRY:
@@ -160,7 +161,7 @@ class WaitingRequests:
         with self._lock:
             wanted = self._waiters.get(waiter.key) is waiter
             waiter.busy = wanted
-        leased = waiter.miss_op is Op.READ
+        leased = waiter.miss_op is Op.READ and answer.status in (STATUS_OK, STATUS_BOUNCE)
         again: Miss | None = None
         if wanted:
             self._slots.set_running(waiter.entry, True)
