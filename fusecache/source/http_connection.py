@@ -258,7 +258,8 @@ class HttpPool:
             if self._is_closed:
                 raise self.failure(ErrorKind.UNAVAILABLE, "is no longer in use: the source was closed")
         try:
-            plain = socket.create_connection((settings.host, settings.port), settings.connect_timeout_seconds)
+            host = "localhost" if settings.host.endswith(".localhost") else settings.host  # RFC 6761, 6.3; libc may not know it
+            plain = socket.create_connection((host, settings.port), settings.connect_timeout_seconds)
         except socket.gaierror as error:
             raise self.failure(ErrorKind.UNAVAILABLE, "was not found: check the host name in endpoint_url and DNS") from error
         except ConnectionRefusedError as error:

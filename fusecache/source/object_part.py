@@ -117,7 +117,8 @@ def is_md5_etag(etag: str) -> bool:
 
 def _find_md5(etag: str, headers: Mapping[str, str]) -> tuple[str, bytes, _Hash] | None:
     match = _MD5_ETAG.fullmatch(etag)
-    if match is None or uses_keyed_encryption(headers):
+    is_plain = headers.get("x-oss-object-type", "Normal") == "Normal"  # the ETag of an appendable object is no MD5
+    if match is None or not is_plain or uses_keyed_encryption(headers):
         return None
     return "ETag", bytes.fromhex(match[1]), hashlib.md5(usedforsecurity=False)
 

@@ -79,8 +79,9 @@ class S3RestClient:
 
     def list_objects(self, prefix: bytes, token: str | None, limit: int, *, delimiter: bool = True) -> Listing:
         """Return one page of the keys that start with `prefix`. Raises UNAVAILABLE if the page cannot be trusted."""
-        query: list[tuple[str, bytes]] = [("list-type", b"2"), ("encoding-type", b"url"), ("prefix", prefix)]
-        query.append(("max-keys", str(limit).encode()))
+        query: list[tuple[str, bytes]] = [("list-type", b"2"), ("encoding-type", b"url"), ("max-keys", str(limit).encode())]
+        if prefix:  # OSS and S3 sign an empty value in different ways
+            query.append(("prefix", prefix))
         if delimiter:
             query.append(("delimiter", b"/"))
         if token is not None:
