@@ -32,6 +32,7 @@ REBUILD_RETRY_SECONDS = 0.5
 START_ATTEMPTS = 3
 SERVE_STOP_SECONDS = 3.0
 FETCH_STOP_SECONDS = 10.0  # it writes the clean marker after a syncfs
+UNREADY_STOP_SECONDS = 1.0  # it may be waiting for a store that does not answer, and has written nothing
 KILL_SECONDS = 5.0
 
 
@@ -161,9 +162,10 @@ class Crew:
                 for child in self.serves.values():
                     child.kill()
         if self.fetch is not None:
+            patience = FETCH_STOP_SECONDS if self.fetch.is_ready else UNREADY_STOP_SECONDS
             self.fetch.ask_to_stop()
-            if not self._loop.run_until(lambda: self.fetch is None, FETCH_STOP_SECONDS):
-                log.warning("fetch did not end within %g s and is killed", FETCH_STOP_SECONDS)
+            if not self._loop.run_until(lambda: self.fetch is None, patience):
+                log.warning("fetch did not end within %g s and is killed", patience)
                 self.fetch.kill()
         if not self._loop.run_until(lambda: self.fetch is None and not self.serves and not self.spares, KILL_SECONDS):
             log.error(
