@@ -85,6 +85,8 @@ def _serve(control: ControlChannel, message: dict[str, Any], fds: dict[str, int]
     page = layout.serve_counters(serve_index)
     counters = memoryview(memory)[page : page + shared.PAGE].cast("Q")
     access = _ACCESS.get(_header(memory, shared.H_ACCESS), Access.OPENLESS)
+    if spec.engine is Engine.PYFUSE3:
+        access = Access.OPENLESS  # it answers OPEN, but never with a container
 
     index = _open_index(Path(spec.state_dir), str(message.get("index_id", "")))
     marks = Marks(Path(spec.state_dir) / run_files.MARKS)
@@ -99,7 +101,7 @@ def _serve(control: ControlChannel, message: dict[str, Any], fds: dict[str, int]
         control.tell(did="ready")
 
     if spec.engine is Engine.PYFUSE3:
-        _run_pyfuse3(fds["fuse"], filesystem, misses, counters, memory, on_ready)
+        _pyfuse3_engine(fds["fuse"], memory, layout, serve_index, filesystem, misses).run(on_ready)
     else:
         favours = FavourClient(socket.socket(fileno=fds["favour"])) if access is Access.PASSTHROUGH else None
         settings = EngineSettings(
@@ -112,16 +114,16 @@ def _serve(control: ControlChannel, message: dict[str, Any], fds: dict[str, int]
     return ExitCode.OK
 
 
-def _run_pyfuse3(
-    fuse_fd: int, filesystem: CacheFilesystem, misses: SocketMissClient, counters: memoryview, memory: mmap.mmap, on_ready: Any
-) -> None:
+def _pyfuse3_engine(*arguments: Any) -> Any:
+    """Loaded only when asked for: an optional extra, with Trio behind it. Raises: CacheError(UNSUPPORTED)."""
     try:
         from fusecache.fuse.pyfuse3.engine import Pyfuse3Engine
     except ImportError as error:
         raise CacheError(
-            ErrorKind.UNSUPPORTED, f"the pyfuse3 engine cannot be loaded ({error}); pip install 'fusecache[pyfuse3]'"
+            ErrorKind.UNSUPPORTED,
+            f"the pyfuse3 engine cannot be loaded ({error}); pip install 'fusecache[pyfuse3]'",
         ) from error
-    Pyfuse3Engine(fuse_fd, memory, filesystem, misses, counters).run(on_ready)
+    return Pyfuse3Engine(*arguments)
 
 
 def _open_index(state_dir: Path, index_id: str) -> Index:

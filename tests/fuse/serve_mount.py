@@ -1,0 +1,199 @@
+"""A FUSE mount with real serve processes over a built cache; the test plays supervisor and fetch. It never opens anything on
+the mount itself."""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from fusecache.contract import run_files
+from fusecache.contract import shared_memory as shared
+from fusecache.contract.messages import MAX_MESSAGE_BYTES, STATUS_BOUNCE, STATUS_OK, Answer, Op, Request
+from fusecache.contract.mount_spec import Engine
+from fusecache.contract.shared_memory import U64, Layout
+from tests.fuse.native_mount import NativeMount
+from tests.support.cache_builder import BuiltFile, CacheBuilder
+
+READY_SECONDS = 15.0  # an import of everything on two busy cores takes a second
+
+
+class FillingFetch:
+    """Answers misses: puts blocks of its files into the cache, or (`bounce`) into the bounce buffer; lists directories as they
+    are.
+
+    Attributes:
+        asked: how often each (op, inode, offset) came.
+        is_frozen: while set, nothing is answered.
+    """
+
+    def __init__(self, cache: CacheBuilder, bounce_fd: int) -> None:
+        self.cache = cache
+        self.files: dict[int, BuiltFile] = {}
+        self.bounced: set[int] = set()
+        self.refused: dict[int, int] = {}
+        self.asked: list[Request] = []
+        self.frozen = threading.Event()
+        self._bounce_fd = bounce_fd
+        self._ended = threading.Event()
+        self._connections: list[socket.socket] = []
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._listener.bind(str(Path(cache.spec.run_dir) / run_files.MISS_SOCKET))
+        self._listener.listen(8)
+        self._threads = [threading.Thread(target=self._accept)]
+        self._threads[0].start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            self._connections.append(connection)
+            thread = threading.Thread(target=self._serve, args=(connection,))
+            self._threads.append(thread)
+            thread.start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := connection.recv(MAX_MESSAGE_BYTES):
+                request = Request.unpack(data)
+                self.asked.append(request)
+                while self.frozen.is_set() and not self._ended.is_set():
+                    time.sleep(0.005)
+                if request.token and request.op not in (Op.DONE, Op.CANCEL):
+                    connection.send(self._answer(request).pack())
+
+    def _answer(self, request: Request) -> Answer:
+        if request.inode in self.refused:
+            return Answer(Op.ANSWER, request.token, self.refused[request.inode])
+        if request.op is Op.READ:
+            file = self.files[request.inode]
+            if request.inode in self.bounced:
+                data = file.data[request.offset : request.offset + request.size]
+                os.pwrite(self._bounce_fd, data, 8192)
+                return Answer(Op.ANSWER, request.token, STATUS_BOUNCE, request.inode, 8192, len(data))
+            block_size = self.cache.spec.block_size_bytes
+            self.cache.cache(
+                file, blocks=range(request.offset // block_size, (request.offset + request.size - 1) // block_size + 1)
+            )
+        elif request.op in (Op.LIST, Op.LOOKUP):
+            self.cache.change_directory(
+                request.inode, listed_at=time.time(), flags=self.cache.directory_row(request.inode).flags | 1
+            )
+        return Answer(Op.ANSWER, request.token, STATUS_OK)
+
+    def invalidate(self, answer: Answer) -> None:
+        self._connections[-1].send(answer.pack())
+
+    def close(self) -> None:
+        self._ended.set()
+        for one in (self._listener, *self._connections):
+            with contextlib.suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+            one.close()
+        for thread in self._threads:
+            thread.join()
+
+
+class ServeMount(NativeMount):
+    """Mounted; serve processes are started by `start`, as the supervisor would."""
+
+    def __init__(self, cache: CacheBuilder, serve_count: int = 1, access: int = shared.ACCESS_OPENLESS) -> None:
+        layout = Layout(serve_count, readers=2, landing_bytes=132 << 10, table_entries=256)
+        super().__init__(Path(cache.spec.mountpoint), layout, access=access)
+        for offset, value in (
+            (shared.H_LAYOUT_VERSION, shared.LAYOUT_VERSION),
+            (shared.H_SERVE_COUNT, layout.serve_count),
+            (shared.H_READERS, layout.readers),
+            (shared.H_LANDING_BYTES, layout.landing_bytes),
+            (shared.H_TABLE_ENTRIES, layout.table_entries),
+        ):
+            U64.pack_into(self.memory, offset, value)
+        self.memory[: len(shared.MAGIC)] = shared.MAGIC
+        self.cache = cache
+        self.bounce_fd = os.memfd_create("bounce")
+        os.ftruncate(self.bounce_fd, 1 << 20)
+        self.fetch = FillingFetch(cache, self.bounce_fd)
+        self.channels: dict[int, socket.socket] = {}
+        self._favours: list[socket.socket] = []
+        self.index_id = cache.index_id.hex()
+
+    def spawn(self) -> tuple[subprocess.Popen[bytes], socket.socket]:
+        """Start a spare."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours.settimeout(READY_SECONDS)
+        with theirs:
+            process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "fusecache.serve", str(theirs.fileno())],
+                pass_fds=(theirs.fileno(),),
+                env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent.parent)},
+                stderr=subprocess.DEVNULL,
+            )
+        return process, ours
+
+    def start(self, serve_index: int = 0, wait: bool = True) -> None:
+        self.start_spare(*self.spawn(), serve_index)
+        if wait:
+            self.wait_ready(serve_index)
+
+    def start_spare(self, process: subprocess.Popen[bytes], channel: socket.socket, serve_index: int = 0) -> None:
+        self.processes[serve_index], self.channels[serve_index] = process, channel
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._favours.append(ours)
+        message = {
+            "do": "start",
+            "spec": str(self.cache.write_spec()),
+            "generation": 1,
+            "serve_index": serve_index,
+            "index_id": self.index_id,
+        }
+        with theirs:
+            fds = array.array("i", (self.memory_fd, self.bounce_fd, theirs.fileno(), self.fuse_fds[serve_index]))
+            channel.sendmsg([json.dumps(message).encode()], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, fds)])
+
+    def wait_ready(self, serve_index: int = 0) -> None:
+        assert self.hear(serve_index) == {"did": "ready"}
+
+    def hear(self, serve_index: int = 0) -> dict[str, Any]:
+        data = self.channels[serve_index].recv(65536)
+        return json.loads(data) if data else {}
+
+    def kill(self, serve_index: int = 0) -> None:
+        process = self.processes.pop(serve_index)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        self.channels.pop(serve_index).close()
+
+    def close(self) -> None:
+        super().close()
+        self.fetch.close()
+        for one in (*self.channels.values(), *self._favours):
+            one.close()
+        os.close(self.bounce_fd)
+
+
+@contextlib.contextmanager
+def serve_mount(
+    path: Path, engine: Engine, *, serve_count: int = 1, access: int = shared.ACCESS_OPENLESS, **spec: Any
+) -> Iterator[ServeMount]:
+    """A cache, its mount and `serve_count` serve processes that are not started yet; everything is taken away at the end."""
+    cache = CacheBuilder(path, block_size=1 << 20, granule_size=128 << 10, engine=engine, **spec)
+    try:
+        mount = ServeMount(cache, serve_count, access)
+        try:
+            yield mount
+        finally:
+            mount.close()
+    finally:
+        cache.close_index()
