@@ -6,6 +6,7 @@ any thread. How far a version can be trusted depends on what the file system say
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import difflib
 import hashlib
@@ -57,6 +58,7 @@ _EXTRAS = {
 }
 """Protocol to the extra of this project that brings what it needs."""
 
+_COMPRESSED = (".gz", ".tgz", ".bz2", ".tbz2", ".xz", ".txz", ".lzma", ".zst")
 _SECRETS = frozenset(
     {"password", "passphrase", "secret", "secret_key", "account_key", "sas_token", "connection_string", "client_secret"}
 )
@@ -182,11 +184,12 @@ class FsspecSource:
     def __init__(self, filesystem: Any, root: str, url: str) -> None:
         self.url = url
         self._filesystem = filesystem
-        self._root = root.rstrip("/")
+        self._root = root
+        self._prefix = root if root == "" or root.endswith("/") else root + "/"  # paths in an archive have no leading slash
         self._is_async = bool(getattr(filesystem, "async_impl", False))
         self._lock = threading.Lock()
         protocols = (filesystem.protocol,) if isinstance(filesystem.protocol, str) else tuple(filesystem.protocol)
-        is_packed = "zip" in protocols or "libarchive" in protocols or getattr(filesystem, "compression", None) is not None
+        is_packed = "zip" in protocols or "libarchive" in protocols or ("tar" in protocols and url.endswith(_COMPRESSED))
         self._capabilities = Capabilities(
             ranges=not is_packed,
             strong_versions=False,
@@ -271,12 +274,13 @@ class FsspecSource:
             yield piece
 
     def close(self) -> None:
-        closer = getattr(self._filesystem, "close", None)
-        if closer is not None and not self._is_async:
-            try:
-                closer()
-            except Exception as error:
-                logger.debug("closing %s: %r", self.url, error)
+        if self._is_async:
+            return  # their sessions belong to fsspec's loop, which ends with the process
+        for part in ("tar", "zip", "fo", "_fo_ref"):  # an archive's file system leaves the files under it open
+            closer = getattr(getattr(self._filesystem, part, None), "close", None)
+            if closer is not None:
+                with contextlib.suppress(Exception):
+                    closer()
 
     def _require_version(self, path: bytes, version: bytes) -> None:
         info = self._call("look up", path, self._filesystem.info, self._full(path), gone=ErrorKind.STALE)
@@ -297,7 +301,7 @@ class FsspecSource:
     def _full(self, path: bytes) -> str:
         split_path(path)
         text = path.decode("utf-8", "surrogateescape")
-        return f"{self._root}/{text}" if text else self._root
+        return self._prefix + text if text else self._root
 
     def _place(self, path: bytes) -> str:
         return f"{self.url} {path!r}" if path else self.url

@@ -172,10 +172,9 @@ def _hidden_reason(name: bytes) -> str | None:
 
 
 def _entry_of(row: _Row) -> Entry:
-    mtime_ns = _mtime_ns(row.text)
-    if row.is_directory:
-        return Entry(row.name, EntryKind.DIRECTORY, mtime_ns=mtime_ns)
-    return Entry(row.name, EntryKind.FILE, size=_size(row.text), mtime_ns=mtime_ns, needs_stat=True)
+    if row.is_directory:  # no time: looking one up tells none either
+        return Entry(row.name, EntryKind.DIRECTORY)
+    return Entry(row.name, EntryKind.FILE, size=_size(row.text), mtime_ns=_mtime_ns(row.text), needs_stat=True)
 
 
 def _mtime_ns(text: str) -> int:
