@@ -132,6 +132,8 @@ def _json_rows(text: str, url: str) -> list[_Row]:
     """nginx `autoindex_format json`: exact sizes, HTTP dates, names as they are."""
     try:
         records = json.loads(text)
+        if not isinstance(records, list):
+            raise TypeError
         rows = []
         for record in records:
             row = _Row(_raw(record["name"]), record["type"] == "directory")

@@ -12,9 +12,11 @@ path (empty component, ".", "..", NUL, "/", more than 255 bytes in a component) 
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
+
+from fusecache.contract.errors import CacheError
 
 Buffer = bytes | bytearray | memoryview  # every value is C-contiguous; obstore's Bytes is wrapped in a memoryview
 
@@ -137,3 +139,11 @@ class Source(Protocol):
 
     def close(self) -> None:
         """End threads, sockets and files. The source is not used afterwards."""
+
+
+@runtime_checkable
+class StatMany(Protocol):
+    """An optional ability of a source whose listings say `needs_stat`: ask with isinstance, before a burst of `stat`."""
+
+    def stat_many(self, paths: Sequence[bytes]) -> list[Entry | CacheError]:
+        """Stat many paths with parallel requests, bounded by the source; the results stand in the order of the paths."""

@@ -30,6 +30,7 @@ _MODULES = {
 """Scheme to the module of this package that opens it. Every other scheme is fsspec's."""
 
 _ALIASES = {"s3a": "s3", "minio": "s3", "local": "file", "cpfs": "nfs", "gcs": "gs", "ssh": "sftp"}
+_ESCAPED = ("http", "https", "file", "nfs")  # in their paths %41 is A
 _DEFAULT_PORTS = {"http": 80, "https": 443, "nfs": 2049, "cpfs": 2049}
 
 
@@ -95,14 +96,15 @@ def normalise_url(url: str) -> str:
         url = "file://" + quote_from_bytes(url.encode("utf-8", "surrogateescape"))
     parts = urlsplit(url)
     name = _ALIASES.get(scheme, scheme)
-    is_escaped = name in ("http", "https", "file")  # elsewhere % is a character of the key
-    path = parts.path.encode("utf-8", "surrogateescape")
-    path = unquote_to_bytes(path) if is_escaped else path
     netloc = parts.netloc.rpartition("@")[2]
     if scheme in _DEFAULT_PORTS:
         netloc = netloc.lower().removesuffix(f":{_DEFAULT_PORTS[scheme]}").removesuffix(":")
+    if name not in _ESCAPED:  # % and # are characters of the key
+        rest = url.partition("://")[2]
+        return f"{name}://{netloc}{rest[len(parts.netloc) :].rstrip('/')}"
+    path = unquote_to_bytes(parts.path.encode("utf-8", "surrogateescape"))
     if name in ("file", "nfs"):
         netloc = "" if name == "file" and netloc == "localhost" else netloc
         path = posixpath.normpath(b"/" + path.lstrip(b"/"))
     query = f"?{parts.query}" if parts.query else ""
-    return f"{name}://{netloc}{quote_from_bytes(path.rstrip(b'/'), safe='/' if is_escaped else '/%')}{query}"
+    return f"{name}://{netloc}{quote_from_bytes(path.rstrip(b'/'))}{query}"
