@@ -17,6 +17,8 @@ container (path: `big` is passed through to it). It writes "ready\\n" to stdout.
 | poison | read kills this process |
 | refused | read whose miss is answered TIMEOUT |
 | link | symbolic link to small/00000 |
+| changing | a file that has another inode after each SIGUSR1, which also invalidates its name and inode |
+| growing/ | a directory with one more name after each SIGUSR1; its listing may be kept by the kernel until invalidated |
 | many/ | 3,000 names of changing length, some without attributes |
 """
 
@@ -62,8 +64,8 @@ BLOCK = 128 << 10
 TTL = 3600.0
 PERIOD = 1_000_003  # prime, so that a shift of a page or a block never looks right
 
-SMALL, LATE, NEVER, ERRORS, MANY_DIR = 2, 3, 4, 5, 6
-BIG, BOUNCE, NEVER_READ, DEFECT, POISON, REFUSED, LINK = 10, 11, 12, 13, 14, 15, 16
+SMALL, LATE, NEVER, ERRORS, MANY_DIR, GROWING = 2, 3, 4, 5, 6, 7
+BIG, BOUNCE, NEVER_READ, DEFECT, POISON, REFUSED, LINK, CHANGING = 10, 11, 12, 13, 14, 15, 16, 20
 FIRST_ERROR, FIRST_LATE, FIRST_SMALL, FIRST_MANY = 100, 1_000, 100_000, 1_000_000
 
 
@@ -83,6 +85,7 @@ class RuleFilesystem:
         self._pattern = memoryview(pattern())
         self._pread_fd = os.open(pread, os.O_RDONLY) if pread else -1
         self.present: set[object] = set()
+        self.changes = 0
         self._files = {BIG: BIG_BYTES, BOUNCE: LATE_BYTES, NEVER_READ: 1 << 20, DEFECT: 4096, POISON: 4096, REFUSED: 4096}
         self._top = {
             b"small": SMALL,
@@ -96,6 +99,7 @@ class RuleFilesystem:
             b"poison": POISON,
             b"refused": REFUSED,
             b"link": LINK,
+            b"growing": GROWING,
         }
 
     def _size(self, inode: int) -> int:
@@ -115,6 +119,8 @@ class RuleFilesystem:
         return Attributes(inode, stat.S_IFREG | 0o444, size, 1, 7, 8, time_ns, time_ns, -(-size // 512))
 
     def _resolve(self, parent: int, name: bytes) -> int:
+        if parent == 1 and name == b"changing":
+            return CHANGING + self.changes
         if parent == 1:
             return self._top.get(name, 0)
         if parent == SMALL and name.isdigit() and int(name) < SMALL_FILES:
@@ -166,6 +172,8 @@ class RuleFilesystem:
             return b"%05d" % index, FIRST_SMALL + index, True
         if directory == LATE and index < LATE_FILES:
             return b"%02d" % index, FIRST_LATE + index, False
+        if directory == GROWING and index <= self.changes:
+            return b"%d" % index, FIRST_MANY + index, False
         if directory == MANY_DIR and index < MANY:
             return b"%d-" % index + b"x" * (index % 240), FIRST_MANY + index, index % 3 != 0
         return None
@@ -280,7 +288,17 @@ class LateMisses:
 
     def tell(self, request: Request) -> None: ...
 
-    def on_invalidate(self, callback: Callable[[Answer], None]) -> None: ...
+    def on_invalidate(self, callback: Callable[[Answer], None]) -> None:
+        self._invalidate = callback
+
+    def change(self, *_: object) -> None:
+        """Handler of SIGUSR1: fetch found the source changed."""
+        old = CHANGING + self._filesystem.changes
+        self._filesystem.changes += 1
+        for inode in (GROWING, old, FIRST_SMALL - 1):  # the last one is unknown to the kernel, which is no error
+            self._invalidate(Answer(Op.INVALIDATE_INODE, inode=inode))
+        self._invalidate(Answer(Op.INVALIDATE_ENTRY, inode=1, name=b"changing"))
+        self._invalidate(Answer(Op.INVALIDATE_ENTRY, inode=1, name=b"unknown"))
 
 
 class OwnFavours:
@@ -321,6 +339,7 @@ def main() -> None:
     memory = mmap.mmap(config["memory_fd"], layout.total_bytes)
     filesystem = RuleFilesystem(config.get("pread"), config.get("container"))
     misses = LateMisses(filesystem, config.get("late_seconds", 0.05))
+    signal.signal(signal.SIGUSR1, misses.change)
     settings = EngineSettings(**config.get("settings", {}))
     favours = OwnFavours(config["fuse_fd"]) if "container" in config else None
     engine = NativeEngine(config["fuse_fd"], memory, layout, config["serve_index"], filesystem, misses, favours, settings)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import signal
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -316,6 +317,28 @@ fd = os.open("small/00001", os.O_RDONLY)
 print(outcome(fcntl.ioctl, fd, 0x12345678), os.access("big", os.R_OK), os.access("big", os.W_OK), outcome(os.fsync, fd))
 """
     assert run(mount, code).split() == ["ENOTTY", "True", "False", "OK"]
+
+
+def test_invalidations_reach_the_kernel(tmp_path: Path) -> None:
+    """Names and listings are kept for an hour; a change shows at once because the kernel is told."""
+    code = """
+def look(): return os.stat("changing").st_ino, len(os.listdir("growing"))
+first = look()
+for _ in range(200):
+    assert look() == first
+print("looked", flush=True)
+deadline = time.monotonic() + 10
+while look() != (first[0] + 1, first[1] + 1):
+    assert time.monotonic() < deadline, (first, look())
+    time.sleep(0.01)
+"""
+    with native_mount(tmp_path) as mount:
+        reader = mount.spawn_reader("-c", PRELUDE + code)
+        assert reader.stdout is not None
+        assert reader.stdout.readline() == b"looked\n"
+        assert mount.counter(Counter.REQUESTS) < 2 * 200 + 100  # kept: a round costs OPENDIR and RELEASEDIR only
+        mount.processes[0].send_signal(signal.SIGUSR1)
+        assert reader.wait(20) == 0
 
 
 def test_misses_are_answered_late(mount: NativeMount) -> None:

@@ -19,6 +19,14 @@ class EngineSettings:
         max_pages: largest READ, in pages; 256 is 1 MiB and the kernel's own default limit.
         max_readahead_bytes: upper bound for the kernel's read-ahead; what it really does is set through /sys/class/bdi.
         switch_interval_seconds: how long a thread may keep the interpreter while another waits for it (`sys.setswitchinterval`).
+            Measured with 5, 0.5 and 0.1 ms, also beside a thread that computes 4 of every 6 ms: no difference above the noise of
+            two shared virtual cores (99 % of small reads within 2.5-5.6 ms beside that thread), so it stays at CPython's own
+            value.
+        spin_seconds: how long a reading thread looks for the next request before it sleeps; 0: sleeps at once. Waking a thread on
+        an
+            idle virtual CPU takes about 100 us, longer than answering. Measured on two shared cores, two threads, medians of 4,
+            with 0 / 100 us: 8,000 / 10,000 small files a second with one reader, 15,400 / 16,500 with two, 10,200 / 13,500 random
+            reads of 128 KiB, 2.5 / 3.6 GB/s sequentially. It yields the CPU to whoever wants it, and costs an idle mount nothing.
     """
 
     passthrough: bool = False
@@ -28,6 +36,7 @@ class EngineSettings:
     max_pages: int = 256
     max_readahead_bytes: int = 16 << 20
     switch_interval_seconds: float = 0.005
+    spin_seconds: float = 0.0001
 
 
 class Favours(Protocol):
