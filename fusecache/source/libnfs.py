@@ -1,11 +1,12 @@
 """The part of libnfs's synchronous interface that reading needs, through ctypes (so that nothing has to be compiled).
 
 Owns the loaded library. A context belongs to one thread at a time; foreign calls release the GIL, so contexts work in parallel.
-Structures and signatures as in nfsc/libnfs.h of libnfs 4.0 (library version 13).
+Structures and signatures as in nfsc/libnfs.h of libnfs 4.0 and 5.0.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import itertools
@@ -21,7 +22,10 @@ from typing import Any
 from fusecache.contract.errors import CacheError, ErrorKind
 from fusecache.source.posix_entry import Attributes
 
-LIBRARY = "libnfs.so.13"
+LIBRARIES = (
+    "libnfs.so.13",
+    "libnfs.so.14",
+)  # 4.0 and 5.0 agree in all that is used here; 6.0 turned the arguments of nfs_pread round
 MAX_OPEN_FILES = 16  # per context: enough for the files that are being read in pieces; a guess
 _MAX_TARGET_BYTES = 4096
 _MAX_READ_BYTES = 1 << 20
@@ -104,11 +108,14 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
 @cache
 def load() -> Any:
     """Return the library. Raises: INVALID if it is not installed."""
-    try:
-        library = ctypes.CDLL(LIBRARY)
-    except OSError as error:
-        message = f"nfs:// needs the library {LIBRARY}, which is not installed; apt install libnfs13"
-        raise CacheError(ErrorKind.INVALID, message) from error
+    library = None
+    for name in LIBRARIES:
+        with contextlib.suppress(OSError):
+            library = ctypes.CDLL(name)
+            break
+    if library is None:
+        message = f"nfs:// needs the library {' or '.join(LIBRARIES)}, which is not installed; apt install libnfs13 (or libnfs14)"
+        raise CacheError(ErrorKind.INVALID, message)
     for name, (result, arguments) in _SIGNATURES.items():
         function = getattr(library, name)
         function.restype, function.argtypes = result, arguments
