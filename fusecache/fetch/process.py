@@ -81,7 +81,10 @@ class Fetch:
     async def run(self) -> int:
         """Return the exit status."""
         try:
-            await self._run()
+            try:
+                await self._run()
+            except BaseExceptionGroup as group:
+                raise first_of(group) from group
         except CacheError as error:
             self._say({"did": "failed", "kind": int(error.kind), "message": str(error)})
             return ExitCode.FAILED
@@ -191,6 +194,20 @@ class Fetch:
                 log.info("neither supervisor nor readers are left: stopping")
                 self._stop.set()
                 return
+
+
+def first_of(group: BaseExceptionGroup) -> BaseException:
+    """Return the one exception of a nursery's group that says why the process ends: a known kind before an unknown one."""
+    leaves: list[BaseException] = []
+    line: list[BaseException] = [group]
+    while line:
+        error = line.pop()
+        if isinstance(error, BaseExceptionGroup):
+            line.extend(error.exceptions)
+        else:
+            leaves.append(error)
+    known = [leaf for leaf in leaves if isinstance(leaf, (CacheError, IndexDamagedError, NoSpaceError, OSError))]
+    return (known or leaves)[0]
 
 
 def make_tiers(spec: MountSpec) -> list[Tier]:
