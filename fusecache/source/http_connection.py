@@ -383,8 +383,8 @@ class _Connection:
     def _read_head(self) -> bytes:
         data = self._pending
         self._pending = b""
-        while (end := data.find(b"\r\n\r\n")) < 0:
-            if len(data) > MAX_HEAD_BYTES:
+        while (end := data.find(b"\r\n\r\n", 0, MAX_HEAD_BYTES)) < 0:
+            if len(data) >= MAX_HEAD_BYTES:
                 raise self._pool.failure(ErrorKind.UNAVAILABLE, "sent endless headers: is it an S3 endpoint?")
             piece = self._stream.recv(_RECEIVE_BYTES)
             if not piece:

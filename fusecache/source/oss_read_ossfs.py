@@ -22,7 +22,6 @@ from fusecache.source.protocol import Buffer
 from fusecache.source.s3_errors import Asked, Refusal, refusal_error
 from fusecache.source.s3_rest import STREAM_PIECE_BYTES, BucketSettings
 
-
 POOL_CONNECTIONS = 64  # its default of 10 throws connections away when fetch asks more at once
 
 

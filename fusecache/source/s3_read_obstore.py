@@ -122,7 +122,7 @@ class ObstoreReader:
                 if failure.kind is ErrorKind.DENIED and self._credentials.refresh():
                     return CacheError(ErrorKind.UNAVAILABLE, f"{failure}; the keys were replaced meanwhile: it is asked again")
                 return failure
-        kind = ErrorKind.TIMEOUT if "timed out" in text.lower() else ErrorKind.UNAVAILABLE
+        kind = ErrorKind.TIMEOUT if "TimedOut" in text or "timed out" in text else ErrorKind.UNAVAILABLE
         return CacheError(
             kind, f"{place}: {self._fallback.origin} did not answer rightly ({text.splitlines()[0][:200]}): asked again"
         )
