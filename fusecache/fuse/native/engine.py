@@ -3,9 +3,9 @@
 State: the reading threads; everything that must survive is in the shared memory (request_slots.py, session.py). Each reading
 thread reads into its own landing slot, answers hits at once, and parks misses (waiting.py); on the way of a hit there is no lock.
 
-How many threads (`Layout.readers`): measured on two cores over a file system that only preads, small files a second with one
-reader / two: one thread 4,500 / 11,000, two 8,000 / 14,900, three 14,000-15,500 / 15,600, four as three. With the spinning of
-`EngineSettings.spin_seconds` two threads do what three do, and leave more of the cores to the readers.
+How many threads (`Layout.readers`): small files a second with one reader / two, medians of 3 on two quiet cores, over a file
+system that only preads, without spinning: one thread 4,500 / 11,000, two 8,100 / 14,900, three 15,500 / 15,600. On loaded cores
+two and three differ by less than the noise.
 """
 
 from __future__ import annotations

@@ -22,11 +22,13 @@ class EngineSettings:
             Measured with 5, 0.5 and 0.1 ms, also beside a thread that computes 4 of every 6 ms: no difference above the noise of
             two shared virtual cores (99 % of small reads within 2.5-5.6 ms beside that thread), so it stays at CPython's own
             value.
-        spin_seconds: how long a reading thread looks for the next request before it sleeps; 0: sleeps at once. Waking a thread on
-        an
-            idle virtual CPU takes about 100 us, longer than answering. Measured on two shared cores, two threads, medians of 4,
-            with 0 / 100 us: 8,000 / 10,000 small files a second with one reader, 15,400 / 16,500 with two, 10,200 / 13,500 random
-            reads of 128 KiB, 2.5 / 3.6 GB/s sequentially. It yields the CPU to whoever wants it, and costs an idle mount nothing.
+        spin_seconds: how long a reading thread looks for the next request before it sleeps; 0: sleeps at once. Waking a thread
+            on an idle virtual CPU takes about 100 us, longer than answering; the thread yields to whoever wants the CPU. Measured
+            with 0 / 100 us, two threads, runs in turn, median (lowest-highest) of 6, on two cores that others used as well (load
+            2 to 6), so the ranges overlap: small files a second with one reader 8,800 (7,100-12,200) / 11,700 (7,200-16,100),
+            with two 14,700 (12,200-15,200) / 10,700 (8,300-15,800); random reads of 128 KiB 11,300 (9,400-15,900) / 14,500
+            (12,600-18,900). It helps a lone reader, and takes from two readers when the cores are short. To be measured again
+            on quiet cores before it is relied on.
     """
 
     passthrough: bool = False
