@@ -119,10 +119,15 @@ class Filesystem(Protocol):
     def read(self, inode: int, offset: int, size: int) -> Sequence[Buffer]:
         """Return the bytes as pieces whose lengths sum to min(size, file size - offset), or to 0 past the end.
 
-        The pieces are verified and private: they stay right whatever happens to the cache afterwards."""
+        The pieces are verified and private: they stay right whatever happens to the cache afterwards, but only until the same
+        thread calls `read` again, as they may lie in a buffer of that thread. The engine is done with them by then: it writes
+        its reply at once."""
 
     def read_bounced(self, answer: Answer) -> Sequence[Buffer]:
-        """Return the bytes that a BOUNCE answer names; the engine sends DONE after its reply."""
+        """Return the bytes that a BOUNCE answer names; the engine sends DONE after its reply.
+
+        Raises: Miss(READ) if fetch died meanwhile, as its successor may have put other bytes there: the engine sends that
+        miss."""
 
     def statfs(self) -> Statfs: ...
 
