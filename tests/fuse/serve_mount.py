@@ -7,6 +7,7 @@ import array
 import contextlib
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -22,6 +23,7 @@ from fusecache.contract import shared_memory as shared
 from fusecache.contract.messages import MAX_MESSAGE_BYTES, STATUS_BOUNCE, STATUS_OK, Answer, Op, Request
 from fusecache.contract.mount_spec import Engine
 from fusecache.contract.shared_memory import U64, Layout
+from fusecache.custody.favours import Favours
 from tests.fuse.native_mount import NativeMount
 from tests.support.cache_builder import BuiltFile, CacheBuilder
 
@@ -109,7 +111,9 @@ class FillingFetch:
 class ServeMount(NativeMount):
     """Mounted; serve processes are started by `start`, as the supervisor would."""
 
-    def __init__(self, cache: CacheBuilder, serve_count: int = 1, access: int = shared.ACCESS_OPENLESS) -> None:
+    def __init__(
+        self, cache: CacheBuilder, serve_count: int = 1, access: int = shared.ACCESS_OPENLESS, answer_favours: bool = False
+    ) -> None:
         layout = Layout(serve_count, readers=2, landing_bytes=132 << 10, table_entries=256)
         super().__init__(Path(cache.spec.mountpoint), layout, access=access)
         for offset, value in (
@@ -126,7 +130,12 @@ class ServeMount(NativeMount):
         os.ftruncate(self.bounce_fd, 1 << 20)
         self.fetch = FillingFetch(cache, self.bounce_fd)
         self.channels: dict[int, socket.socket] = {}
-        self._favours: list[socket.socket] = []
+        self._channels_of_favours: list[socket.socket] = []
+        self._favours: Favours | None = None
+        self._answering: list[threading.Thread] = []
+        if answer_favours:
+            self._favours = Favours(self.fuse_fds[0], [tier.path for tier in cache.spec.tiers], allow_passthrough=True)
+        self.extra_path = ""
         self.index_id = cache.index_id.hex()
 
     def spawn(self) -> tuple[subprocess.Popen[bytes], socket.socket]:
@@ -137,7 +146,7 @@ class ServeMount(NativeMount):
             process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "fusecache.serve", str(theirs.fileno())],
                 pass_fds=(theirs.fileno(),),
-                env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent.parent)},
+                env={**os.environ, "PYTHONPATH": f"{self.extra_path}:{Path(__file__).parent.parent.parent}"},
                 stderr=subprocess.DEVNULL,
             )
         return process, ours
@@ -150,7 +159,10 @@ class ServeMount(NativeMount):
     def start_spare(self, process: subprocess.Popen[bytes], channel: socket.socket, serve_index: int = 0) -> None:
         self.processes[serve_index], self.channels[serve_index] = process, channel
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._favours.append(ours)
+        self._channels_of_favours.append(ours)
+        if self._favours is not None:
+            self._answering.append(threading.Thread(target=self._answer_favours, args=(self._favours, ours)))
+            self._answering[-1].start()
         message = {
             "do": "start",
             "spec": str(self.cache.write_spec()),
@@ -161,6 +173,11 @@ class ServeMount(NativeMount):
         with theirs:
             fds = array.array("i", (self.memory_fd, self.bounce_fd, theirs.fileno(), self.fuse_fds[serve_index]))
             channel.sendmsg([json.dumps(message).encode()], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, fds)])
+
+    def _answer_favours(self, favours: Favours, channel: socket.socket) -> None:
+        channel.setblocking(False)
+        while favours.answer_all(channel):
+            select.select([channel], [], [], 0.5)
 
     def wait_ready(self, serve_index: int = 0) -> None:
         assert self.hear(serve_index) == {"did": "ready"}
@@ -178,19 +195,27 @@ class ServeMount(NativeMount):
     def close(self) -> None:
         super().close()
         self.fetch.close()
-        for one in (*self.channels.values(), *self._favours):
+        for thread in self._answering:
+            thread.join()
+        for one in (*self.channels.values(), *self._channels_of_favours):
             one.close()
         os.close(self.bounce_fd)
 
 
 @contextlib.contextmanager
 def serve_mount(
-    path: Path, engine: Engine, *, serve_count: int = 1, access: int = shared.ACCESS_OPENLESS, **spec: Any
+    path: Path,
+    engine: Engine,
+    *,
+    serve_count: int = 1,
+    access: int = shared.ACCESS_OPENLESS,
+    answer_favours: bool = False,
+    **spec: Any,
 ) -> Iterator[ServeMount]:
     """A cache, its mount and `serve_count` serve processes that are not started yet; everything is taken away at the end."""
     cache = CacheBuilder(path, block_size=1 << 20, granule_size=128 << 10, engine=engine, **spec)
     try:
-        mount = ServeMount(cache, serve_count, access)
+        mount = ServeMount(cache, serve_count, access, answer_favours)
         try:
             yield mount
         finally:

@@ -21,7 +21,7 @@ from fusecache.contract.errors import ErrorKind
 from fusecache.contract.messages import Answer, Op
 from fusecache.contract.mount_spec import Engine
 from fusecache.contract.process import ExitCode
-from fusecache.contract.shared_memory import Counter
+from fusecache.contract.shared_memory import ACCESS_PASSTHROUGH, Counter
 from fusecache.index.inodes import InodeFlag
 from tests.fuse.serve_mount import ServeMount, serve_mount
 from tests.support.cache_builder import content
@@ -292,3 +292,48 @@ def test_a_spare_ends_with_its_supervisor(mount: ServeMount) -> None:
     process.send_signal(signal.SIGKILL)
     process.wait()
     channel.close()
+
+
+def test_passthrough_reads_come_from_the_container(tmp_path: Path) -> None:
+    """Serve hands the container out, custody makes it a backing file, and the kernel reads without asking again."""
+    with serve_mount(tmp_path, Engine.NATIVE, access=ACCESS_PASSTHROUGH, answer_favours=True) as mount:
+        whole = mount.cache.file(1, b"whole", content("whole", 3_000_000))
+        part = mount.cache.file(1, b"part", content("part", 3_000_000), cached=False)
+        mount.fetch.files[part.inode] = part
+        mount.start()
+        assert mount.run_reader(HASH, "whole").strip() == sha(whole.data)
+        assert mount.counter(Counter.HIT_BYTES) == 0
+        assert mount.run_reader(HASH, "part").strip() == sha(part.data)
+        assert mount.counter(Counter.HIT_BYTES) + mount.counter(Counter.MISS_BYTES) >= len(part.data)
+        assert {request.inode for request in mount.fetch.asked if request.op is Op.OPENED} == {whole.inode, part.inode}
+
+
+@pytest.mark.skipif(not HAS_PYFUSE3, reason="pyfuse3 is not installed")
+def test_pyfuse3_refuses_several_processes(tmp_path: Path) -> None:
+    with serve_mount(tmp_path, Engine.PYFUSE3, serve_count=2) as mount:
+        mount.start(wait=False)
+        assert mount.hear()["did"] == "failed"
+        assert mount.processes[0].wait(READY) == ExitCode.FAILED
+
+
+def test_an_engine_that_is_not_installed_is_named(tmp_path: Path) -> None:
+    hidden = tmp_path / "hidden" / "pyfuse3"
+    hidden.mkdir(parents=True)
+    (hidden / "__init__.py").write_text("raise ImportError('no pyfuse3 here')")
+    with serve_mount(tmp_path, Engine.PYFUSE3) as mount:
+        mount.extra_path = str(hidden.parent)
+        mount.start(wait=False)
+        told = mount.hear()
+        assert told["did"] == "failed"
+        assert told["kind"] == ErrorKind.UNSUPPORTED
+        assert "pip install" in told["message"]
+
+
+def test_two_serve_processes(tmp_path: Path) -> None:
+    with serve_mount(tmp_path, Engine.NATIVE, serve_count=2) as mount:
+        files = [mount.cache.file(1, b"%d" % number, content(str(number), 200_000), cached=False) for number in range(20)]
+        mount.fetch.files.update({file.inode: file for file in files})
+        mount.start(0)
+        mount.start(1)
+        for number, file in enumerate(files):
+            assert mount.run_reader(HASH, number).strip() == sha(file.data)
