@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import mmap
+import time
 from collections.abc import Callable, Mapping, Sequence
 
 import trio
@@ -22,7 +23,7 @@ from fusecache.fetch.evictor import Evictor
 from fusecache.fetch.flights import Flights
 from fusecache.fetch.listing import Listing
 from fusecache.fetch.prefetch import Prefetch
-from fusecache.fetch.sources import Sources
+from fusecache.fetch.sources import Opener, Sources
 from fusecache.fetch.tree import Changes, Tree
 from fusecache.fetch.verification import Verification
 from fusecache.fetch.workers import Gate, Workers
@@ -30,6 +31,7 @@ from fusecache.index.environment import NoSpaceError
 from fusecache.index.extents import BlockIndex
 from fusecache.index.index import Index
 from fusecache.index.inodes import InodeNo
+from fusecache.source.registry import open_source
 from fusecache.tiers.block_store import BlockStore
 from fusecache.tiers.container_files import container_path
 from fusecache.tiers.marks import Marks
@@ -56,15 +58,18 @@ class Cache:
         environment: Mapping[str, str],
         *,
         keep_whole: bool,
+        opener: Opener = open_source,
+        clock: Callable[[], float] = time.time,
     ) -> None:
+        """`clock`: wall clock seconds, for the age of listings and names."""
         self.spec = spec
         self.index = index
         self.counters = counters
         self.reader_errors = 0
         self.last_error = ""
         self.workers = Workers(WORKER_THREADS, self._after_batch)
-        self.sources = Sources(spec, self.workers, environment)
-        self.tree = Tree(index, memory)
+        self.sources = Sources(spec, self.workers, environment, opener)
+        self.tree = Tree(index, memory, clock)
         self.store = BlockStore(index, tiers, marks, spec.block_size_bytes, keep_whole=keep_whole)
         self.disk_gate = Gate(self.workers, DISK_JOBS, 64 << 20)
         self.flights = Flights(
@@ -78,7 +83,7 @@ class Cache:
             on_stale=self._source_moved_on,
         )
         self.evictor = Evictor(self.store, self.disk_gate, counters, spec.granule_size_bytes, self.flights.room_was_made)
-        self.listing = Listing(spec, self.tree, self.sources, nursery, counters, self._pass_on)
+        self.listing = Listing(spec, self.tree, self.sources, nursery, counters, self._pass_on, clock)
         self.prefetch = Prefetch(self.store, self.flights, lambda: self.tree.total_bytes, enabled=spec.prefetch)
         self.bounced = BouncedReads(BounceBuffer(bounce), self.sources, nursery, counters, spec.deadline_seconds)
         self.verification = Verification(self.store, self.disk_gate, counters, spec.granule_size_bytes, self.forget_damaged)

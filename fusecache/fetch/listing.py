@@ -62,6 +62,7 @@ class Listing:
         nursery: trio.Nursery,
         counters: CounterPage,
         on_changes: Callable[[Changes], None],
+        clock: Callable[[], float] = time.time,
     ) -> None:
         """`on_changes` passes on to the kernel what it may have cached."""
         self._spec = spec
@@ -70,6 +71,7 @@ class Listing:
         self._nursery = nursery
         self._counters = counters
         self._on_changes = on_changes
+        self._clock = clock
         self._passes: dict[InodeNo, _Pass] = {}
         self._durations: dict[InodeNo, float] = {}
         self._hidden_names_logged = 0
@@ -126,7 +128,7 @@ class Listing:
         if row is None or row.listing_pass != current.number or self._checks_by_name(row.inode):
             await self._stat_name(parent, name)
         else:
-            self._tree.touch_name(parent, name, time.time())
+            self._tree.touch_name(parent, name, self._clock())
 
     async def make_exact(self, inode: InodeNo) -> None:
         """Stat an inode that is known by an inexact listing only, and some of its siblings, which are likely to be next."""
@@ -145,11 +147,11 @@ class Listing:
             return False
         if directory.flags & DirectoryFlag.SYNTHETIC:
             return True
-        return directory.is_complete and directory.listed_at + self._spec.ttl_seconds > time.time()
+        return directory.is_complete and directory.listed_at + self._spec.ttl_seconds > self._clock()
 
     def _is_name_fresh(self, parent: InodeNo, name: bytes) -> bool:
         known = self._tree.name(parent, name)
-        if known is not None and known.checked_at + self._spec.ttl_seconds > time.time():
+        if known is not None and known.checked_at + self._spec.ttl_seconds > self._clock():
             return True
         if known is not None and self._checks_by_name(known.inode):
             return False
@@ -164,7 +166,7 @@ class Listing:
         directory = self._tree.directory(inode)
         if directory is None or not directory.is_complete or not _is_outage(error):
             return False
-        self._tree.postpone(inode, time.time() - self._spec.ttl_seconds + STALE_GRACE_SECONDS)
+        self._tree.postpone(inode, self._clock() - self._spec.ttl_seconds + STALE_GRACE_SECONDS)
         return True
 
     def _must_be_directory(self, inode: InodeNo) -> Inode:
@@ -198,13 +200,13 @@ class Listing:
     def _refresh_in_background(self, inode: InodeNo) -> None:
         directory = self._tree.directory(inode)
         wait = self._durations.get(inode, 0.0) * RELIST_FACTOR
-        if directory is not None and time.time() - directory.listed_at > max(wait, self._spec.ttl_seconds):
+        if directory is not None and self._clock() - directory.listed_at > max(wait, self._spec.ttl_seconds):
             self._pass_of(inode)
 
     def _pass_of(self, inode: InodeNo) -> _Pass:
         current = self._passes.get(inode)
         if current is None:
-            current = _Pass(inode, self._tree.begin_pass(inode), time.time())
+            current = _Pass(inode, self._tree.begin_pass(inode), self._clock())
             self._passes[inode] = current
             self._nursery.start_soon(self._run_pass, current)
         return current
@@ -221,7 +223,7 @@ class Listing:
             changes = self._tree.end_pass(current.inode, current.number, current.began_at)
             if was_complete and changes:
                 self._on_changes(changes)
-            self._durations[current.inode] = time.time() - current.began_at
+            self._durations[current.inode] = self._clock() - current.began_at
         except CacheError as error:
             current.error = error
             self.last_error = str(error)
@@ -303,7 +305,7 @@ class Listing:
             if error.kind is ErrorKind.NOT_FOUND:
                 entry = None
             elif known is not None and _is_outage(error) and not self._needs_stat(known.inode):
-                self._tree.touch_name(parent, name, time.time() - self._spec.ttl_seconds + STALE_GRACE_SECONDS)
+                self._tree.touch_name(parent, name, self._clock() - self._spec.ttl_seconds + STALE_GRACE_SECONDS)
                 return
             else:
                 raise

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from xxhash import xxh3_64_intdigest
 
@@ -15,6 +15,9 @@ from fusecache.source.protocol import Source
 from fusecache.source.registry import open_source
 
 MAX_PARALLEL = 16  # threads of one gate; more fight for two cores and the GIL (4 x 8 MiB was best there for large objects)
+
+
+Opener = Callable[[str, Mapping[str, str], Mapping[str, str]], Source]  # as registry.open_source
 
 
 def source_id(spec: SourceSpec) -> SourceId:
@@ -34,12 +37,12 @@ class OpenSource:
 class Sources:
     """Opened once; the set does not change while fetch lives."""
 
-    def __init__(self, spec: MountSpec, workers: Workers, environment: Mapping[str, str]) -> None:
+    def __init__(self, spec: MountSpec, workers: Workers, environment: Mapping[str, str], opener: Opener = open_source) -> None:
         """Raises: CacheError(INVALID) for a URL or option that no source understands."""
         self.all: list[OpenSource] = []
         self._by_id: dict[int, OpenSource] = {}
         for source_spec in spec.sources:
-            source = open_source(source_spec.url, source_spec.options, environment)
+            source = opener(source_spec.url, source_spec.options, environment)
             limit = max(2, min(MAX_PARALLEL, source.capabilities.parallel_requests))
             opened = OpenSource(source_spec, source, Gate(workers, limit, spec.fetch_memory_bytes))
             self.all.append(opened)
