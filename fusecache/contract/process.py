@@ -6,7 +6,8 @@ warm already and takes over within milliseconds. Messages are one JSON object pe
 
 supervisor -> child
     {"do": "start", "spec": PATH, "generation": N, ...}, descriptors as `FETCH_FDS` / `SERVE_FDS` list them.
-        fetch also: "drop_index": bool (the supervisor saw children die of a damaged index), "fresh_connection": bool.
+        fetch also: "drop_index": bool (the supervisor saw children die of a damaged index), "fresh_connection": bool,
+            "passthrough": bool (kernel, privileges and spec allow it).
         serve also: "serve_index": I, "index_id": the id fetch reported.
     {"do": "stop"}: finish what is cheap to finish and exit 0. fetch writes the clean marker.
 child -> supervisor

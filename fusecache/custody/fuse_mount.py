@@ -41,7 +41,6 @@ class FuseMount:
         self.fds = fds
         self.is_cloned = is_cloned
 
-    @property
     def is_connected(self) -> bool:
         """False once the file system was unmounted for good or its connection aborted. Never blocks."""
         poller = select.poll()
@@ -209,7 +208,7 @@ def _mount_with_fusermount(mountpoint: str, allow_other: bool) -> int:
             arguments = ["-o", options, "--", mountpoint]
             code, message = _run_fusermount(arguments, (theirs.fileno(),), {"_FUSE_COMMFD": str(theirs.fileno())})
         if code != 0:
-            cure = "the mount point must belong to you" if "permi" in message or "access" in message else "see fusermount3(1)"
+            cure = _fusermount_cure(message)
             raise CacheError(
                 ErrorKind.DENIED, f"mounting on {mountpoint!r} failed: {message or f'fusermount3 exit status {code}'}; {cure}"
             )
@@ -220,6 +219,14 @@ def _mount_with_fusermount(mountpoint: str, allow_other: bool) -> int:
     if not received:
         raise CacheError(ErrorKind.BUG, f"fusermount3 mounted {mountpoint!r} but sent no descriptor; reinstall fuse3")
     return received[0]
+
+
+def _fusermount_cure(message: str) -> str:
+    if "/dev/fuse" in message:  # it opens the device as the user
+        return "/dev/fuse must be readable and writable for you: chmod 666 /dev/fuse"
+    if "permi" in message or "access" in message:
+        return "the mount point must belong to you"
+    return "see fusermount3(1)"
 
 
 def _unmount_with_fusermount(mountpoint: str, detach: bool) -> None:

@@ -65,6 +65,12 @@ def clone_fuse_device(fuse_fd: int) -> int:
     return clone
 
 
+def may_open_backing() -> bool:
+    """Whether `open_backing` has a chance: root (CAP_SYS_ADMIN), kernel 6.9 or later."""
+    major, minor = (int("".join(filter(str.isdigit, part))) for part in os.uname().release.split(".", 2)[:2])
+    return os.geteuid() == 0 and (major, minor) >= (6, 9)
+
+
 def open_backing(fuse_fd: int, file_fd: int) -> int:
     """Return the id under which FUSE replies may name `file_fd` (kernel 6.9+, CAP_SYS_ADMIN). Raises: OSError."""
     backing_map = struct.pack("=iIQ", file_fd, 0, 0)

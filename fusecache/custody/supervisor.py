@@ -26,7 +26,7 @@ from fusecache.contract.errors import CacheError, ErrorKind
 from fusecache.contract.mount_spec import Engine, MountSpec, Verify
 from fusecache.contract.run_files import CONTROL_SOCKET, MISS_SOCKET, MOUNT_STATE, SUPERVISOR_SOCKET
 from fusecache.contract.shared_memory import Layout
-from fusecache.custody import shared_files
+from fusecache.custody import kernel, shared_files
 from fusecache.custody.cache_lock import take_cache_lock
 from fusecache.custody.child import FETCH, SERVE, Child
 from fusecache.custody.crew import Crew, CrewConfig, CrewEvents
@@ -181,6 +181,7 @@ class Supervisor:
             spec_path=config.spec_path,
             engine=self._engine,
             serve_count=self._serve_count,
+            may_passthrough=kernel.may_open_backing() and spec.verify is not Verify.ALWAYS,
             modules=config.modules,
             environment=config.environment,
             lock_fd=lock_fd,

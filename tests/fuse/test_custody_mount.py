@@ -230,6 +230,24 @@ def test_umount_from_outside_ends_it(mount: CustodyMount) -> None:
     assert mount.leftovers() == []
 
 
+def test_abort_ends_what_waits_for_a_daemon_that_never_comes(tmp_path: Path) -> None:
+    one = fuse_mount.make_mount(str(tmp_path), 3, allow_other=True)
+    try:
+        assert one.is_cloned
+        assert len(one.fds) == 3
+        reader = subprocess.Popen(["ls", str(tmp_path)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        with pytest.raises(subprocess.TimeoutExpired):
+            reader.wait(0.3)
+        assert one.is_connected()
+        one.abort()
+        assert reader.wait(5) != 0
+        assert not one.is_connected()
+    finally:
+        one.unmount(detach=True)
+        one.close()
+    one.unmount(detach=False)  # nothing there any more
+
+
 def test_passthrough_by_favour(mount: CustodyMount) -> None:
     mount.start()
     assert mount.read("backed") == b"b" * 4096  # the container's bytes; serve itself would answer b"h"

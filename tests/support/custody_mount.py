@@ -52,7 +52,8 @@ class CustodyMount:
         self.process: subprocess.Popen[bytes] | None = None  # the supervisor started last
         self._processes: list[subprocess.Popen[bytes]] = []
         self.modules = ("--fetch-module=tests.support.fake_fetch", "--serve-module=tests.support.fake_serve")  # () for the real
-        self.command: tuple[str, ...] = (sys.executable,)  # how Python is started; another user in some tests
+        self.as_user: tuple[str, ...] = ()  # command line that runs what follows as another user
+        self.python = sys.executable
         self.environment: Mapping[str, str] = {}
         self.start_seconds = 0.0
 
@@ -67,7 +68,7 @@ class CustodyMount:
         began = time.monotonic()
         try:
             self.process = subprocess.Popen(
-                [*self.command, *arguments, *(["--foreground"] if foreground else [])],
+                [*self.as_user, self.python, *arguments, *(["--foreground"] if foreground else [])],
                 pass_fds=(writer,),
                 env=environment,
                 start_new_session=True,
@@ -125,14 +126,15 @@ class CustodyMount:
     def read(self, name: str = "hello", seconds: float = 10.0) -> bytes:
         """Return the first bytes of a file of the mount. Raises: CalledProcessError, TimeoutExpired."""
         arguments = ["dd", f"if={self.mountpoint}/{name}", "bs=4096", "count=1", "status=none"]
-        return subprocess.run(arguments, capture_output=True, timeout=seconds, check=True).stdout
+        return subprocess.run([*self.as_user, *arguments], capture_output=True, timeout=seconds, check=True).stdout
 
     def hold(self, name: str = "hello") -> subprocess.Popen[bytes]:
         """Return a process that has a file of the mount open until it is sent a line; it then reads, and fails if that fails."""
         code = f"f = open({str(self.mountpoint / name)!r}, 'rb', 0); print(flush=True); input(); f.read(1)"
         holder = subprocess.Popen(
-            [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+            [*self.as_user, self.python, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
         )
+        self._processes.append(holder)
         assert holder.stdout is not None
         holder.stdout.readline()
         return holder
@@ -178,6 +180,9 @@ class CustodyMount:
         for process in self._processes:
             process.kill()
             process.wait(10)
+            for pipe in (process.stdin, process.stdout):
+                if pipe is not None:
+                    pipe.close()
         for start in self.starts:
             with contextlib.suppress(ProcessLookupError):
                 if _is_running(start["pid"]):
