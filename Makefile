@@ -6,11 +6,12 @@ SHELL := /bin/bash
 
 PYTHON ?= $(shell scripts/choose_python.sh)
 PYTEST_ARGS ?=
+ARGS ?=
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 BENCH_INSTALLED := .venv/.bench-installed
 LOCKS := requirements-build.lock requirements-dev.lock
-TYPED := $(foreach directory,fusecache csi tests/support bench,$(if $(wildcard $(directory)/*.py),$(directory)))
+TYPED := $(foreach directory,fusecache csi tests/support tests/bench,$(if $(wildcard $(directory)/*.py),$(directory)))
 
 export AWS_EC2_METADATA_DISABLED := true
 
@@ -43,8 +44,10 @@ format: $(INSTALLED) ## format the code, mend what ruff can mend
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-bench: $(BENCH_INSTALLED) ## compare with JuiceFS, rclone and tmpfs, write docs/benchmarks.md
-	@$(BIN)/python -m bench
+bench: $(BENCH_INSTALLED) ## compare with JuiceFS, rclone and tmpfs, write docs/benchmarks.md (ARGS=--quick for a part)
+	@scripts/test_packages.sh
+	@scripts/pyfuse3.sh
+	@$(BIN)/python -m tests.bench $(ARGS)
 
 $(BENCH_INSTALLED): $(INSTALLED) requirements-bench.lock
 	@scripts/pip_install.sh --require-hashes -r requirements-bench.lock

@@ -1,0 +1,164 @@
+"""`python -m tests.bench`: reads flags and environment, makes server and data, runs the rounds, writes the results.
+
+Owns the run's directory and the server; both are gone when it ends, also after Ctrl-C or SIGTERM.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import logging
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+from fusecache.base.units import GIB, MIB, format_size, parse_size
+from fusecache.contract.errors import CacheError
+from fusecache.contract.mount_spec import Engine
+from tests.bench import columns, machine, report, rounds, store
+from tests.bench.contenders.bare_client import BareClient
+from tests.bench.contenders.contender import Contender
+from tests.bench.contenders.fusecache_mount import FusecacheMount
+from tests.bench.contenders.juicefs import JuiceFs
+from tests.bench.contenders.plain_files import PlainFiles
+from tests.bench.contenders.rclone import Rclone
+from tests.bench.dataset import Dataset
+from tests.bench.results import Table
+from tests.bench.sessions import SessionRunner
+from tests.bench.settings import Settings
+from tests.support.seaweed import Seaweed, find_weed
+
+log = logging.getLogger("tests.bench")
+DOCUMENT = Path(__file__).parents[2] / "docs" / "benchmarks.md"
+CONTENDERS = ("fusecache", "fusecache-pyfuse3", "juicefs", "rclone", "bare", "tmpfs")
+FULL_BYTES = GIB
+FULL_FILES = 10_000
+FULL_ROUNDS = 3
+QUICK_BYTES = 256 * MIB
+QUICK_FILES = 2000
+
+
+def main() -> int:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    try:
+        settings, more = parse(sys.argv[1:])
+        check(settings)
+    except (ValueError, CacheError) as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 2
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
+    try:
+        return run(settings, more)
+    except KeyboardInterrupt:
+        print("bench: interrupted; mounts, processes and files are gone", file=sys.stderr)
+        return 130
+
+
+def parse(arguments: Sequence[str]) -> tuple[Settings, tuple[str, ...]]:
+    """Return the settings, and -o options for fusecache's own mounts. Raises: ValueError, CacheError."""
+    parser = argparse.ArgumentParser(prog="make bench ARGS=...", description="Compare fusecache with other clients of one store.")
+    parser.add_argument("--quick", action="store_true", help="less data, one round: a few minutes; writes no document")
+    parser.add_argument("--only", default="", help=f"columns or groups of them, by comma: {', '.join(columns.ALL)}")
+    parser.add_argument("--contenders", default=",".join(CONTENDERS), help=f"some of {', '.join(CONTENDERS)}")
+    parser.add_argument("--rounds", type=int, help="how often each column is measured (3; quick: 1)")
+    parser.add_argument("--output", type=Path, help="the document (docs/benchmarks.md if everything is measured)")
+    parser.add_argument("--raw", type=Path, help="keep all single figures there, as JSON")
+    parser.add_argument("--directory", type=Path, default=Path("/dev/shm"), help="where the data lies while it runs; a tmpfs")
+    parser.add_argument("-o", dest="options", action="append", default=[], help="an option for fusecache's mounts: KEY=VALUE")
+    given = parser.parse_args(arguments)
+    wanted = columns.select(given.only.split(",")) if given.only else columns.ALL
+    named = tuple(name for name in CONTENDERS if name in given.contenders.split(","))
+    if unknown := set(given.contenders.split(",")) - set(CONTENDERS):
+        raise ValueError(f"no contender is called {', '.join(sorted(unknown))}; there are: {', '.join(CONTENDERS)}")
+    complete = wanted == columns.ALL and named == CONTENDERS and not given.quick and not given.options
+    settings = Settings(
+        big_bytes=parse_size(os.environ.get("BENCH_SIZE") or str(QUICK_BYTES if given.quick else FULL_BYTES)),
+        files=int(os.environ.get("BENCH_FILES") or (QUICK_FILES if given.quick else FULL_FILES)),
+        rounds=given.rounds or (1 if given.quick else FULL_ROUNDS),
+        contenders=named,
+        columns=wanted,
+        parent=given.directory,
+        output=given.output or (DOCUMENT if complete else None),
+        raw=given.raw,
+    )
+    return settings, tuple(given.options)
+
+
+def check(settings: Settings) -> None:
+    """Refuse what cannot work, before anything is made. Raises: ValueError."""
+    if os.geteuid() != 0:
+        raise ValueError("dropping the kernel's caches needs root; run make bench as root")
+    if settings.files < 1 or settings.big_bytes < MIB:
+        raise ValueError("BENCH_FILES must be at least 1, BENCH_SIZE at least 1MiB")
+    free = min(shutil.disk_usage(settings.parent).free, machine.available_memory_bytes())
+    if free < settings.needed_bytes:
+        needed, there = format_size(settings.needed_bytes), format_size(free)
+        raise ValueError(f"{settings.parent} must have {needed} of memory, {there} are free; lower BENCH_SIZE, BENCH_FILES")
+
+
+def run(settings: Settings, more: Sequence[str]) -> int:
+    began = time.monotonic()
+    absent: dict[str, str] = {}
+    failures: list[str] = []
+    with contextlib.ExitStack() as stack:
+        directory = Path(tempfile.mkdtemp(prefix="fusecache-bench-", dir=settings.parent))
+        stack.callback(shutil.rmtree, directory, ignore_errors=True)
+        server = stack.enter_context(Seaweed(directory / "weed"))
+        log.info("making %s and %d files of 100 KiB", format_size(settings.big_bytes), settings.files)
+        dataset = Dataset.make(directory / "data", settings)
+        store.fill(server, dataset)
+        present = rounds.prepare(make_contenders(settings, server, dataset, directory, more), absent, failures)
+        assert server.process is not None
+        runner = SessionRunner(settings, dataset, server.process.pid)
+        rounds.run_rounds(present, runner, settings.rounds, failures)
+        participants = [report.Participant(one.name, one.title, one.version(), one.options()) for one in present]
+    result = report.Run(
+        settings,
+        Table(runner.figures),
+        participants,
+        [*machine.describe_machine(), ("SeaweedFS", machine.seaweed_version(find_weed()))],
+        absent,
+        failures,
+        (time.monotonic() - began) / 60,
+    )
+    report.print_table(result)
+    if settings.raw is not None:
+        report.write_raw(settings.raw, runner.figures)
+    if settings.output is not None:
+        report.write_document(settings.output, result)
+        log.info("written to %s", settings.output)
+    return 1 if failures else 0
+
+
+def make_contenders(
+    settings: Settings, server: Seaweed, dataset: Dataset, directory: Path, more: Sequence[str]
+) -> list[Contender]:
+    quota = 2 * max(settings.big_bytes, settings.small_total_bytes)  # nobody has to evict
+    all_of_them: list[Contender] = [
+        FusecacheMount(server, dataset, directory / "fusecache", Engine.NATIVE, quota, more),
+        FusecacheMount(server, dataset, directory / "fusecache-pyfuse3", Engine.PYFUSE3, quota, more),
+        JuiceFs(server, dataset, directory / "juicefs", quota),
+        Rclone(server, dataset, directory / "rclone"),
+        BareClient(server, dataset),
+        PlainFiles(dataset),
+    ]
+    return [contender for contender in all_of_them if contender.name in settings.contenders]
+
+
+def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    """Once only: a second Ctrl-C must not interrupt the clean-up."""
+    for one in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(one, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    sys.exit(main())

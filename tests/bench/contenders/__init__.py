@@ -1,0 +1,1 @@
+"""One file for each client that the bench compares."""

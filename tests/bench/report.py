@@ -1,0 +1,203 @@
+"""Writes the results: a table for the terminal, docs/benchmarks.md, all figures as JSON. Stateless."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from rich.console import Console
+from rich.table import Table as RichTable
+
+from fusecache.base.units import MIB, format_size
+from tests.bench.columns import BY_NAME
+from tests.bench.results import BARE, JUICEFS, OURS, TMPFS, Table
+from tests.bench.sessions import Figure
+from tests.bench.settings import SMALL_BYTES, Settings
+
+WIDTH = 200  # of a table that goes to a file
+REFERENCES = ((JUICEFS, "/ JuiceFS"), (BARE, "/ bare client"), (TMPFS, "/ tmpfs"))
+
+
+class Participant(NamedTuple):
+    name: str
+    title: str
+    version: str
+    options: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Run:
+    """Everything a document says about one run."""
+
+    settings: Settings
+    table: Table
+    participants: Sequence[Participant]
+    machine: Sequence[tuple[str, str]]
+    absent: Mapping[str, str]
+    failures: Sequence[str]
+    minutes: float
+
+
+def print_table(run: Run) -> None:
+    table = RichTable(title="median of each column; ratios are fusecache's")
+    table.add_column("")
+    for participant in run.participants:
+        table.add_column(participant.name, justify="right")
+    for _, title in REFERENCES:
+        table.add_column(title, justify="right")
+    for column in run.table.columns:
+        table.add_row(f"{column} {BY_NAME[column].unit}", *_values(run, column), *_ratios(run.table, column))
+    console = Console()
+    (console if console.is_terminal else Console(width=WIDTH)).print(table)
+    for column, ratio in run.table.below_juicefs():
+        print(f"below JuiceFS: {BY_NAME[column].title} ({ratio:.2f})")
+    for failure in run.failures:
+        print(f"failed: {failure}")
+
+
+def write_raw(path: Path, figures: Sequence[Figure]) -> None:
+    path.write_text(json.dumps([dataclasses.asdict(figure) for figure in figures], indent=1) + "\n")
+
+
+def write_document(path: Path, run: Run) -> None:
+    path.write_text("\n".join(document_lines(run)) + "\n")
+
+
+def document_lines(run: Run) -> list[str]:
+    titles = [participant.title for participant in run.participants]
+    lines = ["# Benchmarks", "", _introduction(run.settings), ""]
+    lines += ["Written by `make bench`. " + "; ".join(f"{name}: {value}" for name, value in run.machine) + ".", ""]
+    lines += [
+        "## Speed",
+        "",
+        "Medians. The ratios on the right are those of fusecache (native): above 1 it is the faster one.",
+        "",
+    ]
+    lines += _markdown_row(["", "unit", *titles, *(title for _, title in REFERENCES)])
+    lines += _markdown_row(["---", "---", *["---:"] * (len(titles) + len(REFERENCES))])
+    for column in run.table.columns:
+        cells = [BY_NAME[column].title, BY_NAME[column].unit, *_values(run, column), *_ratios(run.table, column)]
+        lines += _markdown_row(cells)
+    lines += ["", *_judgement(run), "", "## Spread", "", *_spread(run), "", "## Where the time goes", "", *_costs(run), ""]
+    lines += ["## Contenders", "", *_contenders(run), "", "## How it is measured", "", *_method(run), "", *_remarks(run)]
+    return lines
+
+
+def _introduction(settings: Settings) -> str:
+    return (
+        f"One run, one S3 server (SeaweedFS on loopback), the same bytes and the same readers for everybody: one file of"
+        f" {format_size(settings.big_bytes)} and {settings.files:,} files of {SMALL_BYTES >> 10} KiB, in random bytes."
+        f" Every figure is the median of {settings.rounds}."
+    )
+
+
+def _values(run: Run, column: str) -> list[str]:
+    cells = [run.table.cell(column, participant.name) for participant in run.participants]
+    return ["" if cell is None else _number(cell.median) for cell in cells]
+
+
+def _ratios(table: Table, column: str) -> list[str]:
+    ratios = [table.ratio(column, OURS, other) for other, _ in REFERENCES]
+    return ["" if ratio is None else f"{ratio:.2f}" for ratio in ratios]
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}"
+
+
+def _markdown_row(cells: Sequence[str]) -> list[str]:
+    return ["| " + " | ".join(cells) + " |"]
+
+
+def _judgement(run: Run) -> list[str]:
+    below = run.table.below_juicefs()
+    compared = [column for column in run.table.columns if run.table.ratio(column, OURS, JUICEFS) is not None]
+    if not compared:
+        return []
+    if not below:
+        return [f"fusecache is not below JuiceFS in any of {len(compared)} columns."]
+    named = ", ".join(f"{BY_NAME[column].title} ({ratio:.2f})" for column, ratio in below)
+    return [f"fusecache is below JuiceFS in {len(below)} of {len(compared)} columns: {named}."]
+
+
+def _spread(run: Run) -> list[str]:
+    lines = ["Lowest and highest of each column.", ""]
+    lines += _markdown_row(["", *(participant.title for participant in run.participants)])
+    lines += _markdown_row(["---", *["---:"] * len(run.participants)])
+    for column in run.table.columns:
+        cells = [run.table.cell(column, participant.name) for participant in run.participants]
+        spans = ["" if cell is None else f"{_number(cell.lowest)} – {_number(cell.highest)}" for cell in cells]
+        lines += _markdown_row([BY_NAME[column].title, *spans])
+    return lines
+
+
+def _costs(run: Run) -> list[str]:
+    lines = [
+        "CPU seconds of one run of each column: the contender's processes + the server + the readers; in brackets what all",
+        "else on the machine used meanwhile (the kernel's own threads, other people's work). Work the kernel does for a reader,",
+        "such as copying pages, counts as the reader's.",
+        "",
+    ]
+    lines += _markdown_row(["", *(participant.title for participant in run.participants)])
+    lines += _markdown_row(["---", *["---:"] * len(run.participants)])
+    for column in run.table.columns:
+        costs = []
+        for participant in run.participants:
+            cell = run.table.cell(column, participant.name)
+            costs.append(
+                ""
+                if cell is None
+                else f"{cell.contender_cpu:.1f} + {cell.server_cpu:.1f} + {cell.reader_cpu:.1f} ({cell.other_cpu:.1f})"
+            )
+        lines += _markdown_row([BY_NAME[column].title, *costs])
+    peaks = [
+        (
+            participant.title,
+            max((cell.peak_memory_bytes for (_, name), cell in run.table.cells.items() if name == participant.name), default=0),
+        )
+        for participant in run.participants
+    ]
+    named = ", ".join(f"{title} {peak // MIB} MiB" for title, peak in peaks if peak)
+    return [*lines, "", f"Peak resident memory, summed over a contender's processes (shared pages count in each): {named}."]
+
+
+def _contenders(run: Run) -> list[str]:
+    lines = [*_markdown_row(["", "version", "set up as"]), *_markdown_row(["---", "---", "---"])]
+    for participant in run.participants:
+        lines += _markdown_row([participant.title, participant.version, participant.options])
+    lines += [f"\nNot here: {name} ({reason})." for name, reason in run.absent.items()]
+    lines += [f"\nFailed: {failure}." for failure in run.failures]
+    return lines
+
+
+def _method(run: Run) -> list[str]:
+    return """\
+- The server's data, every cache and JuiceFS's metadata lie on tmpfs: no disk decides, and nobody finds the server colder.
+- Cold: mounted anew with an empty cache, pages, dentries and inodes dropped. Cached, pages dropped: everything is in the
+  contender's cache, and the kernel's pages are dropped (`vm.drop_caches=1`). Hot: read once more, with nothing dropped.
+- `find` begins right after the mount; fusecache is kept from listing ahead of it (`-o sync_listing=false`), which it otherwise
+  does from the moment it is mounted. JuiceFS has its names in a local database and asks no store for them.
+- A reader is a process that opens, reads with readv(2) into one buffer of 1 MiB until the file ends, and closes; two readers
+  share the files. Random reads are preads of 128 KiB at distinct places, so that no page comes twice.
+- Contenders take turns in each round, and each session begins with another one, so that all of them meet the same noise.
+- In the first round, what each mount serves is compared with the original, byte by byte, outside the clock.
+- The bare client reads whole objects or 8 MiB ranges into memory with the best concurrency of those tried, in one process.
+
+To repeat: `make bench` as root (dropping caches needs it). `make bench ARGS=--quick` takes a few minutes with smaller data,
+`make bench ARGS="--only big,find --contenders fusecache,juicefs"` measures a part; the environment variables BENCH_SIZE and
+BENCH_FILES change the sizes.""".splitlines()
+
+
+def _remarks(run: Run) -> list[str]:
+    return f"""\
+## What these figures do not say
+- Server, client and readers share the same cores here, so cold figures measure CPU time more than networks. A store across a
+  network has latency that parallel requests hide, and that none of these columns shows.
+- The machine is not ours alone: look at the spread and at the brackets before believing a difference of some percent.
+- JuiceFS is read as it is meant to be, from its own format, which it wrote itself; fusecache and rclone read plain objects.
+- tmpfs "cached" and "hot" are the same thing twice, and show how much the machine wandered.
+
+The run took {run.minutes:.0f} minutes.""".splitlines()

@@ -1,0 +1,75 @@
+"""From single figures to medians and ratios. Stateless."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from tests.bench.columns import BY_NAME
+from tests.bench.sessions import Figure
+
+JUICEFS = "juicefs"
+BARE = "bare"
+TMPFS = "tmpfs"
+OURS = "fusecache"
+
+
+class Cell(NamedTuple):
+    """The figures of one contender in one column; CPU in seconds a run, averaged."""
+
+    median: float
+    lowest: float
+    highest: float
+    seconds: float
+    contender_cpu: float
+    server_cpu: float
+    reader_cpu: float
+    other_cpu: float
+    peak_memory_bytes: int
+
+
+class Table:
+    """All cells of a run."""
+
+    def __init__(self, figures: Iterable[Figure]) -> None:
+        grouped: dict[tuple[str, str], list[Figure]] = {}
+        for figure in figures:
+            grouped.setdefault((figure.column, figure.contender), []).append(figure)
+        self.cells = {key: _cell(group) for key, group in grouped.items()}
+
+    @property
+    def columns(self) -> list[str]:
+        return [name for name in BY_NAME if any(column == name for column, _ in self.cells)]
+
+    def cell(self, column: str, contender: str) -> Cell | None:
+        return self.cells.get((column, contender))
+
+    def ratio(self, column: str, contender: str, other: str) -> float | None:
+        """Return how many times as fast as `other` a contender is, None where one of them has no figure."""
+        mine, theirs = self.cell(column, contender), self.cell(column, other)
+        return None if mine is None or theirs is None or theirs.median == 0 else mine.median / theirs.median
+
+    def below_juicefs(self, contender: str = OURS) -> list[tuple[str, float]]:
+        """Return the columns in which JuiceFS is faster, with the ratio."""
+        ratios = [(column, self.ratio(column, contender, JUICEFS)) for column in self.columns]
+        return [(column, ratio) for column, ratio in ratios if ratio is not None and ratio < 1]
+
+
+def _cell(figures: Sequence[Figure]) -> Cell:
+    values = [figure.value for figure in figures]
+
+    def mean(name: str) -> float:
+        return statistics.fmean(getattr(figure, name) for figure in figures)
+
+    return Cell(
+        median=statistics.median(values),
+        lowest=min(values),
+        highest=max(values),
+        seconds=mean("seconds"),
+        contender_cpu=mean("contender_cpu"),
+        server_cpu=mean("server_cpu"),
+        reader_cpu=mean("reader_cpu"),
+        other_cpu=mean("other_cpu"),
+        peak_memory_bytes=max(figure.peak_memory_bytes for figure in figures),
+    )

@@ -1,0 +1,183 @@
+"""Sessions: a contender is opened with an empty cache, read in a fixed order, and closed; each step is a column's figure.
+
+Owns nothing beyond the open contender. Called by `rounds`, from the one thread of the bench.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import random
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from tests.bench import kernel_caches, processes
+from tests.bench.contenders.contender import Contender, Place
+from tests.bench.dataset import BIG_NAME, Dataset
+from tests.bench.readers import Reading, run_readers
+from tests.bench.settings import RANDOM_BYTES, RANDOM_READS, READ_BYTES, SMALL_BYTES, Settings
+
+log = logging.getLogger(__name__)
+SETTLE_SECONDS = 0.3  # until what the step before has started in the background is over; a guess
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Figure:
+    """One measurement; CPU seconds of the contender, the server, the readers, and of everything else on the machine."""
+
+    contender: str
+    column: str
+    round: int
+    value: float
+    seconds: float
+    contender_cpu: float
+    server_cpu: float
+    reader_cpu: float
+    other_cpu: float
+    peak_memory_bytes: int
+
+
+class Session(NamedTuple):
+    """`steps` yields the orders of one opened contender, in their order."""
+
+    name: str
+    part: str
+    columns: tuple[str, ...]
+    list_ahead: bool = True
+
+
+SESSIONS = (
+    Session("big", "big", ("big-cold", "big-cached", "big-hot", "random-1", "random-8")),
+    Session(
+        "small-shuffled-1",
+        "small",
+        ("small-cold-shuffled-1", "small-cached-1", "small-hot-1", "small-cached-2", "small-hot-2"),
+    ),
+    Session("small-shuffled-2", "small", ("small-cold-shuffled-2",)),
+    Session("small-listed-1", "small", ("small-cold-listed-1",)),
+    Session("small-listed-2", "small", ("small-cold-listed-2",)),
+    Session("find", "small", ("find-first", "find-again"), list_ahead=False),
+)
+
+
+class SessionRunner:
+    """Runs sessions and keeps their figures in `figures`."""
+
+    def __init__(self, settings: Settings, dataset: Dataset, server_pid: int) -> None:
+        self._settings = settings
+        self._dataset = dataset
+        self._server_pid = server_pid
+        self.figures: list[Figure] = []
+
+    def wanted(self, session: Session, contender: Contender) -> list[str]:
+        return [name for name in session.columns if name in self._settings.columns and name in contender.columns]
+
+    def run(self, session: Session, contender: Contender, number: int, *, verify: bool) -> None:
+        """Open the contender and measure what is wanted of this session.
+
+        Args:
+            verify: compare every byte with the original at the end, outside the clock.
+
+        Raises: ReadFailedError, ContenderError.
+        """
+        wanted = self.wanted(session, contender)
+        if not wanted:
+            return
+        kernel_caches.drop_caches(kernel_caches.EVERYTHING)
+        with contender.open(session.part, list_ahead=session.list_ahead) as place:
+            last = max(session.columns.index(name) for name in wanted)
+            for column in session.columns[: last + 1]:
+                if column not in contender.columns:
+                    continue
+                orders, drop = self._orders(column, place, number)
+                figure = self._measure(contender, column, number, place, orders, drop)
+                if column in wanted:
+                    self.figures.append(figure)
+                log.info("%s %s round %d: %.0f in %.2f s", contender.name, column, number + 1, figure.value, figure.seconds)
+            if verify and not place.one_process and session.name in ("big", "small-shuffled-1"):
+                self._verify(session, place)
+
+    def _orders(self, column: str, place: Place, number: int) -> tuple[list[dict[str, Any]], int]:
+        """Return the readers' orders, and what is dropped before they start."""
+        kind, _, readers = column.rpartition("-")
+        if column.startswith("big"):
+            return [self._stream(place)], 0 if column == "big-hot" else kernel_caches.PAGES
+        if column.startswith("random"):
+            return [self._random(place, int(readers), number)], kernel_caches.PAGES
+        if column.startswith("find"):
+            return [self._walk(place)], kernel_caches.EVERYTHING
+        names: Sequence[str] = self._dataset.small
+        if kind != "small-cold-listed":
+            names = self._dataset.shuffled(seed=100 * number + len(column) + int(readers))
+        drop = 0 if kind == "small-hot" else kernel_caches.PAGES
+        return list(self._files(place, names, int(readers))), drop
+
+    def _stream(self, place: Place) -> dict[str, Any]:
+        order = {"do": "stream", "path": f"{place.root}/{BIG_NAME}", "buffer_bytes": READ_BYTES}
+        return {**order, "size": self._dataset.big_bytes, **place.extra("stream")}
+
+    def _random(self, place: Place, threads: int, number: int) -> dict[str, Any]:
+        pieces = self._dataset.big_bytes // RANDOM_BYTES
+        chosen = random.Random(1000 * threads + number).sample(range(pieces), min(RANDOM_READS, pieces))
+        offsets = [piece * RANDOM_BYTES for piece in chosen]
+        order = {"do": "scattered", "path": f"{place.root}/{BIG_NAME}", "piece_bytes": RANDOM_BYTES}
+        return {**order, "offsets": offsets, "threads": threads}
+
+    def _walk(self, place: Place) -> dict[str, Any]:
+        expected = self._dataset.small_entries
+        return {"do": "walk", "root": place.root, "expected": expected, **place.extra("walk")}
+
+    def _files(self, place: Place, names: Sequence[str], readers: int) -> Iterator[dict[str, Any]]:
+        count = 1 if place.one_process else readers
+        for reader in range(count):
+            mine = names[reader::count]
+            order = {"do": "files", "root": place.root, "names": mine, "bytes": len(mine) * SMALL_BYTES}
+            yield {**order, "buffer_bytes": READ_BYTES, **place.extra("files")}
+
+    def _measure(
+        self, contender: Contender, column: str, number: int, place: Place, orders: Sequence[Mapping[str, Any]], drop: int
+    ) -> Figure:
+        if "cold" not in column and column != "find-first":
+            time.sleep(SETTLE_SECONDS)
+        accounts = _Accounts(place.pids, self._server_pid)
+
+        def before() -> None:
+            if drop:
+                kernel_caches.drop_caches(drop)
+            accounts.begin()
+
+        reading = run_readers(place.program, orders, place.environment, self._settings.reader_seconds, place.abort, before)
+        scale = 1e6 if column.startswith("big") else 1.0
+        return accounts.figure(contender.name, column, number, reading, reading.rate / scale)
+
+    def _verify(self, session: Session, place: Place) -> None:
+        names: Iterable[str] = [BIG_NAME] if session.part == "big" else self._dataset.small
+        truth = str(self._dataset.root / session.part)
+        order = {"do": "compare", "root": place.root, "truth": truth, "names": list(names), "buffer_bytes": READ_BYTES}
+        run_readers(place.program, [order], place.environment, self._settings.reader_seconds, place.abort)
+
+
+class _Accounts:
+    """CPU time around one measurement."""
+
+    def __init__(self, pids: Callable[[], set[int]], server_pid: int) -> None:
+        self._pids = pids
+        self._server_pid = server_pid
+        self.begin()
+
+    def begin(self) -> None:
+        self._contender = processes.cpu_seconds(self._pids())
+        self._server = processes.cpu_seconds([self._server_pid])
+        self._machine = processes.machine_busy_seconds()
+
+    def figure(self, contender: str, column: str, number: int, reading: Reading, value: float) -> Figure:
+        machine = processes.machine_busy_seconds() - self._machine
+        server = processes.cpu_seconds([self._server_pid]) - self._server
+        pids = self._pids()
+        used = max(0.0, processes.cpu_seconds(pids) - self._contender)
+        other = max(0.0, machine - server - used - reading.cpu_seconds)
+        memory = processes.peak_memory_bytes(pids)
+        return Figure(
+            contender, column, number, value, reading.seconds, used, server, reading.cpu_seconds, other, memory
+        )  # fmt: skip

@@ -1,0 +1,50 @@
+"""The settings of one bench run, as one frozen value. Built by `__main__` from flags and environment; nobody else reads those."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from fusecache.base.units import GIB, KIB, MIB
+
+READ_BYTES = 1 * MIB  # buffer of the sequential readers
+RANDOM_BYTES = 128 * KIB
+RANDOM_READS = 4096  # distinct places, so that the page cache answers none; fewer if the file is smaller
+SMALL_BYTES = 100 * KIB
+FILES_PER_DIRECTORY = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """One run.
+
+    Attributes:
+        big_bytes: size of the big file.
+        files: how many small files of `SMALL_BYTES`.
+        rounds: each column is measured so often for each contender; the median counts.
+        contenders: names, in table order.
+        columns: names of the columns to measure.
+        parent: where the run's directory is made; on tmpfs, so that no disk decides.
+        output: the document to write; None: the table is only printed.
+        raw: file for all single figures as JSON; None: not kept.
+        reader_seconds: a reader that takes longer counts as failed.
+    """
+
+    big_bytes: int
+    files: int
+    rounds: int
+    contenders: tuple[str, ...]
+    columns: tuple[str, ...]
+    parent: Path = Path("/dev/shm")
+    output: Path | None = None
+    raw: Path | None = None
+    reader_seconds: float = 900.0
+
+    @property
+    def small_total_bytes(self) -> int:
+        return self.files * SMALL_BYTES
+
+    @property
+    def needed_bytes(self) -> int:
+        """Memory for the plain copy, the store's objects, JuiceFS's objects, one cache, and what hot reads keep in pages."""
+        return 3 * (self.big_bytes + self.small_total_bytes) + 2 * max(self.big_bytes, self.small_total_bytes) + GIB

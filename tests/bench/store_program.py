@@ -1,0 +1,78 @@
+"""The bare store client: does what the reader program does, without any mount, straight from the store into memory.
+
+Run by path with the store's keys in the environment. It takes the same orders; `concurrency` says how many requests it keeps in
+flight. Nothing here may be faster than the network and the server allow, and nothing a mount does cold can be.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import obstore
+import obstore.store
+
+
+def open_store(bucket: str) -> Any:
+    return obstore.store.S3Store(
+        bucket,
+        endpoint=os.environ["AWS_ENDPOINT_URL"],
+        access_key_id=os.environ["AWS_ACCESS_KEY_ID"],
+        secret_access_key=os.environ["AWS_SECRET_ACCESS_KEY"],
+        region=os.environ["AWS_REGION"],
+        virtual_hosted_style_request=False,
+        client_options={"allow_http": True},
+    )
+
+
+def stream(order: dict[str, Any], store: Any, pool: ThreadPoolExecutor) -> int:
+    """Fetch one object in ranges; return bytes."""
+    size, step, key = order["size"], order["range_bytes"], order["path"]
+
+    def fetch(start: int) -> int:
+        return len(obstore.get_range(store, key, start=start, length=min(step, size - start)))
+
+    return _sum(pool, fetch, range(0, size, step))
+
+
+def files(order: dict[str, Any], store: Any, pool: ThreadPoolExecutor) -> int:
+    """Fetch objects whole; return their number."""
+    root = order["root"]
+    total = _sum(pool, lambda name: len(obstore.get(store, f"{root}/{name}").bytes()), order["names"])
+    if total != order["bytes"]:
+        raise RuntimeError(f"{total} bytes read instead of {order['bytes']}")
+    return len(order["names"])
+
+
+def walk(order: dict[str, Any], store: Any, pool: ThreadPoolExecutor) -> int:
+    """List everything below a prefix; return the number of objects."""
+    return sum(len(page) for page in obstore.list(store, prefix=order["root"], chunk_size=1000))
+
+
+def _sum(pool: ThreadPoolExecutor, fetch: Callable[[Any], int], items: Iterable[Any]) -> int:
+    return sum(pool.map(fetch, items))
+
+
+def main() -> None:
+    order = json.loads(sys.stdin.readline())
+    job = {"stream": stream, "files": files, "walk": walk}[order["do"]]
+    store = open_store(order["bucket"])
+    with ThreadPoolExecutor(order["concurrency"]) as pool:
+        print("ready", flush=True)
+        sys.stdin.readline()
+        cpu, began = time.process_time(), time.monotonic_ns()
+        try:
+            amount, error = job(order, store, pool), ""
+        except Exception as failure:  # whatever the client raises is a failed measurement
+            amount, error = 0, str(failure)
+        ended = time.monotonic_ns()
+    report = {"amount": amount, "began": began, "ended": ended, "cpu": time.process_time() - cpu, "error": error}
+    print(json.dumps(report), flush=True)
+
+
+main()
