@@ -1,0 +1,63 @@
+"""Fixtures of the stress scenarios: their length, their data, and where they record what they counted."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import platform
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support import promises
+
+ROOT = Path(__file__).parent.parent.parent
+DOCUMENT = ROOT / "docs" / "promises.md"
+
+
+@pytest.fixture
+def full_length(request: pytest.FixtureRequest) -> bool:
+    return bool(request.config.getoption("--full-length"))
+
+
+@pytest.fixture(scope="session")
+def _records(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    path = tmp_path_factory.mktemp("promises") / "records"
+    path.touch()
+    yield path
+    if request.config.getoption("--full-length") and request.session.testsfailed == 0 and path.stat().st_size:
+        machine = f"{os.cpu_count()} cores, kernel {platform.release()}"
+        DOCUMENT.write_text(promises.render(path, machine, datetime.date.today().isoformat()))
+
+
+@pytest.fixture
+def promise(_records: Path) -> Callable[[str, str, str, str], None]:
+    """`promise(figure, what, counted, promise)`: print and keep what a scenario counted."""
+
+    def keep(figure: str, what: str, counted: str, text: str) -> None:
+        print(f"\nfigure {figure}: {what}: {counted}")
+        promises.record(_records, promises.Promise(figure, what, counted, text))
+
+    return keep
+
+
+def make_files(directory: Path, *, small: int, large: int, large_bytes: int, seed: int = 1) -> int:
+    """Write random files below a directory: `small` of up to 300 KiB in 10 directories, `large` of about `large_bytes`; return
+    the bytes."""
+    source = random.Random(seed)
+    total = 0
+    for number in range(small):
+        path = directory / f"dir{number % 10}" / f"small-{number:04}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        size = 0 if number == 0 else min(300_000, int(source.lognormvariate(10.6, 1.0)))
+        path.write_bytes(source.randbytes(size))
+        total += size
+    for number in range(large):
+        path = directory / f"large-{number}"
+        size = large_bytes + source.randrange(-1000, 1000)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(source.randbytes(size))
+        total += size
+    return total

@@ -1,0 +1,43 @@
+"""The figures behind the promises: each stress scenario records counts with denominators, here they become docs/promises.md."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+HEADER = """# Promises
+
+What must never happen, and what a run of `make promises` counted on {machine}, {date}. Every scenario fails
+itself when it proved nothing: no kill landed, no block was damaged, no fault fired. `make test` runs the same
+scenarios for a few seconds each.
+
+| figure | what happens | what was counted | promise |
+|---|---|---|---|
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Promise:
+    """One line. `figure`: its number, with a letter for variants; `counted`: counts with denominators."""
+
+    figure: str
+    what: str
+    counted: str
+    promise: str
+
+
+def record(path: Path, promise: Promise) -> None:
+    with path.open("a") as file:
+        file.write(json.dumps(asdict(promise)) + "\n")
+
+
+def render(records: Path, machine: str, date: str, footer: str = "") -> str:
+    """Return the document; the last record of each figure wins."""
+    promises: dict[str, Promise] = {}
+    for line in records.read_text().splitlines():
+        promise = Promise(**json.loads(line))
+        promises[promise.figure] = promise
+    rows = sorted(promises.values(), key=lambda promise: (int("".join(filter(str.isdigit, promise.figure)) or 0), promise.figure))
+    table = "".join(f"| {one.figure} | {one.what} | {one.counted} | {one.promise} |\n" for one in rows)
+    return HEADER.format(machine=machine, date=date) + table + footer

@@ -1,0 +1,129 @@
+"""A program that reads below a mount and compares every byte with the truth: `python verifying_reader.py JSON`.
+
+The truth is a directory with the same files. It prints one JSON object at the end: reads, bytes, wrong, errors (errno name ->
+count), longest_seconds, mode. Needs nothing but the standard library, and never holds a file open longer than one read.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import mmap
+import os
+import random
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+SIZES = (1, 511, 4096, 65_536, 131_072, 1_000_000, 1 << 20, 3 << 20)
+
+
+class Reader:
+    def __init__(self, job: dict[str, Any]) -> None:
+        self.root = job["root"]
+        self.truth = job["truth"]
+        self.mode = job.get("mode", "random")
+        self.seconds = float(job["seconds"])
+        self.random = random.Random(job.get("seed", 0))
+        self.drop_caches = float(job.get("drop_caches", 0.0))  # probability per read; needs root
+        self.allowed = set(job.get("allowed_errors", ()))
+        self.files = sorted(
+            str(path.relative_to(self.truth)) for path in Path(self.truth).rglob("*") if path.is_file() and not path.is_symlink()
+        )
+        self.reads = self.bytes = self.wrong = 0
+        self.errors: Counter[str] = Counter()
+        self.longest = 0.0
+        self.examples: list[str] = []
+
+    def run(self) -> None:
+        end = time.monotonic() + self.seconds
+        while time.monotonic() < end:
+            started = time.monotonic()
+            try:
+                getattr(self, f"_{self.mode}")()
+            except OSError as error:
+                self.errors[errno.errorcode.get(error.errno or 0, str(error.errno))] += 1
+                self.examples.append(str(error)[:200])
+                time.sleep(0.01)
+            self.longest = max(self.longest, time.monotonic() - started)
+            if self.drop_caches and self.random.random() < self.drop_caches:
+                Path("/proc/sys/vm/drop_caches").write_text("1")
+
+    def _random(self) -> None:
+        self._compare(self.random.choice(self.files), direct=False)
+
+    def _direct(self) -> None:
+        self._compare(self.random.choice(self.files), direct=True)
+
+    def _sequential(self) -> None:
+        name = self.random.choice(self.files)
+        offset = 0
+        size = os.stat(os.path.join(self.root, name)).st_size
+        while offset < size:
+            offset += self._compare_range(name, offset, 1 << 20, False) or 1
+        self.reads += 1
+
+    def _walk(self) -> None:
+        expected = {str(path.relative_to(self.truth)) for path in Path(self.truth).rglob("*")}
+        found = set()
+        for directory, directories, files in os.walk(self.root, onerror=_raise):
+            found |= {os.path.relpath(os.path.join(directory, name), self.root) for name in directories + files}
+        self.reads += 1
+        if found != expected:
+            self.wrong += 1
+            self.examples.append(f"listing differs: {sorted(found ^ expected)[:5]}")
+
+    def _compare(self, name: str, direct: bool) -> None:
+        size = os.stat(os.path.join(self.truth, name)).st_size
+        length = self.random.choice(SIZES)
+        offset = self.random.randrange(0, size + 2)
+        if direct:
+            offset, length = offset & ~4095, (length + 4095) & ~4095
+        self._compare_range(name, offset, length, direct)
+        self.reads += 1
+
+    def _compare_range(self, name: str, offset: int, length: int, direct: bool) -> int:
+        fd = os.open(os.path.join(self.root, name), os.O_RDONLY | (os.O_DIRECT if direct else 0))
+        try:
+            if direct:
+                with mmap.mmap(-1, length) as buffer:
+                    got = buffer[: os.preadv(fd, [buffer], offset)]
+            else:
+                got = os.pread(fd, length, offset)
+        finally:
+            os.close(fd)
+        with open(os.path.join(self.truth, name), "rb") as truth:
+            wanted = os.pread(truth.fileno(), length, offset)
+        self.bytes += len(got)
+        if got != wanted:
+            self.wrong += 1
+            self.examples.append(f"{name} at {offset}+{length}: {len(got)} bytes differ from {len(wanted)}")
+        return len(got)
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
+def main() -> None:
+    reader = Reader(json.loads(sys.argv[1]))
+    reader.run()
+    print(
+        json.dumps(
+            {
+                "reads": reader.reads,
+                "bytes": reader.bytes,
+                "wrong": reader.wrong,
+                "errors": dict(reader.errors),
+                "longest_seconds": round(reader.longest, 3),
+                "mode": reader.mode,
+                "examples": reader.examples[:5],
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()
