@@ -13,6 +13,7 @@ from collections.abc import Iterator
 
 import click
 
+from fusecache.cli.interrupts import Interrupts, interruptible
 from fusecache.cli.mount_point import prepare_mountpoint
 from fusecache.cli.places import CreatedDirectories, Places, make_private_directories
 from fusecache.cli.spec_building import MountArguments, MountPlan, build_plan
@@ -69,12 +70,18 @@ def mount(
     or files named by -o access_key_file=PATH -o secret_key_file=PATH.
     """
     given = MountArguments(arguments, tiers, options, config, timeout, {name: flags[name] for name in _FLAGS})
-    make_mount(given, Places.of_process(), foreground=foreground)
+    with interruptible() as interrupts:
+        make_mount(given, Places.of_process(), interrupts, foreground=foreground)
     return 0
 
 
 def make_mount(
-    given: MountArguments, places: Places, *, foreground: bool = False, supervisor_module: str = SUPERVISOR_MODULE
+    given: MountArguments,
+    places: Places,
+    interrupts: Interrupts,
+    *,
+    foreground: bool = False,
+    supervisor_module: str = SUPERVISOR_MODULE,
 ) -> MountSpec:
     """Make the mount and return its spec once it answers; in the foreground, become its supervisor instead.
 
@@ -94,7 +101,7 @@ def make_mount(
             _write_private(spec_path, spec.to_json())
             if foreground:
                 become_supervisor(spec_path, places.environment, supervisor_module)
-            _start_and_wait(spec, plan.timeout_seconds, places, supervisor_module)
+            _start_and_wait(spec, plan.timeout_seconds, places, interrupts, supervisor_module)
     except BaseException:
         _remove_unused(created, plan.spec.state_dir)
         raise
@@ -116,13 +123,16 @@ def _remove_unused(created: CreatedDirectories, state_dir: str) -> None:
             os.close(lock)
 
 
-def _start_and_wait(spec: MountSpec, timeout_seconds: float, places: Places, module: str) -> None:
-    supervisor = StartedSupervisor(os.path.join(spec.run_dir, SPEC), places.environment, module)
+def _start_and_wait(spec: MountSpec, timeout_seconds: float, places: Places, interrupts: Interrupts, module: str) -> None:
+    supervisor: StartedSupervisor | None = None
     try:
+        with interrupts.deferred():
+            supervisor = StartedSupervisor(os.path.join(spec.run_dir, SPEC), places.environment, module)
         supervisor.wait_ready(timeout_seconds)
     except BaseException:
-        supervisor.give_up()
-        _remove_remains(spec, supervisor.pid, places)
+        if supervisor is not None:
+            supervisor.give_up()
+            _remove_remains(spec, supervisor.pid, places)
         raise
 
 

@@ -48,6 +48,7 @@ def status_of(record: MountRecord, timeout_seconds: float) -> Status:
         return status
     known = {name: value for name, value in answer.items() if name in Status.__annotations__}
     status = cast(Status, {**status, **known})
+    _write_ratios_as_asked(status["tiers"], record.run_dir)
     status["pids"] = _pids(record)
     status["restarts"] = record.restarts
     status["state"] = _state(record, status["state"])
@@ -95,6 +96,14 @@ def _pids(record: MountRecord) -> Pids:
         fetch=record.fetch.pid if record.fetch is not None and record.fetch.is_alive else 0,
         serve=[process.pid for process in record.serve if process.is_alive],
     )
+
+
+def _write_ratios_as_asked(tiers: list[TierStatus], run_dir: str) -> None:
+    """fetch reckons in whole bytes: 0.95 of a quota comes back as 0.94999."""
+    asked = {tier["path"]: tier for tier in _tiers(run_dir)}
+    for tier in tiers:
+        if tier["path"] in asked:
+            tier["high"], tier["low"] = asked[tier["path"]]["high"], asked[tier["path"]]["low"]
 
 
 def _tiers(run_dir: str) -> list[TierStatus]:

@@ -98,6 +98,8 @@ class StartedSupervisor:
 
     def give_up(self) -> None:
         """End the supervisor: it takes its mount and children away if it still can. What it leaves is the caller's to remove."""
+        if self._pidfd < 0:
+            return  # it said ready before we were interrupted: the mount is made, and stays
         self._close_reader()  # a supervisor that is not ready stops when nobody waits for it
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(self._pidfd, signal.SIGTERM)

@@ -42,12 +42,13 @@ def warm(paths: tuple[str, ...], quiet: bool) -> int:
 def warm_mount(record: MountRecord, relative: list[str], *, quiet: bool = False) -> list[tuple[str, str]]:
     """Warm paths of one mount; returns (path, reason) of what failed. Raises: CacheError if the mount does not answer."""
     with open_display(record.mountpoint, quiet=quiet) as display:
-        answer = _ask_until_done(record, relative, display)
+        answer = ask_until_done(record, relative, display)
         display.finish(answer)
     return [(f"{record.mountpoint}/{path}".rstrip("/"), str(reason)) for path, reason in answer.get("failed", [])]
 
 
-def _ask_until_done(record: MountRecord, relative: list[str], display: Progress) -> dict[str, Any]:
+def ask_until_done(record: MountRecord, relative: list[str], display: Progress) -> dict[str, Any]:
+    """Return the final answer; the request is repeated as long as the mount is supervised."""
     last_word = time.monotonic()
     while True:
         try:

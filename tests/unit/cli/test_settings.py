@@ -36,9 +36,19 @@ def test_value(name: str, text: str, value: Any) -> None:
 
 @pytest.mark.parametrize(
     ("name", "text"),
-    [("engine", "fast"), ("block_size", "100000"), ("ttl", "soon"), ("deadline", "0"), ("file_mode", "0999"), ("serve_processes", "0"),
-     ("prefetch", "maybe"), ("log_level", "LOUD"), ("uid", "-1"), ("fetch_memory", "1Ki")],
-)  # fmt: skip
+    [
+        ("engine", "fast"),
+        ("block_size", "100000"),
+        ("ttl", "soon"),
+        ("deadline", "0"),
+        ("file_mode", "0999"),
+        ("serve_processes", "0"),
+        ("prefetch", "maybe"),
+        ("log_level", "LOUD"),
+        ("uid", "-1"),
+        ("fetch_memory", "1Ki"),
+    ],
+)
 def test_a_wrong_value_is_refused_with_what_it_must_be(name: str, text: str) -> None:
     with pytest.raises(CacheError, match=f"{name} is '{text}'; it must be "):
         parse_setting(name, text)

@@ -37,8 +37,19 @@ def test_a_prefix_that_is_no_source_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "key", ["secret_key", "access_key_secret", "password", "token", "session_token", "AWS_SECRET_ACCESS_KEY", "fs.oss.accessKeySecret", "access_key", "account_key"]
-)  # fmt: skip
+    "key",
+    [
+        "secret_key",
+        "access_key_secret",
+        "password",
+        "token",
+        "session_token",
+        "AWS_SECRET_ACCESS_KEY",
+        "fs.oss.accessKeySecret",
+        "access_key",
+        "account_key",
+    ],
+)
 def test_secrets_are_refused_with_the_cure(key: str) -> None:
     with pytest.raises(CacheError, match="_file=PATH") as caught:
         _options([_S3], [(key, "hunter2-hunter2")])

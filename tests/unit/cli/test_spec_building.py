@@ -45,8 +45,13 @@ def test_flags_win_over_options_over_file(places: Places, tmp_path: Path) -> Non
     config = tmp_path / "c.yaml"
     config.write_text("ttl: 1\nnegative_ttl: 1\ndeadline: 1\noptions: {region: file, profile: file}\ntimeout: 7\n")
     spec = _plan(
-        places, "s3://a", "/mnt", config=str(config), options=("negative_ttl=2", "deadline=2", "ttl=2", "region=typed"), flags={"ttl": "3", "engine": None}
-    ).spec  # fmt: skip
+        places,
+        "s3://a",
+        "/mnt",
+        config=str(config),
+        options=("negative_ttl=2", "deadline=2", "ttl=2", "region=typed"),
+        flags={"ttl": "3", "engine": None},
+    ).spec
     assert (spec.ttl_seconds, spec.negative_ttl_seconds, spec.deadline_seconds) == (3, 2, 2)
     assert dict(spec.sources[0].options) == {"region": "typed", "profile": "file"}
     assert spec.engine is Engine.AUTO

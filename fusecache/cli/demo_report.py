@@ -1,0 +1,64 @@
+"""The table that ends the demo.
+
+State: its rows, collected while the demo runs.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import NamedTuple
+
+from fusecache.base.units import MIB
+from fusecache.cli.demo_reading import Pass
+
+WIDTH = 120  # where nobody says how wide the output is
+
+
+class Row(NamedTuple):
+    what: str
+    files: int
+    size: int
+    seconds: float
+    note: str = ""
+
+
+class Report:
+    """Rows in the order they happened, and the errors of all passes."""
+
+    def __init__(self) -> None:
+        self._rows: list[Row] = []
+        self.errors: list[str] = []
+        self.facts: list[tuple[str, str]] = []
+
+    def add(self, what: str, result: Pass, note: str = "") -> None:
+        self.errors += result.errors
+        self._rows.append(Row(what, result.files, result.size, result.seconds, note))
+
+    def print(self) -> None:
+        from rich.box import SIMPLE_HEAD
+        from rich.console import Console
+        from rich.table import Table
+
+        table = Table(box=SIMPLE_HEAD, title="fusecache demo", title_justify="left")
+        table.add_column("what happened", no_wrap=True)
+        for name in ("files", "MiB", "seconds", "MiB/s", "files/s"):
+            table.add_column(name, justify="right", no_wrap=True)
+        table.add_column("", no_wrap=True)
+        for row in self._rows:
+            seconds = max(row.seconds, 1e-9)
+            size = row.size / MIB
+            table.add_row(
+                row.what,
+                f"{row.files:,}",
+                f"{size:,.0f}",
+                f"{row.seconds:.2f}",
+                f"{size / seconds:,.0f}",
+                f"{row.files / seconds:,.0f}",
+                row.note,
+            )
+        console = Console(width=None if sys.stdout.isatty() else WIDTH)
+        console.print(table)
+        for name, value in (*self.facts, ("errors", str(len(self.errors)))):
+            console.print(f"  {name}: {value}", highlight=False, markup=False)
+        for error in self.errors[:20]:
+            console.print(f"  {error}", style="red", highlight=False, markup=False)
