@@ -24,7 +24,7 @@ from fusecache.fetch.tree import Changes, Tree
 from fusecache.fetch.workers import Priority
 from fusecache.index.directories import DirectoryFlag
 from fusecache.index.inodes import Inode, InodeFlag, InodeNo
-from fusecache.source.protocol import Entry, EntryKind, Page
+from fusecache.source.protocol import Entry, EntryKind, Page, StatMany
 
 log = logging.getLogger(__name__)
 
@@ -74,6 +74,7 @@ class Listing:
         self._clock = clock
         self._passes: dict[InodeNo, _Pass] = {}
         self._durations: dict[InodeNo, float] = {}
+        self._bursts: set[InodeNo] = set()
         self._hidden_names_logged = 0
         self.last_error = ""
 
@@ -138,6 +139,33 @@ class Listing:
         name = row.path.rpartition(b"/")[2]
         if row.flags & InodeFlag.NEEDS_STAT:
             await self._stat_name(row.parent, name)
+            self._stat_siblings(row.parent, name)
+
+    def _stat_siblings(self, parent: InodeNo, name: bytes) -> None:
+        """In the background, one burst per directory at a time: names after this one that are still inexact."""
+        row = self._tree.inode(parent)
+        known = self._tree.name(parent, name)
+        if row is None or known is None or parent in self._bursts:
+            return
+        opened = self._sources.of(row.source)
+        source = opened.source
+        names = self._tree.inexact_names(parent, known.seq, STAT_SIBLINGS)
+        if isinstance(source, StatMany) and names:
+            self._bursts.add(parent)
+            self._nursery.start_soon(self._stat_burst, opened, source, row, parent, names)
+
+    async def _stat_burst(self, opened: OpenSource, source: StatMany, row: Inode, parent: InodeNo, names: list[bytes]) -> None:
+        paths = [row.path + b"/" + name if row.path else name for name in names]
+        try:
+            self._counters.add(Counter.REMOTE_REQUESTS, len(paths))
+            entries = await opened.gate.call(lambda: source.stat_many(paths), Priority.PREFETCH)
+        except CacheError:
+            return  # only read-ahead: whoever needs a name asks for it and gets the error
+        finally:
+            self._bursts.discard(parent)
+        for name, entry in zip(names, entries, strict=True):
+            if not isinstance(entry, CacheError):
+                self._tree.apply_stat(parent, name, entry)
 
     # -- freshness
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import socket
+import struct
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -118,7 +119,7 @@ class MissServer:
     def _take(self, connection: Connection, data: bytes) -> None:
         try:
             request = Request.unpack(data)
-        except (ValueError, IndexError) as error:
+        except (ValueError, struct.error) as error:
             log.warning("a message that nobody should send: %s", error)
             return
         if request.op is Op.READ:

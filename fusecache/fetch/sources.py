@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable, Mapping
-
-from xxhash import xxh3_64_intdigest
 
 from fusecache.contract.errors import CacheError, ErrorKind
 from fusecache.contract.mount_spec import MountSpec, SourceSpec
 from fusecache.fetch.workers import Gate, Workers
-from fusecache.index.inodes import SourceId
+from fusecache.index.source_ids import source_id
 from fusecache.source.protocol import Source
 from fusecache.source.registry import open_source
 
@@ -18,11 +15,6 @@ MAX_PARALLEL = 16  # threads of one gate; more fight for two cores and the GIL (
 
 
 Opener = Callable[[str, Mapping[str, str], Mapping[str, str]], Source]  # as registry.open_source
-
-
-def source_id(spec: SourceSpec) -> SourceId:
-    """Stable over mounts: rows of the index name a source by it."""
-    return SourceId(xxh3_64_intdigest(struct.pack("<H", len(spec.subdir)) + spec.subdir.encode() + spec.url.encode()))
 
 
 class OpenSource:

@@ -77,6 +77,16 @@ class Tree:
             inode, parent, last = row.inode, inode, part
         return inode, parent, last
 
+    def inexact_names(self, parent: InodeNo, after_seq: int, count: int) -> list[bytes]:
+        """Return those of the next `count` names of a directory whose size and version are not known exactly."""
+        with self._index.read() as txn:
+            rows = self._index.names.after(txn, parent, after_seq, count)
+            return [
+                row.name
+                for row in rows
+                if (inode := self._index.inodes.get(txn, row.inode)) is not None and inode.flags & InodeFlag.NEEDS_STAT
+            ]
+
     # -- making
 
     def make_roots(self, places: Sequence[tuple[int, tuple[bytes, ...]]]) -> None:

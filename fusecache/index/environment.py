@@ -26,7 +26,7 @@ MAX_READERS = 512  # threads of all serve and peer processes, with room for dead
 
 
 class NoSpaceError(Exception):
-    """The disk under the index is full, or the map is: nothing was changed."""
+    """The disk under the index is full, or the map, or the table of readers: nothing was changed, nothing is damaged."""
 
 
 class Environment:
@@ -109,7 +109,7 @@ def translate_errors() -> Iterator[None]:
     """lmdb's exceptions end here."""
     try:
         yield
-    except (lmdb.MapFullError, lmdb.DiskError) as error:
+    except (lmdb.MapFullError, lmdb.DiskError, lmdb.ReadersFullError) as error:
         raise NoSpaceError(str(error)) from error
     except (
         lmdb.CorruptedError,

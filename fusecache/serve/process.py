@@ -29,11 +29,11 @@ from fusecache.fuse.native.settings import EngineSettings
 from fusecache.index.environment import NoSpaceError
 from fusecache.index.index import Index
 from fusecache.index.sealed import IndexDamagedError
+from fusecache.index.source_ids import source_urls
 from fusecache.serve.control_channel import ControlChannel
 from fusecache.serve.favour_client import FavourClient
 from fusecache.serve.filesystem import CacheFilesystem
 from fusecache.serve.miss_client import SocketMissClient
-from fusecache.serve.source_urls import source_urls
 from fusecache.tiers.marks import Marks
 
 log = logging.getLogger(__name__)

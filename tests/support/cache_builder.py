@@ -2,7 +2,7 @@
 fusecache.tiers.
 
 Owns the index (opened writable: LMDB allows one Environment a file and process, so readers under test share it until
-`close_index`) and the directories under `path`. One thread. """
+`close_index`) and the directories under `path`. One thread."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from fusecache.index.extents import Extent
 from fusecache.index.index import Index
 from fusecache.index.inodes import EPOCH_SHIFT, NO_MODE, NO_OWNER, ROOT, Inode, identity_of
 from fusecache.index.names import NameRow
-from fusecache.serve.source_urls import source_urls
+from fusecache.index.source_ids import source_urls
 from fusecache.source.protocol import EntryKind
 from fusecache.tiers.checksums import block_checksums
 from fusecache.tiers.container_files import container_path
