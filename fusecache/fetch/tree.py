@@ -124,6 +124,8 @@ class Tree:
         self, txn: Transaction, inode: InodeNo, parent: InodeNo, source: int, path: bytes, flags: int, entry: Entry | None = None
     ) -> None:
         row = _inode_row(entry or Entry(b"", EntryKind.DIRECTORY), parent, source, path)
+        if not row.mtime_ns:  # flat stores know no time of a prefix: the moment it was first seen is better than 1970
+            row = row._replace(mtime_ns=int(self._clock() * 1e9), ctime_ns=int(self._clock() * 1e9))
         self._index.inodes.put(txn, inode, row)
         if self._index.dirs.get(txn, inode) is None:
             self._index.dirs.put(txn, inode, Directory(flags=flags))
