@@ -42,9 +42,8 @@ class ScriptedServer:
             except OSError:
                 return
             self.connections += 1
-            with connection:
-                with contextlib.suppress(OSError):
-                    self._script(connection, self.connections)
+            with connection, contextlib.suppress(OSError):
+                self._script(connection, self.connections)
 
 
 def receive_request(connection: socket.socket) -> bytes:
