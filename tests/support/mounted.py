@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from fusecache.custody.mount_table import list_mounts, run_root
+from fusecache.custody.mount_table import MountRecord, list_mounts, run_root
 
 ROOT = Path(__file__).parent.parent.parent
 COMMAND_SECONDS = 90.0
@@ -87,10 +87,27 @@ class Mounted:
         listed: list[dict[str, Any]] = json.loads(self.run("status", str(self.mountpoint), "--json").stdout)
         return listed[0]
 
+    def record(self) -> MountRecord:
+        """What the supervisor wrote about the mount: no process is started and nobody asked. Raises: LookupError."""
+        for record in list_mounts(str(self._run_root())):
+            if record.mountpoint == str(self.mountpoint):
+                return record
+        raise LookupError(f"no record of a mount at {self.mountpoint}")
+
+    def pids(self, role: str) -> list[int]:
+        """The pids of "supervisor", "fetch" or "serve", dead ones perhaps, until the supervisor has noticed."""
+        record = self.record()
+        if role == "serve":
+            return [process.pid for process in record.serve]
+        process = record.supervisor if role == "supervisor" else record.fetch
+        return [process.pid] if process is not None else []
+
     def pid(self, role: str) -> int:
-        """The pid of "supervisor", "fetch" or "serve" (the first one)."""
-        found = self.status()["pids"][role]
-        return int(found[0] if isinstance(found, list) else found)
+        """The pid of "supervisor", "fetch" or "serve" (the first one); waits while it is being replaced."""
+        found: list[int] = []
+        if not wait_until(lambda: found.extend(self.pids(role)) or bool(found), COMMAND_SECONDS):
+            raise LookupError(f"the mount at {self.mountpoint} has no {role}")
+        return found[0]
 
     def log(self) -> str:
         """Return the daemons' log, "" if the mount is gone."""

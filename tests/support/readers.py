@@ -30,6 +30,7 @@ class Seen:
     errors: Counter[str] = field(default_factory=Counter)
     longest_seconds: float = 0.0
     examples: list[str] = field(default_factory=list)
+    slowest: list[tuple[float, float, str]] = field(default_factory=list)  # seconds, monotonic time at the end, what
 
     @property
     def failed(self) -> int:
@@ -91,6 +92,8 @@ class Readers:
             seen.errors.update(one["errors"])
             seen.longest_seconds = max(seen.longest_seconds, one["longest_seconds"])
             seen.examples += one["examples"]
+            seen.slowest += [tuple(slow) for slow in one["slowest"]]
+        seen.slowest.sort(reverse=True)
         return seen
 
     def kill(self) -> None:

@@ -1,11 +1,13 @@
 """A program that reads below a mount and compares every byte with the truth: `python verifying_reader.py JSON`.
 
 The truth is a directory with the same files. It prints one JSON object at the end: reads, bytes, wrong, errors (errno name ->
-count), longest_seconds, mode. Needs nothing but the standard library, and never holds a file open longer than one read.
+count), longest_seconds, slowest, mode. Needs nothing but the standard library, and never holds a file open longer than one read.
+What is timed is one question to the mount: open and read of a range, stat, or one page of a listing.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import mmap
@@ -14,9 +16,11 @@ import random
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+KEPT = 5
 SIZES = (1, 511, 4096, 65_536, 131_072, 1_000_000, 1 << 20, 3 << 20)
 
 
@@ -34,22 +38,31 @@ class Reader:
         )
         self.reads = self.bytes = self.wrong = 0
         self.errors: Counter[str] = Counter()
-        self.longest = 0.0
+        self.slowest: list[tuple[float, float, str]] = []  # seconds, monotonic time at the end, what it was; longest first
         self.examples: list[str] = []
 
     def run(self) -> None:
         end = time.monotonic() + self.seconds
         while time.monotonic() < end:
-            started = time.monotonic()
             try:
                 getattr(self, f"_{self.mode}")()
             except OSError as error:
                 self.errors[errno.errorcode.get(error.errno or 0, str(error.errno))] += 1
                 self.examples.append(str(error)[:200])
                 time.sleep(0.01)
-            self.longest = max(self.longest, time.monotonic() - started)
             if self.drop_caches and self.random.random() < self.drop_caches:
                 Path("/proc/sys/vm/drop_caches").write_text("1")
+
+    @contextlib.contextmanager
+    def _timed(self, what: str) -> Iterator[None]:
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            ended = time.monotonic()
+            if len(self.slowest) < KEPT or ended - started > self.slowest[-1][0]:
+                self.slowest.append((round(ended - started, 3), ended, what))
+                self.slowest = sorted(self.slowest, reverse=True)[:KEPT]
 
     def _random(self) -> None:
         self._compare(self.random.choice(self.files), direct=False)
@@ -60,16 +73,26 @@ class Reader:
     def _sequential(self) -> None:
         name = self.random.choice(self.files)
         offset = 0
-        size = os.stat(os.path.join(self.root, name)).st_size
+        with self._timed(f"stat {name}"):
+            size = os.stat(os.path.join(self.root, name)).st_size
         while offset < size:
             offset += self._compare_range(name, offset, 1 << 20, False) or 1
         self.reads += 1
 
     def _walk(self) -> None:
         expected = {str(path.relative_to(self.truth)) for path in Path(self.truth).rglob("*")}
-        found = set()
-        for directory, directories, files in os.walk(self.root, onerror=_raise):
-            found |= {os.path.relpath(os.path.join(directory, name), self.root) for name in directories + files}
+        found: set[str] = set()
+        line = [self.root]
+        while line:
+            directory = line.pop()
+            with self._timed(f"list {os.path.relpath(directory, self.root)}"), os.scandir(directory) as entries:
+                listed = list(entries)
+            for entry in listed:
+                with self._timed(f"stat {os.path.relpath(entry.path, self.root)}"):
+                    entry.stat(follow_symlinks=False)
+                found.add(os.path.relpath(entry.path, self.root))
+                if entry.is_dir(follow_symlinks=False):
+                    line.append(entry.path)
         self.reads += 1
         if found != expected:
             self.wrong += 1
@@ -85,15 +108,8 @@ class Reader:
         self.reads += 1
 
     def _compare_range(self, name: str, offset: int, length: int, direct: bool) -> int:
-        fd = os.open(os.path.join(self.root, name), os.O_RDONLY | (os.O_DIRECT if direct else 0))
-        try:
-            if direct:
-                with mmap.mmap(-1, length) as buffer:
-                    got = buffer[: os.preadv(fd, [buffer], offset)]
-            else:
-                got = os.pread(fd, length, offset)
-        finally:
-            os.close(fd)
+        with self._timed(f"{self.mode} read {name} {offset}+{length}"):
+            got = self._read(name, offset, length, direct)
         with open(os.path.join(self.truth, name), "rb") as truth:
             wanted = os.pread(truth.fileno(), length, offset)
         self.bytes += len(got)
@@ -102,9 +118,15 @@ class Reader:
             self.examples.append(f"{name} at {offset}+{length}: {len(got)} bytes differ from {len(wanted)}")
         return len(got)
 
-
-def _raise(error: OSError) -> None:
-    raise error
+    def _read(self, name: str, offset: int, length: int, direct: bool) -> bytes:
+        fd = os.open(os.path.join(self.root, name), os.O_RDONLY | (os.O_DIRECT if direct else 0))
+        try:
+            if not direct:
+                return os.pread(fd, length, offset)
+            with mmap.mmap(-1, length) as buffer:
+                return buffer[: os.preadv(fd, [buffer], offset)]
+        finally:
+            os.close(fd)
 
 
 def main() -> None:
@@ -117,7 +139,8 @@ def main() -> None:
                 "bytes": reader.bytes,
                 "wrong": reader.wrong,
                 "errors": dict(reader.errors),
-                "longest_seconds": round(reader.longest, 3),
+                "longest_seconds": reader.slowest[0][0] if reader.slowest else 0.0,
+                "slowest": reader.slowest,
                 "mode": reader.mode,
                 "examples": reader.examples[:5],
             }
