@@ -122,6 +122,9 @@ class ObstoreReader:
                 if failure.kind is ErrorKind.DENIED and self._credentials.refresh():
                     return CacheError(ErrorKind.UNAVAILABLE, f"{failure}; the keys were replaced meanwhile: it is asked again")
                 return failure
+        if "InvalidCertificate" in text:
+            what = f"{place}: {self._fallback.origin} shows a certificate that is not trusted: give its authority with ca_file"
+            return CacheError(ErrorKind.INVALID, what)
         kind = ErrorKind.TIMEOUT if "TimedOut" in text or "timed out" in text else ErrorKind.UNAVAILABLE
         return CacheError(
             kind, f"{place}: {self._fallback.origin} did not answer rightly ({text.splitlines()[0][:200]}): asked again"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import ssl
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -51,7 +52,7 @@ class Answer:
 class FakeObjectStore:
     """Use as a context manager. `lie` sees each request with the honest answer and may change it or return another."""
 
-    def __init__(self, dialect: str = "s3", bucket: str = "bucket") -> None:
+    def __init__(self, dialect: str = "s3", bucket: str = "bucket", tls: ssl.SSLContext | None = None) -> None:
         self.dialect = dialect
         self.bucket = bucket
         self.objects: dict[bytes, bytes] = {}
@@ -62,6 +63,9 @@ class FakeObjectStore:
         self.lie: Callable[[Request, Answer], Answer] | None = None
         self._server = _Server(("127.0.0.1", 0), _Handler)
         self._server.store = self
+        self._scheme = "http" if tls is None else "https"
+        if tls is not None:
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
 
     @property
@@ -70,7 +74,7 @@ class FakeObjectStore:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"{self._scheme}://127.0.0.1:{self.port}"
 
     @property
     def virtual_host_url(self) -> str:
