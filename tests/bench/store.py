@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-
-from fusecache.base.units import MIB
-from tests.bench.dataset import COPIERS, Dataset
+from tests.bench.dataset import Dataset
 from tests.support.s3_bucket import S3Bucket
 from tests.support.seaweed import Seaweed
 
 BUCKET = "bench"
 JUICEFS_BUCKET = "juicefs"
-PART_BYTES = 8 * MIB
 
 
 def fill(server: Seaweed, dataset: Dataset) -> None:
@@ -32,6 +28,4 @@ def fill(server: Seaweed, dataset: Dataset) -> None:
         virtual_hosted_style_request=False,
         client_options={"allow_http": True},
     )
-    with ThreadPoolExecutor(COPIERS) as pool:
-        for done in [pool.submit(obstore.put, store, name, dataset.root / name) for name in dataset.names]:
-            done.result()
+    dataset.for_each(lambda name: obstore.put(store, name, dataset.root / name))
