@@ -142,7 +142,20 @@ class Crew:
         """Serves started from now on get this mount."""
         self._mount, self._favours = mount, favours
 
+    @property
+    def is_session_open(self) -> bool:
+        """Serve 0 has answered INIT."""
+        return 0 in self.serves and self.serves[0].is_ready
+
+    def launch_first_serve(self) -> None:
+        """Start the one that answers INIT.
+
+        If others were reading too, any of them might get it, and serve 0 would never be ready.
+        """
+        self._launch(SERVE, 0)
+
     def launch_serves(self) -> None:
+        """Start those that are not there."""
         for index in range(self._config.serve_count):
             self._launch(SERVE, index)
 

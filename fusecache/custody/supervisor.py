@@ -149,6 +149,8 @@ class Supervisor:
         self._wait_started(lambda: crew.is_fetch_ready)
         log.info("fetch is ready after %.0f ms", (time.monotonic() - started) * 1000)
         self._make_mount()
+        crew.launch_first_serve()
+        self._wait_started(lambda: crew.is_session_open)
         crew.launch_serves()
         self._wait_started(lambda: crew.is_complete)
         assert self._mount is not None

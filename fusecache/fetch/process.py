@@ -10,6 +10,7 @@ import json
 import logging
 import mmap
 import os
+import signal
 import socket
 import struct
 from collections.abc import Mapping
@@ -35,7 +36,7 @@ from fusecache.fetch.access_mode import decide_access, wants_passthrough
 from fusecache.fetch.cache import Cache
 from fusecache.fetch.control_server import ControlServer
 from fusecache.fetch.miss_server import MissServer
-from fusecache.fetch.startup import drop_orphans, mark_clean, marks_path, open_index, remove_unknown_containers
+from fusecache.fetch.startup import drop_orphans, mark_clean, marks_path, open_index
 from fusecache.fetch.status import StatusReport
 from fusecache.fetch.walker import Walker
 from fusecache.index.environment import NoSpaceError
@@ -103,13 +104,9 @@ class Fetch:
     async def _run(self) -> None:
         self._tiers = make_tiers(self.spec)
         self._index = index = open_index(self.spec, self._tiers, self._memory, drop=bool(self._start.get("drop_index")))
-        if self._start.get("fresh_connection", True):
-            drop_orphans(index)
         marks = Marks(marks_path(self.spec), create=True)
         possible = bool(self._start.get("passthrough", os.geteuid() == 0))
         counters = CounterPage(self._memory, self._layout.fetch_counters)
-        with index.read() as txn:
-            first_new_container = index.meta.get(txn, "next_container")
         async with trio.open_nursery() as nursery:
             cache = Cache(
                 self.spec,
@@ -123,8 +120,11 @@ class Fetch:
                 self._environment,
                 keep_whole=wants_passthrough(self.spec, possible=possible),
             )
+            if self._start.get("fresh_connection", True):
+                drop_orphans(index, cache.store)
             server = MissServer(self.spec, cache, cache.bounced, nursery, self._index_is_damaged)
             nursery.start_soon(self._listen_to_supervisor)
+            nursery.start_soon(self._listen_to_signals)
             cache.tree.make_roots([(opened.id, opened.subdir) for opened in cache.sources.all])
             if self._start.get("fresh_connection", True):
                 await check_sources(cache)
@@ -139,7 +139,7 @@ class Fetch:
             nursery.start_soon(ControlServer(cache, status).serve, self._control_listener)
             nursery.start_soon(self._walk, cache, status)
             nursery.start_soon(self._watch_orphanage, server)
-            nursery.start_soon(self._clean_up_containers, cache, index, first_new_container)
+            nursery.start_soon(cache.clean_up_containers)
             self._say({"did": "ready", "index_id": index.index_id().hex(), "access": status.collect()["access"]})
             await self._stop.wait()
             nursery.cancel_scope.cancel()
@@ -151,11 +151,6 @@ class Fetch:
         if self.spec.sync_listing:
             await Walker(cache).run()
             status.listing_complete = True
-
-    async def _clean_up_containers(self, cache: Cache, index: Index, below: int) -> None:
-        removed = await cache.disk_gate.call(lambda: remove_unknown_containers(index, self._tiers, below))
-        if removed:
-            log.info("%d containers that an earlier process left behind were removed", removed)
 
     def _index_is_damaged(self, error: IndexDamagedError) -> None:
         log.error("the index is damaged: %s; it will be built again", error)
@@ -183,6 +178,12 @@ class Fetch:
             if json.loads(data).get("do") == "stop":
                 self._stop.set()
                 return
+
+    async def _listen_to_signals(self) -> None:
+        """SIGTERM means stop, too: `fusecache umount` sends it when there is no supervisor any more."""
+        with trio.open_signal_receiver(signal.SIGTERM) as signals:
+            async for _ in signals:
+                self._stop.set()
 
     async def _watch_orphanage(self, server: MissServer) -> None:
         """Without a supervisor fetch goes on as long as somebody reads."""

@@ -86,6 +86,12 @@ def test_first_start_is_told_so(mount: CustodyMount) -> None:
     assert fetch["spec"] == str(mount.run_dir / "spec.json")
 
 
+def test_serve_0_alone_answers_the_first_request(mount: CustodyMount) -> None:
+    mount.misdeed("serve.late.0", "0.3")  # another one would have taken INIT by then
+    assert mount.start() == {"state": "ready"}
+    assert [start["serve_index"] for start in mount.starts if start["role"] == "serve"] == [0, 1]
+
+
 def test_mounting_twice_names_the_cure(mount: CustodyMount, make: Make) -> None:
     mount.start()
     other = make(state_dir=str(mount.base / "other-state"), run_dir=str(mount.run_root / "second"))

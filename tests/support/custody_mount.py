@@ -51,7 +51,10 @@ class CustodyMount:
         self.spec = MountSpec(**{**fields, **spec_fields})
         self.process: subprocess.Popen[bytes] | None = None  # the supervisor started last
         self._processes: list[subprocess.Popen[bytes]] = []
-        self.modules = ("--fetch-module=tests.support.fake_fetch", "--serve-module=tests.support.fake_serve")  # () for the real
+        self.modules: tuple[str, ...] = (
+            "--fetch-module=tests.support.fake_fetch",
+            "--serve-module=tests.support.fake_serve",
+        )  # () for the real
         self.as_user: tuple[str, ...] = ()  # command line that runs what follows as another user
         self.python = sys.executable
         self.environment: Mapping[str, str] = {}

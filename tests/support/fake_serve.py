@@ -3,7 +3,7 @@
 Started by the supervisor as `python -m tests.support.fake_serve FD`. It shows `hello` (64 KiB of b"h", direct I/O) and `backed`,
 whose OPEN asks the favour with the descriptor of FAKE_DIR/tier/container. A READ of `hello` obeys the misdeeds (see fake_fetch)
 serve.exit: ends before it replies. serve.exit_at_start: ends after START. serve.ignore_stop: does not end when told.
-serve.hang: sleeps for that many seconds.
+serve.hang: sleeps for that many seconds. serve.late.INDEX: the same before it begins.
 Requests land in slot 0 of the shared memory; what a predecessor left there is answered first.
 """
 
@@ -171,6 +171,7 @@ def main() -> None:
     message, fds = control.receive()
     if message is None:
         return
+    time.sleep(float(misdeed(f"serve.late.{message['serve_index']}") or 0))
     note_start("serve", message)
     if status := misdeed("serve.exit_at_start"):
         end(status)
