@@ -13,6 +13,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -31,6 +32,7 @@ class Child:
 
     Attributes:
         serve_index: which serve process it is since START; -1 for fetch and spares.
+        started_at: monotonic seconds of START.
         is_ready: it said ready.
         failure: what it said when it gave up, or None.
         is_replaced: the supervisor ended it on purpose, its death is not counted.
@@ -68,6 +70,7 @@ class Child:
         self.start_time = kernel.process_start_time(self.pid) or 0
         self.serve_index = -1
         self.is_started = False
+        self.started_at = 0.0
         self.is_ready = False
         self.failure: CacheError | None = None
         self.is_replaced = False
@@ -81,6 +84,7 @@ class Child:
     def start(self, message: Mapping[str, Any], fds: Sequence[int]) -> None:
         """Send START. The child need not have come up yet: the socket keeps it. A dead child is noticed by its pidfd."""
         self.is_started = True
+        self.started_at = time.monotonic()
         self._send({"do": "start", **message}, fds)
 
     def ask_to_stop(self) -> None:

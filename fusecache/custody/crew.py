@@ -361,7 +361,9 @@ class Crew:
 
     def _replace(self, child: Child, status: int) -> None:
         """Start another for a child that died unasked, as the policy says."""
-        decision = self._policy.died(Death(child.role, status, child.is_ready, child.failure is not None), time.monotonic())
+        now = time.monotonic()
+        death = Death(child.role, status, child.is_ready, child.failure is not None, now - child.started_at)
+        decision = self._policy.died(death, now)
         if not self.is_running and self._gives_up(child, status):
             return
         delay = decision.delay_seconds
@@ -383,6 +385,10 @@ class Crew:
             self._note_error(child.failure)
         elif not child.is_ready:
             self.last_error = f"{child.name} died before it was ready (status {status})"
+        if decision.is_first_wait:
+            said = f"{child.name} crashes again and again soon after its start (status {status})"
+            log.error("%s; from now on it is started ever later, up to once a second; the lines above say why it ends", said)
+            self.last_error = said
 
     def _note_error(self, error: CacheError) -> None:
         if str(error) != self.last_error:

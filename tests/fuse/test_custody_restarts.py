@@ -179,6 +179,21 @@ def test_serve_that_dies_at_every_start_is_not_started_in_a_loop(mount: CustodyM
     assert mount.read() == b"h" * 4096
 
 
+def test_fetch_that_crashes_after_every_ready_is_not_started_in_a_loop(mount: CustodyMount) -> None:
+    mount.start()
+    mount.wait_spares()
+    mount.misdeed("fetch.ready_then_exit", "3")
+    fetch = mount.record.fetch
+    assert fetch is not None
+    os.kill(fetch.pid, signal.SIGKILL)
+    time.sleep(4.0)
+    count = sum(start["role"] == "fetch" for start in mount.starts)
+    assert 4 <= count <= 12
+    assert mount.read() == b"h" * 4096  # hits go on
+    (mount.fake_dir / "fetch.ready_then_exit").unlink()
+    mount.wait(lambda record: record.state == "ready" and record.last_error == "")
+
+
 def test_killed_supervisor_children_go_on_and_umount_cleans_up(mount: CustodyMount, make: Make) -> None:
     mount.start()
     mount.wait_spares()

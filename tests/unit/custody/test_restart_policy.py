@@ -8,13 +8,32 @@ from fusecache.contract.process import ExitCode
 from fusecache.custody.restart_policy import MAX_DELAY_SECONDS, Death, RestartPolicy
 
 
-def death(status: int = -9, *, role: str = "serve", ready: bool = True, said_why: bool = False) -> Death:
-    return Death(role, status, ready, said_why)
+def death(status: int = -9, *, role: str = "serve", ready: bool = True, said_why: bool = False, lived: float = 60.0) -> Death:
+    return Death(role, status, ready, said_why, lived)
 
 
-def test_ready_child_is_replaced_at_once_however_often() -> None:
+@pytest.mark.parametrize("status", [-signal.SIGKILL, -signal.SIGTERM])
+def test_ready_child_that_is_killed_is_replaced_at_once_however_often(status: int) -> None:
     policy = RestartPolicy()
-    assert [policy.died(death(), now / 10).delay_seconds for now in range(50)] == [0.0] * 50
+    assert [policy.died(death(status, lived=0.1), now / 10).delay_seconds for now in range(50)] == [0.0] * 50
+
+
+def test_child_that_crashes_soon_after_it_was_ready_is_replaced_ever_later() -> None:
+    policy = RestartPolicy()
+    decisions = [policy.died(death(1, lived=0.01), now / 10) for now in range(50)]
+    delays = [decision.delay_seconds for decision in decisions]
+    assert delays[:3] == [0.0] * 3
+    assert 0.0 < delays[3] < delays[4]
+    assert delays[-1] == MAX_DELAY_SECONDS
+    assert [decision.is_first_wait for decision in decisions].count(True) == 1
+
+
+def test_a_long_life_is_a_new_start() -> None:
+    policy = RestartPolicy()
+    for _ in range(10):
+        policy.died(death(1, lived=0.01), 0.0)
+    assert policy.died(death(1, lived=5.0), 0.0).delay_seconds == 0.0
+    assert policy.died(death(1, lived=0.01), 0.0).delay_seconds == 0.0
 
 
 def test_child_that_never_becomes_ready_is_tried_ever_later() -> None:
