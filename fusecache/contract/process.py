@@ -15,8 +15,8 @@ child -> supervisor
     {"did": "ready"}                                                        serve: INIT was answered or the session resumed
     {"did": "failed", "kind": ErrorKind, "message": SENTENCE}               before exit 1: the mount cannot work
 A child that sees its control channel closed (the supervisor died) goes on serving until the mount is gone, then exits.
-`fusecache umount` then takes the mount away and sends SIGTERM, which means stop as well. Serve 0 is started first and alone when the
-connection is new, so that it is the one that answers INIT.
+`fusecache umount` then takes the mount away and sends SIGTERM, which means stop as well. When the connection is new, serve 0 is
+started first and alone, so that it is the one that answers INIT.
 
 Favours (serve asks on the favour channel, one question at a time, the supervisor answers at once)
     {"ask": "open", "inode": I, "unique": U} + descriptor of the complete container or none
