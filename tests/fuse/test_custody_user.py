@@ -23,6 +23,20 @@ pytestmark = [pytest.mark.fuse, pytest.mark.slow, pytest.mark.requires("fusermou
 _ROOT = Path(__file__).parent.parent.parent
 
 
+_OPEN_DEVICE = f"""
+import os, stat, sys
+sys.path.insert(0, {str(_ROOT)!r})
+from fusecache.custody import kernel
+place = sys.argv[1]
+kernel.mount("tmpfs", place, "tmpfs", 0, "")
+os.umask(0)
+os.mknod(place + "/fuse", stat.S_IFCHR | 0o666, os.makedev(10, 229))
+kernel.mount(place + "/fuse", "/dev/fuse", "", 4096, "")  # MS_BIND
+print(flush=True)
+sys.stdin.read()
+"""
+
+
 def _find_python(as_user: tuple[str, ...]) -> str | None:
     """Return a Python that the user may run, and that can read this checkout."""
     for python in (sys.executable, "/usr/bin/python3"):
@@ -42,10 +56,9 @@ def _become_nobody(base: Path) -> tuple[tuple[str, ...], subprocess.Popen[bytes]
     nobody = pwd.getpwnam("nobody")
     for path in (base, *base.rglob("*")):
         os.chown(path, nobody.pw_uid, nobody.pw_gid)
-    script = 'mount -t tmpfs tmpfs "$0" && mknod -m 666 "$0/fuse" c 10 229 && mount --bind "$0/fuse" /dev/fuse && echo; exec cat'
     device = base / "dev"
     device.mkdir()
-    command = ["unshare", "--mount", "--propagation", "private", "sh", "-c", script, str(device)]
+    command = ["unshare", "--mount", "--propagation", "private", sys.executable, "-c", _OPEN_DEVICE, str(device)]
     keeper = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert keeper.stdout is not None
     if not keeper.stdout.readline():
