@@ -145,9 +145,14 @@ class Prefetch:
     def tick(self) -> None:
         """Called after every batch of results: sweeps go on while their files arrive."""
         now = time.monotonic()
-        for directory, sweep in list(self._sweeps.items()):
-            if not sweep.finished and sweep.misses >= SWEEP_AFTER and now - sweep.last_read < SWEEP_PATIENCE_SECONDS:
-                self._advance(directory, sweep)
+        active = []
+        for directory, sweep in reversed(self._sweeps.items()):  # the table is in order of the last read
+            if now - sweep.last_read > SWEEP_PATIENCE_SECONDS:
+                break
+            if not sweep.finished and sweep.misses >= SWEEP_AFTER:
+                active.append((directory, sweep))
+        for directory, sweep in active:
+            self._advance(directory, sweep)
 
     def _advance(self, directory: InodeNo, sweep: _Sweep) -> None:
         if self._flights.bytes_in_flight > SWEEP_MEMORY_BYTES or self._flights.count_in_flight > 2 * SWEEP_BATCH:

@@ -1,4 +1,4 @@
-"""Verifies whole-file containers before the kernel may read them on its own (passthrough), and scrubs in idle time.
+"""Verifies whole-file containers before the kernel may read them on its own (passthrough).
 
 A container is trusted while its file's ctime is the one noted when fetch itself wrote the last byte, or verified them all.
 serve checks that at OPEN.
