@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import promises
+from tests.support.seaweed import Seaweed
 
 ROOT = Path(__file__).parent.parent.parent
 DOCUMENT = ROOT / "docs" / "promises.md"
@@ -41,6 +42,13 @@ def promise(_records: Path) -> Callable[[str, str, str, str], None]:
         promises.record(_records, promises.Promise(figure, what, counted, text))
 
     return keep
+
+
+@pytest.fixture(scope="session")
+def seaweed() -> Iterator[Seaweed]:
+    """One S3 server for all scenarios that leave its identities alone; each makes a bucket of its own."""
+    with Seaweed() as server:
+        yield server
 
 
 def make_files(directory: Path, *, small: int, large: int, large_bytes: int, seed: int = 1) -> int:
