@@ -11,9 +11,9 @@ import logging
 import os
 import sys
 
+from fusecache.base.hardening import harden_process
 from fusecache.contract.mount_spec import MountSpec
 from fusecache.contract.run_files import LOG
-from fusecache.custody import kernel
 from fusecache.custody.child import FETCH, SERVE
 from fusecache.custody.supervisor import DEFAULT_MODULES, LOG_NAME, Supervisor, SupervisorConfig
 
@@ -63,7 +63,7 @@ def main() -> int:
     status_fd = int(options.get("--status-fd", "-1"))
     if status_fd >= 0:
         os.set_inheritable(status_fd, False)
-    kernel.harden_process()
+    harden_process()
     environment = _child_environment()
     os.umask(0o077)
     os.chdir("/")

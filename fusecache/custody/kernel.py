@@ -1,4 +1,4 @@
-"""The doors to the kernel that the standard library lacks: mount(2), FUSE ioctls, OFD locks, process hardening.
+"""The doors to the kernel that the standard library lacks: mount(2), FUSE ioctls, OFD locks.
 
 Owns no state. Called by the rest of custody from its one thread; nothing here blocks on a FUSE mount.
 """
@@ -9,7 +9,6 @@ import ctypes
 import errno
 import fcntl
 import os
-import resource
 import struct
 
 MS_RDONLY = 1
@@ -25,7 +24,6 @@ _DEV_IOC_BACKING_OPEN = 0x4010E501  # _IOW(229, 1, struct fuse_backing_map): s32
 _DEV_IOC_BACKING_CLOSE = 0x4004E502  # _IOW(229, 2, u32): the backing id
 _FLOCK = struct.Struct("@hhqqi4x")  # struct flock: type, whence, start, length, pid (0 for OFD locks)
 
-_PR_SET_DUMPABLE = 4
 _SYS_FSOPEN, _SYS_FSCONFIG, _SYS_FSMOUNT = 430, 431, 432  # the same on every architecture (since 5.2)
 _FSCONFIG_CMD_CREATE = 6
 _FSMOUNT_CLOEXEC = 1
@@ -96,17 +94,6 @@ def lock_exclusively(fd: int) -> bool:
             return False
         raise
     return True
-
-
-def harden_process() -> None:
-    """Keep credentials in memory out of core dumps and away from ptrace by the same user; allow many open files.
-
-    RLIMIT_CORE is inherited, being undumpable is not (exec resets it): each process calls this for itself.
-    """
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    _check(_libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0), "prctl(PR_SET_DUMPABLE)")
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def open_fuse_control() -> int:

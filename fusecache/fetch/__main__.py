@@ -12,6 +12,7 @@ import sys
 import trio
 
 from fusecache.base import log
+from fusecache.base.hardening import harden_process
 from fusecache.contract.mount_spec import MountSpec
 from fusecache.contract.process import ExitCode
 from fusecache.fetch.process import Fetch, receive_start
@@ -19,6 +20,7 @@ from fusecache.fetch.process import Fetch, receive_start
 
 def main() -> int:
     control = socket.socket(fileno=int(sys.argv[1]))
+    harden_process()
     gc.freeze()  # what was imported lives for ever: the collector need not look at it again
     started = receive_start(control)
     if started is None:

@@ -5,7 +5,6 @@ START, so that a spare takes over within milliseconds."""
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import logging
 import mmap
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from fusecache.base import log as base_log
+from fusecache.base.hardening import harden_process
 from fusecache.contract import run_files
 from fusecache.contract import shared_memory as shared
 from fusecache.contract.errors import CacheError, ErrorKind
@@ -38,7 +38,6 @@ from fusecache.tiers.marks import Marks
 
 log = logging.getLogger(__name__)
 
-_PR_SET_DUMPABLE = 4
 _TRY_ANOTHER = 75  # EX_TEMPFAIL: neither the mount nor the index is at fault; the supervisor starts another
 _ACCESS = {shared.ACCESS_PASSTHROUGH: Access.PASSTHROUGH, shared.ACCESS_OPENLESS: Access.OPENLESS}
 
@@ -68,8 +67,7 @@ def run(control_fd: int) -> int:
 
 
 def _prepare_process() -> None:
-    # Not to be traced or dumped by others of the same user: file contents pass through its memory.
-    ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+    harden_process()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the supervisor, which says stop when it is time
     # What is imported stays for good; cycles are rare on the way of a request, so look for them less often (every 700
     # allocations by default).

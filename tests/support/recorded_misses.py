@@ -8,7 +8,8 @@ from fusecache.contract.messages import Answer, Op, Request
 
 
 class RecordedMisses:
-    """Implements serve.miss_client.LeasingMissClient. `told` has the messages without answers; `lost` is what lost_request returns."""
+    """Implements serve.miss_client.LeasingMissClient. `told` has the messages without answers; `lost` is what lost_request
+    returns."""
 
     def __init__(self) -> None:
         self.told: list[Request] = []
