@@ -43,14 +43,14 @@ class DemoFile(NamedTuple):
     size: int
 
 
-def large_files() -> list[DemoFile]:
-    return [DemoFile(name, size) for name, size in LARGE_FILES.items()]
+def large_files(scale: float = 1.0) -> list[DemoFile]:
+    return [DemoFile(name, round(size * scale)) for name, size in LARGE_FILES.items()]
 
 
-def small_files() -> list[DemoFile]:
+def small_files(scale: float = 1.0) -> list[DemoFile]:
     """Sizes are log-normal, as those of images are; the same in each run."""
     shape = random.Random(5000)
-    sizes = [1 + round(SMALL_MEDIAN_BYTES * shape.lognormvariate(0, 0.8)) for _ in range(SMALL_FILES)]
+    sizes = [1 + round(SMALL_MEDIAN_BYTES * shape.lognormvariate(0, 0.8)) for _ in range(round(SMALL_FILES * scale))]
     return [DemoFile(f"images/{index // SMALL_PER_DIRECTORY:03d}/{index:05d}.bin", size) for index, size in enumerate(sizes)]
 
 

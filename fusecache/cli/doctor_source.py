@@ -182,6 +182,9 @@ def _skew(seconds: float | None) -> Iterator[Finding]:
 
 
 def _failure(check: str, error: CacheError) -> Finding:
-    """The message of an error ends with its cure after a semicolon, by the rule of contract/errors.py."""
-    message, _, cure = str(error).partition("; ")
+    """The message of an error ends with its cure, after its last semicolon or colon."""
+    text = str(error)
+    message, _, cure = text.rpartition("; " if "; " in text else ": ")
+    if not message:
+        message, cure = text, ""
     return Finding(check, FAIL, message, cure or "see docs/sources.md")

@@ -80,7 +80,9 @@ def test_warm_lists_what_failed_and_why(run_base: Path, capsys: pytest.CaptureFi
 
 
 def test_warm_goes_on_when_the_daemon_was_replaced(run_base: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    lives = iter([[{"files": 1}, None], [{"done": True, "files": 2, "bytes": 7, "failed": []}]])
+    first: list[dict[str, Any] | None] = [{"files": 1}, None]
+    second: list[dict[str, Any] | None] = [{"done": True, "files": 2, "bytes": 7, "failed": []}]
+    lives = iter([first, second])
     with ScriptedMount(run_base, "/nowhere/m", lambda request: next(lives)) as mount:
         assert main.run(["warm", "/nowhere/m"]) == 0
     assert len(mount.requests) == 2
