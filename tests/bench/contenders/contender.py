@@ -114,7 +114,8 @@ class MountContender:
             self.close(mountpoint, cache)
 
     def close(self, mountpoint: Path, cache: Path) -> None:
-        self.unmount(mountpoint)
+        with contextlib.suppress(ContenderError):  # what does not go, or never came
+            self.unmount(mountpoint)
         kernel_caches.unmount(mountpoint)
         processes.end_marked(self.mark)
         shutil.rmtree(cache, ignore_errors=True)
