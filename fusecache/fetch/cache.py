@@ -21,12 +21,14 @@ from fusecache.fetch.bounce import BounceBuffer
 from fusecache.fetch.bounced_reads import BouncedReads
 from fusecache.fetch.evictor import Evictor
 from fusecache.fetch.flights import Flights
+from fusecache.fetch.leftover_containers import find_leftovers, remove_leftovers
 from fusecache.fetch.listing import Listing
 from fusecache.fetch.prefetch import Prefetch
+from fusecache.fetch.scrubber import Scrubber
 from fusecache.fetch.sources import Opener, Sources
 from fusecache.fetch.tree import Changes, Tree
 from fusecache.fetch.verification import Verification
-from fusecache.fetch.workers import Gate, Workers
+from fusecache.fetch.workers import Gate, Priority, Workers
 from fusecache.index.environment import NoSpaceError
 from fusecache.index.extents import BlockIndex
 from fusecache.index.index import Index
@@ -87,6 +89,15 @@ class Cache:
         self.prefetch = Prefetch(self.store, self.flights, lambda: self.tree.total_bytes, enabled=spec.prefetch)
         self.bounced = BouncedReads(BounceBuffer(bounce), self.sources, nursery, counters, spec.deadline_seconds)
         self.verification = Verification(self.store, self.disk_gate, counters, spec.granule_size_bytes, self.forget_damaged)
+        self.scrubber = Scrubber(
+            self.store,
+            self.disk_gate,
+            counters,
+            spec.granule_size_bytes,
+            lambda: bool(self.flights.count_in_flight),
+            self.forget_damaged,
+        )
+        self._first_new_container = self.store.next_container
         self.tell: Callable[[Answer], None] = lambda answer: None  # set by the miss server, which knows who listens
 
     async def run_ticks(self) -> None:
@@ -95,8 +106,17 @@ class Cache:
             self.flights.check_deadlines()
             self.bounced.tick()
             self.prefetch.tick()
+            self.store.reclaim()
             self.evictor.wake()
             self.counters.set(Counter.TIER_ERRORS, sum(tier.errors for tier in self.store.tiers))
+
+    async def clean_up_containers(self) -> None:
+        """Give back what an earlier process left in the tiers."""
+        below = self._first_new_container
+        leftovers = await self.disk_gate.call(lambda: find_leftovers(self.index, self.store.tiers, below), Priority.WARM)
+        remove_leftovers(self.store, leftovers)
+        if leftovers.empty:
+            log.info("%d containers that an earlier process left behind were removed", len(leftovers.empty))
 
     def _after_batch(self) -> None:
         self.flights.commit_arrived()

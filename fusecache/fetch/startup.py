@@ -30,6 +30,7 @@ from fusecache.contract.shared_memory import H_EPOCH, H_NEXT_INODE
 from fusecache.index.environment import SCHEMA_VERSION, NoSpaceError
 from fusecache.index.index import Index
 from fusecache.index.sealed import IndexDamagedError
+from fusecache.tiers.block_store import BlockStore
 from fusecache.tiers.tier import Tier
 
 log = logging.getLogger(__name__)
@@ -185,42 +186,19 @@ def _distrust_containers(index: Index) -> None:
             index.containers.put(txn, number, row._replace(written_ns=0))
 
 
-def drop_orphans(index: Index) -> list[int]:
-    """Remove inodes that no name points to; only before a new FUSE connection, when no kernel knows them. Returns those with
-    blocks."""
-    with_blocks: list[int] = []
+def drop_orphans(index: Index, store: BlockStore) -> None:
+    """Remove inodes that no name points to, with their blocks; only before a new FUSE connection, when no kernel knows them."""
     while True:
         with index.read() as txn:
             orphans = index.inodes.orphans(txn)
-            cached = [inode for inode in orphans if next(index.extents.of_inode(txn, inode), None) is not None]
+            blocks = [(inode, block) for inode in orphans for block, _ in index.extents.of_inode(txn, inode)]
         if not orphans:
-            return with_blocks
-        with_blocks += cached
+            return
+        store.forget(blocks)  # first: a block of an inode that is gone would never be found again
         with index.write() as txn:
             for inode in orphans:
                 index.inodes.delete(txn, inode)
                 index.dirs.delete(txn, inode)
-
-
-def remove_unknown_containers(index: Index, tiers: Sequence[Tier], below: int) -> int:
-    """Delete files that no row describes: fetch died between making and committing them. Returns how many. For a worker thread
-    at start.
-
-    `below`: numbers from here on are made by this process and left alone."""
-    removed = 0
-    with index.read() as txn:
-        known = {number for number, _ in index.containers.iterate(txn)}
-    for tier in tiers:
-        for directory in sorted((tier.path / "c").glob("*")):
-            for file in directory.glob("*"):
-                try:
-                    number = int(file.name, 16)
-                except ValueError:
-                    continue
-                if number not in known and number < below:
-                    _remove(file)
-                    removed += 1
-    return removed
 
 
 def mark_clean(index: Index, tiers: Sequence[Tier], state: Path) -> None:
@@ -282,5 +260,4 @@ __all__ = [
     "mark_clean",
     "open_index",
     "release_ballast",
-    "remove_unknown_containers",
 ]

@@ -14,11 +14,11 @@ from __future__ import annotations
 import collections
 import logging
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from fusecache.index.containers import Container, ContainerKind
-from fusecache.index.environment import Transaction
+from fusecache.index.environment import NoSpaceError, Transaction
 from fusecache.index.extents import BlockIndex, Extent
 from fusecache.index.index import Index
 from fusecache.index.inodes import Inode, InodeFlag, InodeNo
@@ -56,12 +56,16 @@ class Written(NamedTuple):
     replaces: Extent | None = None
 
 
-class _Freed(NamedTuple):
+class Freed(NamedTuple):
+    """A range that waits until no reader can name it. `length` is what it counts for, `punched` what may be punched out: blocks
+    smaller than a page lie side by side in a whole-file container."""
+
     transaction: int
     tier: int
     container: int
     offset: int
     length: int
+    punched: int
 
 
 class BlockStore:
@@ -80,11 +84,15 @@ class BlockStore:
         self._segments: dict[int, tuple[int, int]] = {}  # tier -> (container, end)
         self._whole: collections.OrderedDict[tuple[int, InodeNo], int] = collections.OrderedDict()
         self._created: set[int] = set()
-        self._freed: collections.deque[_Freed] = collections.deque()
+        self._freed: collections.OrderedDict[tuple[int, int], Freed] = collections.OrderedDict()  # by (container, offset)
+        self._places: collections.Counter[tuple[int, int]] = collections.Counter()  # reservations in whole-file containers
+        # Whole-file containers of which every byte was written by this process, with the ctime they had when last at rest: when
+        # one becomes complete, it need not be read again before the kernel may have it.
+        self._trusted: dict[int, int] = {}
         self._unpunched: dict[int, dict[int, int]] = {}  # container -> offset -> bytes that were forgotten but still take space
         with index.read() as txn:
             meta = index.meta
-            self._next_container = meta.get(txn, "next_container", 1)
+            self.next_container = meta.get(txn, "next_container", 1)
             self._next_order = meta.get(txn, "next_order", 1)
             self.cached_bytes = meta.get(txn, "cached_bytes")
             self._live = [meta.get(txn, f"used:{tier.number}") for tier in self.tiers]
@@ -101,12 +109,18 @@ class BlockStore:
             if tier.is_failing() or not tier.fits(align(length)):
                 continue
             try:
-                if row.size > self.block_size:
-                    return self._reserve_whole(tier, inode, block, length)
-                return self._reserve_in_segment(tier, length)
+                try:
+                    return self._reserve_in(tier, inode, row, block, length)
+                except FileNotFoundError:  # a container that was removed behind our back: once more, with a new one
+                    return self._reserve_in(tier, inode, row, block, length)
             except OSError as error:
                 tier.note_failure(error)
         return None
+
+    def _reserve_in(self, tier: Tier, inode: InodeNo, row: Inode, block: BlockIndex, length: int) -> Place:
+        if row.size > self.block_size:
+            return self._reserve_whole(tier, inode, block, length)
+        return self._reserve_in_segment(tier, length)
 
     def can_ever_fit(self, length: int) -> bool:
         """Whether eviction could make room for a block of this length in some tier that works."""
@@ -121,15 +135,24 @@ class BlockStore:
 
     def _reserve_whole(self, tier: Tier, inode: InodeNo, block: BlockIndex, length: int) -> Place:
         container, create = self._whole_container(tier, inode)
-        fd = tier.duplicate_for_writing(container, create=create)
+        try:
+            fd = tier.duplicate_for_writing(container, create=create)
+        except FileNotFoundError:
+            self.lose_container(tier, container, inode)
+            raise
         self._remember_whole(tier.number, inode, container)
         offset = block * self.block_size
+        self._look_after(container, fd, create=create)
         still_there = self._unpunched.get(container)
         if still_there is not None and offset in still_there:
             del still_there[offset]
+        elif (container, offset) in self._freed:
+            # Forgotten a moment ago, not punched out yet: it must not be, as the same bytes go there again.
+            del self._freed[container, offset]
         else:
             tier.used_bytes += align(length)
         self._users[container] += 1
+        self._places[container, offset] += 1
         return Place(tier.number, container, offset, length, fd, ContainerKind.WHOLE_FILE)
 
     def _whole_container(self, tier: Tier, inode: InodeNo) -> tuple[int, bool]:
@@ -143,13 +166,24 @@ class BlockStore:
         container = self._new_container()
         return container, True
 
+    def _look_after(self, container: int, fd: int, *, create: bool) -> None:
+        """Before the first of some writes: a container that somebody else touched is not trusted when it is complete."""
+        if self._users[container]:
+            return
+        if create:
+            self._trusted[container] = 0
+        elif container in self._trusted and os.fstat(fd).st_ctime_ns != self._trusted[container]:
+            del self._trusted[container]
+
     def _remember_whole(self, tier: int, inode: InodeNo, container: int) -> None:
         self._whole[(tier, inode)] = container
         self._whole.move_to_end((tier, inode))
         if len(self._whole) > REMEMBERED_CONTAINERS:
             oldest = next((key for key, value in self._whole.items() if not self._users[value]), None)
             if oldest is not None:
-                self._created.discard(self._whole.pop(oldest))
+                container = self._whole.pop(oldest)
+                self._created.discard(container)
+                self._trusted.pop(container, None)
 
     def _reserve_in_segment(self, tier: Tier, length: int) -> Place:
         container, end = self._segments.get(tier.number, (0, SEGMENT_BYTES))
@@ -158,34 +192,58 @@ class BlockStore:
             self._segments[tier.number] = (container, 0)
             if sealed:
                 self._unlink_if_empty(tier, sealed)
-        fd = tier.duplicate_for_writing(container, create=end == 0 or container in self._created)
+        try:
+            fd = tier.duplicate_for_writing(container, create=end == 0 or container in self._created)
+        except FileNotFoundError:
+            self.lose_container(tier, container, 0)
+            raise
         self._segments[tier.number] = (container, end + align(length))
         tier.used_bytes += align(length)
         self._users[container] += 1
         return Place(tier.number, container, end, length, fd, ContainerKind.SEGMENT)
 
     def _new_container(self) -> int:
-        container = self._next_container
-        self._next_container += 1
+        container = self.next_container
+        self.next_container += 1
         self._created.add(container)
         return container
 
     def release(self, place: Place) -> None:
         """Give a reservation back: nothing was written that anybody will read."""
         os.close(place.fd)
-        self._end_use(place.container)
+        self._end_use(place)
         tier = self.tiers[place.tier]
-        if place.container in self._unpunched and place.kind == ContainerKind.WHOLE_FILE:
+        whole = place.kind == ContainerKind.WHOLE_FILE
+        if whole and (self._places[place.container, place.offset] or self._is_live(place)):
+            tier.used_bytes -= align(place.length)  # the same block came there another way
+        elif whole and place.container in self._unpunched:
             self._unpunched[place.container][place.offset] = align(place.length)
         else:
-            tier.punch(place.container, place.offset, align(place.length))
+            tier.punch(place.container, place.offset, self._punched(place.length, whole=whole))
             tier.used_bytes -= align(place.length)
         self._unlink_if_empty(tier, place.container)
 
-    def _end_use(self, container: int) -> None:
+    def _punched(self, length: int, *, whole: bool) -> int:
+        return min(align(length), self.block_size) if whole else align(length)
+
+    def _is_live(self, place: Place) -> bool:
+        """Whether an extent names the place, in a whole-file container."""
+        with self.index.read() as txn:
+            row = self.index.containers.get(txn, place.container)
+            extent = None if row is None else self.index.extents.get(txn, row.inode, place.offset // self.block_size)
+        return extent is not None and extent.container == place.container
+
+    def _end_use(self, place: Place) -> None:
+        container = place.container
+        if place.kind == ContainerKind.WHOLE_FILE:
+            self._places[container, place.offset] -= 1
+            if not self._places[container, place.offset]:
+                del self._places[container, place.offset]
         self._users[container] -= 1
-        if self._users[container] <= 0:
+        if not self._users[container]:
             del self._users[container]
+            if container in self._trusted:
+                self._trusted[container] = self._changed_ns(place.tier, container)
 
     # -- committing
 
@@ -225,13 +283,15 @@ class BlockStore:
                 rows[place.container] = row
             for container in completed:
                 if container in rows:
-                    rows[container] = rows[container]._replace(written_ns=self._changed_ns(rows[container].tier, container))
+                    trusted = container in self._trusted
+                    written_ns = self._changed_ns(rows[container].tier, container) if trusted else 0
+                    rows[container] = rows[container]._replace(written_ns=written_ns)
             self._store_rows(txn, rows, live, cached, order)
             transaction = int(txn.id())
         self._live, self.cached_bytes, self._next_order = live, cached, order
         for block in taken:
             os.close(block.place.fd)
-            self._end_use(block.place.container)
+            self._end_use(block.place)
             self._created.discard(block.place.container)
         self._after_detach(transaction, rows, [(b.replaces) for b in taken if b.replaces is not None])
         for block in refused:
@@ -260,7 +320,7 @@ class BlockStore:
             else:
                 self.index.containers.put(txn, container, row)
         meta = self.index.meta
-        meta.put(txn, "next_container", self._next_container)
+        meta.put(txn, "next_container", self.next_container)
         meta.put(txn, "next_order", order)
         meta.put(txn, "cached_bytes", cached)
         for tier in self.tiers:
@@ -304,16 +364,62 @@ class BlockStore:
     def _after_detach(self, transaction: int, rows: dict[int, Container], extents: Iterable[Extent]) -> None:
         for extent in extents:
             row = rows.get(extent.container)
+            self._trusted.pop(extent.container, None)
             if row is not None and row.written_ns and self.keep_whole:
                 self._unpunched.setdefault(extent.container, {})[extent.offset] = align(extent.length)
             else:
-                self._freed.append(_Freed(transaction, extent.tier, extent.container, extent.offset, align(extent.length)))
+                punched = self._punched(extent.length, whole=row is None or row.kind == ContainerKind.WHOLE_FILE)
+                key = (extent.container, extent.offset)
+                self._freed[key] = Freed(transaction, extent.tier, *key, align(extent.length), punched)
         for container, row in rows.items():
             if row.live_blocks == 0 and not self._is_in_use(container, row.tier):
                 self._unlink(self.tiers[row.tier], container)
 
     def _is_in_use(self, container: int, tier: int) -> bool:
         return self._users[container] > 0 or self._segments.get(tier, (0, 0))[0] == container
+
+    def lose_container(self, tier: Tier, container: int, inode: InodeNo) -> None:
+        """The container's file is gone (`inode`: of a whole-file container, else 0): write nothing more to it. The blocks of a
+        segment are found missing by their readers, one by one."""
+        log.warning("container %x of tier %s is gone; what was in it is fetched again", container, tier.path)
+        tier.forget(container)
+        self._trusted.pop(container, None)
+        if self._segments.get(tier.number, (0, 0))[0] == container:
+            del self._segments[tier.number]
+        if self._whole.get((tier.number, inode)) == container:
+            del self._whole[tier.number, inode]
+        if inode:
+            with self.index.read() as txn:
+                extents = list(self.index.extents.of_inode(txn, inode))
+            try:
+                self.forget((inode, block) for block, extent in extents if extent.container == container)
+            except NoSpaceError as error:
+                log.warning("blocks of a container that is gone cannot be forgotten: %s", error)
+        self._unlink_if_empty(tier, container)
+
+    def unlink_if_empty(self, tier: int, container: int) -> None:
+        """Remove a container that an earlier process left without blocks."""
+        self._unlink_if_empty(self.tiers[tier], container)
+
+    def trim_whole(self, container: int) -> None:
+        """Punch out what lies in a whole-file container and belongs to no block: an earlier process died before it committed."""
+        with self.index.read() as txn:
+            row = self.index.containers.get(txn, container)
+            if row is None:
+                return
+            taken = {
+                extent.offset: extent.length
+                for _, extent in self.index.extents.of_inode(txn, row.inode)
+                if extent.container == container
+            }
+        taken.update({offset: self.block_size for other, offset in self._places if other == container})
+        taken.update({offset: self.block_size for other, offset in self._freed if other == container})
+        taken.update({offset: self.block_size for offset in self._unpunched.get(container, {})})
+        position = 0
+        for offset in sorted([*taken, align(row.end)]):
+            if offset > position:
+                self.tiers[row.tier].punch(container, position, offset - position)
+            position = offset + taken.get(offset, 0)
 
     def _unlink_if_empty(self, tier: Tier, container: int) -> None:
         if self._is_in_use(container, tier.number):
@@ -331,13 +437,9 @@ class BlockStore:
         self._created.discard(container)
         for key in [key for key, value in self._whole.items() if value == container and key[0] == tier.number]:
             del self._whole[key]
-        kept: collections.deque[_Freed] = collections.deque()
-        for freed in self._freed:
-            if freed.container == container:
-                tier.used_bytes -= freed.length
-            else:
-                kept.append(freed)
-        self._freed = kept
+        self._trusted.pop(container, None)
+        for key in [key for key in self._freed if key[0] == container]:
+            tier.used_bytes -= self._freed.pop(key).length
         tier.used_bytes -= sum(self._unpunched.pop(container, {}).values())
 
     def reclaim(self) -> bool:
@@ -345,12 +447,19 @@ class BlockStore:
         if not self._freed:
             return False
         oldest = self.index.env.oldest_reader()
-        while self._freed and (oldest is None or oldest >= self._freed[0].transaction):
-            freed = self._freed.popleft()
+        while self._freed:
+            key, freed = next(iter(self._freed.items()))
+            if oldest is not None and oldest < freed.transaction:
+                return True
+            del self._freed[key]
             tier = self.tiers[freed.tier]
-            tier.punch(freed.container, freed.offset, freed.length)
+            tier.punch(freed.container, freed.offset, freed.punched)
             tier.used_bytes -= freed.length
-        return bool(self._freed)
+        return False
+
+    def freed(self) -> Iterator[Freed]:
+        """Ranges that wait for readers, in the order in which they were forgotten."""
+        return iter(self._freed.values())
 
     def cached_of(self, inode: InodeNo) -> int:
         with self.index.read() as txn:

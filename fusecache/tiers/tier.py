@@ -7,12 +7,14 @@ and offsets only.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import logging
 import os
 import shutil
 import time
 from collections import OrderedDict
+from collections.abc import Iterator
 from pathlib import Path
 
 from fusecache.contract.mount_spec import Medium, TierSpec
@@ -101,6 +103,26 @@ class Tier:
     def changed_ns(self, container: int) -> int:
         """Return the ctime of a container's file. Raises OSError."""
         return os.stat(container_path(self.path, container)).st_ctime_ns
+
+    def size_of(self, container: int) -> int:
+        """Return the length of a container's file; 0 if it cannot be seen."""
+        try:
+            return os.stat(container_path(self.path, container)).st_size
+        except OSError:
+            return 0
+
+    def allocated_bytes(self, container: int) -> int:
+        """Return what a container's file takes on the disk; 0 if it cannot be seen."""
+        try:
+            return os.stat(container_path(self.path, container)).st_blocks * 512
+        except OSError:
+            return 0
+
+    def containers_on_disk(self) -> Iterator[int]:
+        """Yield the numbers of the files there are, whatever the index says of them."""
+        for file in (self.path / "c").glob("*/*"):
+            with contextlib.suppress(ValueError):
+                yield int(file.name, 16)
 
     def unlink(self, container: int) -> None:
         self.forget(container)
