@@ -31,6 +31,10 @@ log = logging.getLogger(__name__)
 MAX_RANGE_BYTES = 4 << 20  # 4 x 8 MiB and 8 x 4 MiB were equal in throughput here; the smaller range is visible sooner
 MAX_BACKOFF_SECONDS = 2.0
 UNWANTED_ATTEMPTS = 3  # tries for a flight nobody waits for
+# A reader who was told of a failure asks once more at once: the kernel does, page by page after a read-ahead that failed. It
+# must not wait for a second deadline.
+FAIL_AGAIN_SECONDS = 1.0
+NO_ANSWER = "the store did not answer in time"
 ROOM_SECONDS = 2.0  # how long a flight waits for eviction before its readers go through the bounce buffer
 
 
@@ -100,6 +104,7 @@ class Flights:
         self._arrived: list[tuple[Flight, Written]] = []
         self._waiting_for_room: list[Flight] = []
         self._waiters: set[Waiter] = set()
+        self._given_up: dict[BlockId, tuple[float, CacheError]] = {}  # when readers were told that it does not come
         self.last_error = ""
         self.last_error_at = 0.0
         self.bytes_in_flight = 0
@@ -120,6 +125,10 @@ class Flights:
             self._sources.of(row.source)
         except CacheError as error:
             waiter.finish(error)
+            return
+        given_up = self._given_up_lately(waiter) if waiter.leases else None
+        if given_up is not None:
+            waiter.finish(given_up)
             return
         self._waiters.add(waiter)
         run: list[BlockIndex] = []
@@ -275,8 +284,16 @@ class Flights:
             self._block_is_there(flight, written.block)
         self._need_room(False)
 
+    def _given_up_lately(self, waiter: Waiter) -> CacheError | None:
+        for block in waiter.remaining:
+            since, error = self._given_up.get((waiter.inode, block), (0.0, None))
+            if error is not None and time.monotonic() - since <= FAIL_AGAIN_SECONDS:
+                return error
+        return None
+
     def _block_is_there(self, flight: Flight, block: BlockIndex) -> None:
         self._in_flight.pop((flight.inode, block), None)
+        self._given_up.pop((flight.inode, block), None)
         flight.pending.discard(block)
         for waiter in list(flight.waiters):
             if block not in waiter.remaining:
@@ -399,10 +416,15 @@ class Flights:
 
     def check_deadlines(self) -> None:
         now = time.monotonic()
+        for old in [key for key, (since, _) in self._given_up.items() if now - since > FAIL_AGAIN_SECONDS]:
+            del self._given_up[old]
         for waiter in [waiter for waiter in self._waiters if waiter.deadline < now]:
-            self._complete(
-                waiter, CacheError(ErrorKind.UNAVAILABLE, f"the store did not answer in time; last error: {self.last_error}")
-            )
+            reason = f"; last error: {self.last_error}" if self.last_error and self.last_error != NO_ANSWER else ""
+            error = CacheError(ErrorKind.UNAVAILABLE, NO_ANSWER + reason)
+            for block in waiter.remaining:
+                self._given_up[(waiter.inode, block)] = (now, error)
+            self._note_error(self.last_error or NO_ANSWER)
+            self._complete(waiter, error)
         if self._waiting_for_room:
             self.room_was_made()
 

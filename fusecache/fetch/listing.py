@@ -35,6 +35,7 @@ LARGE_DIRECTORY = 5000  # names; above it a stale name is asked for alone, not w
 RELIST_FACTOR = 20  # a directory is not listed again sooner than this many times what its listing took
 STALE_GRACE_SECONDS = 5.0  # after a failed revalidation, until the next try
 REVALIDATE_PATIENCE_SECONDS = 5.0  # how long a revalidation may fail before the old answer is given
+PROBE_SECONDS = 1.0  # the same while the source is known not to answer: one try per grace period
 STAT_SIBLINGS = 64  # how many inexact names are made exact together
 
 
@@ -51,6 +52,14 @@ class _Pass:
     def advance(self) -> None:
         event, self.progress = self.progress, trio.Event()
         event.set()
+
+
+@dataclass(slots=True)
+class _Outage:
+    """A source did not answer: until `ask_again_at` (monotonic) what is known is told without asking."""
+
+    error: CacheError
+    ask_again_at: float
 
 
 class Listing:
@@ -75,8 +84,10 @@ class Listing:
         self._passes: dict[InodeNo, _Pass] = {}
         self._durations: dict[InodeNo, float] = {}
         self._bursts: set[InodeNo] = set()
+        self._outages: dict[int, _Outage] = {}
         self._hidden_names_logged = 0
         self.last_error = ""
+        self.last_error_at = 0.0
 
     # -- what misses ask for
 
@@ -219,6 +230,8 @@ class Listing:
         directory = self._tree.directory(inode)
         if directory is not None and directory.flags & DirectoryFlag.SYNTHETIC:
             return
+        if force:
+            self._outages.clear()
         current = self._pass_of(inode)
         while not current.finished:
             await current.progress.wait()
@@ -246,7 +259,7 @@ class Listing:
                 raise CacheError(ErrorKind.STALE, "the directory is gone")
             opened = self._sources.of(row.source)
             was_complete = bool(self._tree_flags(current.inode) & DirectoryFlag.COMPLETE)
-            deadline = time.monotonic() + (REVALIDATE_PATIENCE_SECONDS if was_complete else self._spec.deadline_seconds)
+            deadline = self._deadline(opened, was_complete)
             await self._list_pages(current, row, opened, deadline, was_complete)
             changes = self._tree.end_pass(current.inode, current.number, current.began_at)
             if was_complete and changes:
@@ -289,21 +302,41 @@ class Listing:
         return await self.call(opened, lambda: opened.source.list_page(path, token, PAGE_LIMIT), deadline, priority)
 
     async def call(self, opened: OpenSource, run: Callable[[], T], deadline: float, priority: Priority = Priority.DEMAND) -> T:
-        """Ask a source, again and again until the deadline while it is worth it."""
+        """Ask a source, again and again until the deadline while it is worth it. A call that is late by then goes on alone."""
         pause = 0.05
         while True:
             self._counters.add(Counter.REMOTE_REQUESTS)
             try:
-                result: T = await opened.gate.call(run, priority)
-                return result
+                with trio.move_on_after(max(0.0, deadline - time.monotonic())):
+                    result: T = await opened.gate.call(run, priority)
+                    self._outages.pop(opened.id, None)
+                    return result
+                raise CacheError(ErrorKind.UNAVAILABLE, f"{opened.source.url}: the store did not answer in time")
             except CacheError as error:
                 self._counters.add(Counter.REMOTE_ERRORS)
                 pause = max(pause, min(error.retry_after_seconds or 0.0, 5.0))
                 if not error.is_retryable or time.monotonic() + pause > deadline:
+                    if error.is_retryable:
+                        self.last_error, self.last_error_at = str(error), time.time()
+                        self._outages[opened.id] = _Outage(error, time.monotonic() + STALE_GRACE_SECONDS)
                     raise
                 self._counters.add(Counter.REMOTE_RETRIES)
             await trio.sleep(pause)
             pause = min(2.0, pause * 2)
+
+    def _deadline(self, opened: OpenSource, is_known: bool) -> float:
+        """Return until when to ask. What is known is told anyway if the source does not answer: one question finds that out for
+        all others. Raises: the error of that question."""
+        now = time.monotonic()
+        if not is_known:
+            return now + self._spec.deadline_seconds
+        outage = self._outages.get(opened.id)
+        if outage is None:
+            return now + REVALIDATE_PATIENCE_SECONDS
+        if now < outage.ask_again_at:
+            raise outage.error
+        outage.ask_again_at = now + STALE_GRACE_SECONDS
+        return now + PROBE_SECONDS
 
     def _directory_is_gone(self, inode: InodeNo, row: Inode | None) -> None:
         if row is None or self._tree_flags(inode) & (DirectoryFlag.SYNTHETIC | DirectoryFlag.SOURCE_ROOT):
@@ -325,10 +358,10 @@ class Listing:
         opened = self._sources.of(row.source)
         path = row.path + b"/" + name if row.path else name
         known = self._tree.name(parent, name)
-        patience = self._spec.deadline_seconds if known is None else REVALIDATE_PATIENCE_SECONDS
         entry: Entry | None
         try:
-            entry = await self.call(opened, lambda: opened.source.stat(path), time.monotonic() + patience)
+            deadline = self._deadline(opened, known is not None and not self._needs_stat(known.inode))
+            entry = await self.call(opened, lambda: opened.source.stat(path), deadline)
         except CacheError as error:
             if error.kind is ErrorKind.NOT_FOUND:
                 entry = None

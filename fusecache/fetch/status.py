@@ -28,9 +28,8 @@ class StatusReport:
         tree = cache.tree
         cached = cache.store.cached_bytes
         last_error = cache.flights.last_error or cache.listing.last_error
-        degraded = time.time() - cache.flights.last_error_at < DEGRADED_SECONDS or any(
-            tier.is_failing() for tier in cache.store.tiers
-        )
+        last_error_at = max(cache.flights.last_error_at, cache.listing.last_error_at)
+        degraded = time.time() - last_error_at < DEGRADED_SECONDS or any(tier.is_failing() for tier in cache.store.tiers)
         return {
             "sources": [opened.source.url for opened in cache.sources.all],
             "state": "degraded" if degraded else "ready" if self.listing_complete else "listing",

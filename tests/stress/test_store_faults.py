@@ -30,11 +30,11 @@ MODES = ["random"] * 4 + ["sequential", "sequential", "walk"]
 
 
 @pytest.fixture(scope="module")
-def truth(seaweed: Seaweed, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def truth(seaweed: Seaweed, tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("faults") / "truth"
     make_files(directory, small=200, large=3, large_bytes=12 << 20)
     upload(seaweed, "faults", directory)
-    yield directory
+    return directory
 
 
 @pytest.fixture
