@@ -178,8 +178,9 @@ def _method(run: Run) -> list[str]:
 - The server's data, every cache and JuiceFS's metadata lie on tmpfs: no disk decides, and nobody finds the server colder.
 - Cold: mounted anew with an empty cache, pages, dentries and inodes dropped. Cached, pages dropped: everything is in the
   contender's cache, and the kernel's pages are dropped (`vm.drop_caches=1`). Hot: read once more, with nothing dropped.
-- `find` begins right after the mount; fusecache is kept from listing ahead of it (`-o sync_listing=false`), which it otherwise
-  does from the moment it is mounted. JuiceFS has its names in a local database and asks no store for them.
+- `find` begins right after the mount, once with fusecache's defaults, which list the whole tree from the moment it is mounted,
+  once with that switched off (`-o sync_listing=false`), so that every name is asked for while `find` waits. JuiceFS has its
+  names in a local database and asks no store for them.
 - A reader is a process that opens, reads with readv(2) into one buffer of 1 MiB until the file ends, and closes; two readers
   share the files. Random reads are preads of 128 KiB at distinct places, so that no page comes twice.
 - Contenders take turns in each round, and each session begins with another one, so that all of them meet the same noise.

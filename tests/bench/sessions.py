@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from tests.bench import kernel_caches, processes
+from tests.bench.columns import BY_NAME
 from tests.bench.contenders.contender import Contender, Place
 from tests.bench.dataset import BIG_NAME, Dataset
 from tests.bench.readers import Reading, run_readers
@@ -39,7 +40,7 @@ class Figure:
 
 
 class Session(NamedTuple):
-    """`steps` yields the orders of one opened contender, in their order."""
+    """What one opened contender is asked for: `columns` in their order; `list_ahead` as in `Contender.open`."""
 
     name: str
     part: str
@@ -57,6 +58,7 @@ SESSIONS = (
     Session("small-shuffled-2", "small", ("small-cold-shuffled-2",)),
     Session("small-listed-1", "small", ("small-cold-listed-1",)),
     Session("small-listed-2", "small", ("small-cold-listed-2",)),
+    Session("find-mounted", "small", ("find-mounted",)),
     Session("find", "small", ("find-first", "find-again"), list_ahead=False),
 )
 
@@ -138,7 +140,7 @@ class SessionRunner:
     def _measure(
         self, contender: Contender, column: str, number: int, place: Place, orders: Sequence[Mapping[str, Any]], drop: int
     ) -> Figure:
-        if "cold" not in column and column != "find-first":
+        if not BY_NAME[column].cold:
             time.sleep(SETTLE_SECONDS)
         accounts = _Accounts(place.pids, self._server_pid)
 

@@ -39,6 +39,7 @@ class BareClient:
         "small-cold-listed-1",
         "small-cold-listed-2",
         "find-first",
+        "find-mounted",
     )
 
     def __init__(self, server: Seaweed, dataset: Dataset) -> None:
