@@ -11,6 +11,7 @@ import pytest
 
 from fusecache.contract.shared_memory import Counter
 from tests.fuse.native_mount import NativeMount, native_mount
+from tests.support.mounted import wait_until
 
 pytestmark = [pytest.mark.fuse, pytest.mark.root]
 
@@ -72,7 +73,7 @@ def test_a_stuck_reader_dies_after_serve_was_replaced(tmp_path: Path) -> None:
         stuck = start_stuck(mount, STUCK_DIRECT_READ, 3)
         mount.kill()
         mount.start()
-        assert mount.counter(Counter.REPLAYED) >= 3
+        assert wait_until(lambda: mount.counter(Counter.REPLAYED) >= 3, 5.0)
         assert end_all(stuck) < STUCK_SECONDS
 
 

@@ -39,7 +39,7 @@ HASH = "import hashlib,sys; print(hashlib.sha256(open(sys.argv[1],'rb').read()).
 ERRNO = """
 import errno, os, sys
 try:
-    print(eval(sys.argv[1]))
+    print(EXPRESSION)
 except OSError as error:
     print(errno.errorcode[error.errno])
 """
@@ -141,7 +141,7 @@ def test_damage_is_fetched_again(mount: ServeMount) -> None:
     ],
 )
 def test_errno_table(shared_mount: ServeMount, expression: str, expected: str) -> None:
-    assert shared_mount.run_reader(ERRNO, expression).strip() == expected
+    assert shared_mount.run_reader(ERRNO.replace("EXPRESSION", expression)).strip() == expected
 
 
 @pytest.fixture(scope="module", params=ENGINES)
