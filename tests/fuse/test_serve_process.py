@@ -39,7 +39,7 @@ HASH = "import hashlib,sys; print(hashlib.sha256(open(sys.argv[1],'rb').read()).
 ERRNO = """
 import errno, os, sys
 try:
-    print(EXPRESSION)
+    print((EXPRESSION))
 except OSError as error:
     print(errno.errorcode[error.errno])
 """
