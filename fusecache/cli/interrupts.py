@@ -14,7 +14,10 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interrupts:
-    """The first signal raises KeyboardInterrupt, now or at the end of `deferred`; later ones do nothing."""
+    """The first signal raises KeyboardInterrupt, now or at the end of `deferred`; later ones do nothing.
+
+    Whoever cleans up calls `finish` first: from then on a signal is only noted, for `check`.
+    """
 
     def __init__(self) -> None:
         self._is_deferred = False
@@ -24,6 +27,10 @@ class Interrupts:
         """Raise KeyboardInterrupt if a signal came: its first exception may have been lost in a finaliser or a callback."""
         if self._came:
             raise KeyboardInterrupt
+
+    def finish(self) -> None:
+        """Raise nothing any more: what follows is cleaning up."""
+        self._is_deferred = True
 
     @contextlib.contextmanager
     def deferred(self) -> Iterator[None]:

@@ -103,6 +103,7 @@ def make_mount(
                 become_supervisor(spec_path, places.environment, supervisor_module)
             _start_and_wait(spec, plan.timeout_seconds, places, interrupts, supervisor_module)
     except BaseException:
+        interrupts.finish()
         _remove_unused(created, plan.spec.state_dir)
         raise
     return spec
@@ -130,6 +131,7 @@ def _start_and_wait(spec: MountSpec, timeout_seconds: float, places: Places, int
             supervisor = StartedSupervisor(os.path.join(spec.run_dir, SPEC), places.environment, module)
         supervisor.wait_ready(timeout_seconds)
     except BaseException:
+        interrupts.finish()
         if supervisor is not None:
             supervisor.give_up()
             _remove_remains(spec, supervisor.pid, places)
