@@ -132,6 +132,7 @@ class Flights:
             return
         self._waiters.add(waiter)
         run: list[BlockIndex] = []
+        self._take_what_is_there(waiter)
         for block in sorted(waiter.remaining):
             flight = self._in_flight.get((waiter.inode, block))
             if flight is not None:
@@ -140,7 +141,28 @@ class Flights:
                 continue
             run.append(block)
         for first, count in split_runs(run, MAX_RANGE_BYTES // self._store.block_size):
+            if waiter not in self._waiters:
+                return  # it was sent elsewhere already
             self.start(waiter.inode, row, first, count, priority, waiter=waiter)
+        if not waiter.remaining:
+            self._complete(waiter, None)
+
+    def _take_what_is_there(self, waiter: Waiter) -> None:
+        """Blocks may have come since the waiter looked: a warm-up pauses in between."""
+        with self._store.index.read() as txn:
+            there = [
+                block
+                for block in waiter.remaining
+                if (waiter.inode, block) not in self._in_flight and self._store.index.extents.get(txn, waiter.inode, block)
+            ]
+        for block in there:
+            self._give(waiter, block)
+
+    def _give(self, waiter: Waiter, block: BlockIndex) -> None:
+        waiter.remaining.discard(block)
+        if waiter.leases:
+            self._store.leases[(waiter.inode, block)] += 1
+            waiter.leased.append((waiter.inode, block))
 
     def start(
         self,
@@ -157,18 +179,20 @@ class Flights:
         opened = self._sources.of(row.source)
         if not opened.source.capabilities.ranges:
             first, count = 0, -(-row.size // self._store.block_size)
-        flight = Flight(inode, row, first, count, priority, marked)
-        if waiter is not None:
-            flight.waiters.add(waiter)
         with self._store.index.read() as txn:
-            for block in range(first, first + count):
-                if (inode, block) in self._in_flight or (
-                    count > 1 and self._store.index.extents.get(txn, inode, block) is not None
-                ):
-                    continue
-                self._in_flight[(inode, block)] = flight
-                flight.pending.add(block)
-        if flight.pending:
+            missing = [
+                block
+                for block in range(first, first + count)
+                if (inode, block) not in self._in_flight and self._store.index.extents.get(txn, inode, block) is None
+            ]
+        # One request has no gaps; a whole object that is streamed may.
+        runs = split_runs(missing, count) if opened.source.capabilities.ranges else [(first, count)] if missing else []
+        for start, length in runs:
+            flight = Flight(inode, row, start, length, priority, marked)
+            if waiter is not None and waiter in self._waiters:
+                flight.waiters.add(waiter)
+            flight.pending.update(block for block in missing if start <= block < start + length)
+            self._in_flight.update(((inode, block), flight) for block in flight.pending)
             self._place(flight, opened)
 
     def _place(self, flight: Flight, opened: OpenSource) -> None:
@@ -203,7 +227,12 @@ class Flights:
         waiters = list(flight.waiters)
         self._drop(flight)
         for waiter in waiters:
-            self._waiters.discard(waiter)
+            self._send_elsewhere(waiter)
+
+    def _send_elsewhere(self, waiter: Waiter) -> None:
+        """No tier can take one of its blocks: it needs nothing more of us, whatever else is in flight for it."""
+        if waiter in self._waiters:
+            self._forget_waiter(waiter)
             self._unlease(waiter)
             waiter.no_room()
 
@@ -248,7 +277,7 @@ class Flights:
             job = Job(
                 lambda: stream_object(source, wanted, granule, block_size, block_done), all_done, 2 * block_size, flight.priority
             )
-        self.bytes_in_flight += length
+        self.bytes_in_flight += sum(place.length for place in flight.places if place is not None)
         opened.gate.submit(job)
 
     def _arrive(self, flight: Flight, number: int, checksums: Checksums) -> None:
@@ -276,6 +305,7 @@ class Flights:
             )
             self._note_error(str(error))
             for flight, written in arrived:
+                self.bytes_in_flight -= written.place.length
                 self._store.release(written.place)
                 self._finish_without_cache(flight, written.block)
             return
@@ -298,10 +328,7 @@ class Flights:
         for waiter in list(flight.waiters):
             if block not in waiter.remaining:
                 continue
-            waiter.remaining.discard(block)
-            if waiter.leases:
-                self._store.leases[(flight.inode, block)] += 1
-                waiter.leased.append((flight.inode, block))
+            self._give(waiter, block)
             if not waiter.remaining:
                 self._complete(waiter, None)
 
@@ -310,10 +337,8 @@ class Flights:
         flight.pending.discard(block)
         for waiter in list(flight.waiters):
             if block in waiter.remaining:
-                self._waiters.discard(waiter)
                 flight.waiters.discard(waiter)
-                self._unlease(waiter)
-                waiter.no_room()
+                self._send_elsewhere(waiter)
 
     def _drop_unplaced(self, flight: Flight) -> None:
         """A streamed object is through; blocks that had no place go to their readers another way."""
@@ -328,6 +353,7 @@ class Flights:
         self._counters.add(Counter.REMOTE_ERRORS)
         if isinstance(error, TierWriteError):
             self._store.tiers[error.tier].note_failure(error.os_error)
+            self.commit_arrived()  # what a stream brought before its tier failed must not be given a second place
             self._release_places(flight)
             self._place(flight, opened)
             return

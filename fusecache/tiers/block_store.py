@@ -12,6 +12,7 @@ it leaves by unlink.
 from __future__ import annotations
 
 import collections
+import errno
 import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -30,6 +31,7 @@ log = logging.getLogger(__name__)
 SEGMENT_BYTES = 64 << 20  # one descriptor and one inode for some hundred objects; small enough to become empty by itself
 WHOLE_FILE_SHARE = 0.9  # a large file starts in the first tier of which it needs no more than this
 REMEMBERED_CONTAINERS = 4096
+NUMBERS_AHEAD = 1024  # container numbers that are taken from the index at once
 
 BlockId = tuple[InodeNo, BlockIndex]
 
@@ -92,7 +94,8 @@ class BlockStore:
         self._unpunched: dict[int, dict[int, int]] = {}  # container -> offset -> bytes that were forgotten but still take space
         with index.read() as txn:
             meta = index.meta
-            self.next_container = meta.get(txn, "next_container", 1)
+            # Files of an earlier process may have any number below this, whether a row tells of them or not.
+            self.next_container = self._numbers_end = meta.get(txn, "next_container", 1)
             self._next_order = meta.get(txn, "next_order", 1)
             self.cached_bytes = meta.get(txn, "cached_bytes")
             self._live = [meta.get(txn, f"used:{tier.number}") for tier in self.tiers]
@@ -203,6 +206,13 @@ class BlockStore:
         return Place(tier.number, container, end, length, fd, ContainerKind.SEGMENT)
 
     def _new_container(self) -> int:
+        if self.next_container == self._numbers_end:
+            try:
+                with self.index.write() as txn:
+                    self.index.meta.put(txn, "next_container", self._numbers_end + NUMBERS_AHEAD)
+            except NoSpaceError as error:
+                raise OSError(errno.ENOSPC, f"the index is full: {error}") from error
+            self._numbers_end += NUMBERS_AHEAD
         container = self.next_container
         self.next_container += 1
         self._created.add(container)
@@ -320,7 +330,6 @@ class BlockStore:
             else:
                 self.index.containers.put(txn, container, row)
         meta = self.index.meta
-        meta.put(txn, "next_container", self.next_container)
         meta.put(txn, "next_order", order)
         meta.put(txn, "cached_bytes", cached)
         for tier in self.tiers:
