@@ -14,9 +14,11 @@ SLOT_BYTES = 1 << 20  # the largest READ: 256 pages
 class BounceBuffer:
     """Invariant: a slot is either free or held by at least one holder."""
 
-    def __init__(self, memory: mmap.mmap) -> None:
+    def __init__(self, memory: mmap.mmap, most_bytes: int | None = None) -> None:
+        """Pages that were used once stay: under a memory limit not all of the buffer may be."""
         self.memory = memory
-        self._free = [number * SLOT_BYTES for number in range(len(memory) // SLOT_BYTES)]
+        size = len(memory) if most_bytes is None else min(len(memory), most_bytes)
+        self._free = [number * SLOT_BYTES for number in reversed(range(size // SLOT_BYTES))]
         self._holders: dict[int, int] = {}
 
     def take(self) -> int | None:

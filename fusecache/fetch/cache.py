@@ -60,10 +60,12 @@ class Cache:
         environment: Mapping[str, str],
         *,
         keep_whole: bool,
+        bounce_bytes: int | None = None,
         opener: Opener = open_source,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`clock`: wall clock seconds, for the age of listings and names."""
+        """`bounce_bytes`: how much of the bounce buffer may be used. `clock`: wall clock seconds, for the age of listings and
+        names."""
         self.spec = spec
         self.index = index
         self.counters = counters
@@ -87,7 +89,9 @@ class Cache:
         self.evictor = Evictor(self.store, self.disk_gate, counters, spec.granule_size_bytes, self.flights.room_was_made)
         self.listing = Listing(spec, self.tree, self.sources, nursery, counters, self._pass_on, clock)
         self.prefetch = Prefetch(self.store, self.flights, lambda: self.tree.total_bytes, enabled=spec.prefetch)
-        self.bounced = BouncedReads(BounceBuffer(bounce), self.sources, nursery, counters, spec.deadline_seconds)
+        self.bounced = BouncedReads(
+            BounceBuffer(bounce, bounce_bytes), self.sources, nursery, counters, spec.deadline_seconds, self._source_moved_on
+        )
         self.verification = Verification(self.store, self.disk_gate, counters, spec.granule_size_bytes, self.forget_damaged)
         self.scrubber = Scrubber(
             self.store,

@@ -6,6 +6,7 @@ told to stop. State that must survive it lies in the index and in custody's shar
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import mmap
@@ -43,7 +44,7 @@ from fusecache.index.environment import NoSpaceError
 from fusecache.index.index import Index
 from fusecache.index.sealed import IndexDamagedError
 from fusecache.tiers.marks import Marks
-from fusecache.tiers.memory_limit import cgroup_limit_bytes, effective_quota
+from fusecache.tiers.memory_limit import MemoryShares, cgroup_limit_bytes, share_memory
 from fusecache.tiers.tier import Tier
 
 log = logging.getLogger(__name__)
@@ -102,7 +103,12 @@ class Fetch:
         return self._exit
 
     async def _run(self) -> None:
-        self._tiers = make_tiers(self.spec)
+        limit = cgroup_limit_bytes()
+        shares = share_memory(limit, self.spec.fetch_memory_bytes, len(self._bounce))
+        if limit is not None and shares.in_flight_bytes < self.spec.fetch_memory_bytes:
+            log.info("memory limit of %d bytes: %d of them for bytes in flight", limit, shares.in_flight_bytes)
+        self.spec = dataclasses.replace(self.spec, fetch_memory_bytes=shares.in_flight_bytes)
+        self._tiers = make_tiers(self.spec, shares)
         self._index = index = open_index(self.spec, self._tiers, self._memory, drop=bool(self._start.get("drop_index")))
         marks = Marks(marks_path(self.spec), create=True)
         possible = bool(self._start.get("passthrough", os.geteuid() == 0))
@@ -118,6 +124,7 @@ class Fetch:
                 counters,
                 nursery,
                 self._environment,
+                bounce_bytes=shares.bounce_bytes,
                 keep_whole=wants_passthrough(self.spec, possible=possible),
             )
             if self._start.get("fresh_connection", True):
@@ -135,6 +142,7 @@ class Fetch:
             status = StatusReport(cache, self._memory, self._layout, access)
             nursery.start_soon(cache.run_ticks)
             nursery.start_soon(cache.evictor.run)
+            nursery.start_soon(cache.scrubber.run)
             nursery.start_soon(server.serve, self._miss_listener)
             nursery.start_soon(ControlServer(cache, status).serve, self._control_listener)
             nursery.start_soon(self._walk, cache, status)
@@ -211,12 +219,15 @@ def first_of(group: BaseExceptionGroup) -> BaseException:
     return (known or leaves)[0]
 
 
-def make_tiers(spec: MountSpec) -> list[Tier]:
+def make_tiers(spec: MountSpec, shares: MemoryShares) -> list[Tier]:
     """Return the tiers in the spec's order, MEM quotas cut to what the memory limit allows."""
-    limit = cgroup_limit_bytes()
     tiers = []
+    left = shares.memory_tier_bytes
     for number, tier in enumerate(spec.tiers):
-        quota = effective_quota(tier.quota_bytes, limit) if tier.medium is Medium.MEM else tier.quota_bytes
+        quota = tier.quota_bytes
+        if tier.medium is Medium.MEM and left is not None:
+            quota = min(quota, left)
+            left -= quota
         if quota < tier.quota_bytes:
             log.warning("tier %s: the quota is cut to %d bytes by the memory limit of the cgroup", tier.path, quota)
         tiers.append(Tier(number, tier, quota))

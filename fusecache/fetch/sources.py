@@ -36,7 +36,7 @@ class Sources:
         for source_spec in spec.sources:
             source = opener(source_spec.url, source_spec.options, environment)
             limit = max(2, min(MAX_PARALLEL, source.capabilities.parallel_requests))
-            opened = OpenSource(source_spec, source, Gate(workers, limit, spec.fetch_memory_bytes))
+            opened = OpenSource(source_spec, source, Gate(workers, limit, spec.fetch_memory_bytes // len(spec.sources)))
             self.all.append(opened)
             self._by_id[opened.id] = opened
 

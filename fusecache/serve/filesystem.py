@@ -114,6 +114,10 @@ class CacheFilesystem:
         """Close containers; the index and the marks stay the caller's."""
         self._containers.close()
 
+    def close_removed_containers(self) -> None:
+        """Let go of what fetch removed, or it takes space until the next read. From any thread, about once a second."""
+        self._containers.close_removed()
+
     @_guarded
     def lookup(self, parent: int, name: bytes) -> EntryAnswer:
         if len(name) > _MAX_NAME_BYTES:

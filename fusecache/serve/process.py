@@ -13,6 +13,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ from fusecache.tiers.marks import Marks
 log = logging.getLogger(__name__)
 
 _TRY_ANOTHER = 75  # EX_TEMPFAIL: neither the mount nor the index is at fault; the supervisor starts another
+_TIDY_SECONDS = 1.0
 _ACCESS = {shared.ACCESS_PASSTHROUGH: Access.PASSTHROUGH, shared.ACCESS_OPENLESS: Access.OPENLESS}
 
 
@@ -94,6 +96,7 @@ def _serve(control: ControlChannel, message: dict[str, Any], fds: dict[str, int]
     )
     misses.start()
     threading.Thread(target=_obey, args=(control,), name="control", daemon=True).start()
+    threading.Thread(target=_tidy_up, args=(filesystem,), name="tidy", daemon=True).start()
 
     def on_ready() -> None:
         control.tell(did="ready")
@@ -163,6 +166,13 @@ def _obey(control: ControlChannel) -> None:
         if message.get("do") == "stop":
             logging.shutdown()
             os._exit(ExitCode.OK)
+
+
+def _tidy_up(filesystem: CacheFilesystem) -> None:
+    """Body of the thread that does what reads do not do while there are none."""
+    while True:
+        time.sleep(_TIDY_SECONDS)
+        filesystem.close_removed_containers()
 
 
 def main() -> None:

@@ -1,10 +1,36 @@
-"""How much a MEM tier may really hold: tmpfs is charged to the cgroup that writes it."""
+"""How a cgroup's memory limit is shared out: tmpfs and memfds are charged to the cgroup that writes them, as processes are."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 
-RESERVE_BYTES = 192 << 20  # fetch, serve and what is in flight
+# Measured with 64 readers: supervisor 13, fetch 20 before it holds any data, serve 13, a spare of each 25, request slots 5.
+PROCESSES_BYTES = 96 << 20
+IN_FLIGHT_SHARE = 8  # of the limit: 32 MiB of 256 MiB keep eight 4 MiB ranges under way
+BOUNCE_SHARE = 16
+HEADROOM_SHARE = 10  # the kernel's own memory, page tables, and what the interpreters' allocators do not give back at once
+LEAST_IN_FLIGHT_BYTES = 8 << 20
+LEAST_BOUNCE_BYTES = 4 << 20
+IN_FLIGHT_OVERHEAD = 2.0  # measured 2.1: a range exists twice while a client puts it together, and each thread has an arena
+
+
+class MemoryShares(NamedTuple):
+    """Between store and tiers; for reads that no tier takes; for all MEM tiers together (None: no limit)."""
+
+    in_flight_bytes: int
+    bounce_bytes: int
+    memory_tier_bytes: int | None
+
+
+def share_memory(limit_bytes: int | None, in_flight_bytes: int, bounce_bytes: int) -> MemoryShares:
+    """Return how much each may take under a limit, at most what was asked for."""
+    if limit_bytes is None:
+        return MemoryShares(in_flight_bytes, bounce_bytes, None)
+    in_flight = min(in_flight_bytes, max(LEAST_IN_FLIGHT_BYTES, limit_bytes // IN_FLIGHT_SHARE))
+    bounce = min(bounce_bytes, max(LEAST_BOUNCE_BYTES, limit_bytes // BOUNCE_SHARE))
+    reserve = PROCESSES_BYTES + int(in_flight * IN_FLIGHT_OVERHEAD) + bounce + limit_bytes // HEADROOM_SHARE
+    return MemoryShares(in_flight, bounce, max(0, limit_bytes - reserve))
 
 
 def cgroup_limit_bytes() -> int | None:
@@ -18,11 +44,6 @@ def cgroup_limit_bytes() -> int | None:
         elif "memory" in controllers.split(","):
             limits += _walk(Path("/sys/fs/cgroup/memory"), path, "memory.limit_in_bytes")
     return min(limits, default=None)
-
-
-def effective_quota(quota_bytes: int, limit_bytes: int | None) -> int:
-    """Return the quota of a MEM tier under a memory limit; 0 if nothing is left."""
-    return quota_bytes if limit_bytes is None else max(0, min(quota_bytes, limit_bytes - RESERVE_BYTES))
 
 
 def _walk(mount: Path, path: str, name: str) -> list[int]:

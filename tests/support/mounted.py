@@ -41,8 +41,10 @@ class Mounted:
         arguments: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
         name: str = "mnt",
+        prefix: Sequence[str] = (),
     ) -> None:
-        """`tiers`: PATH:QUOTA[:HIGH[:LOW]] each; None: one SSD tier of 1 GiB below `base`."""
+        """`tiers`: PATH:QUOTA[:HIGH[:LOW]] each; None: one SSD tier of 1 GiB below `base`. `prefix`: a command line that starts
+        the mount, as `nice` would."""
         self.base = base
         self.mountpoint = base / name
         self.mountpoint.mkdir(parents=True, exist_ok=True)
@@ -50,6 +52,7 @@ class Mounted:
         self.options = dict(options or {})
         self.tiers = [f"{base / 'tier'}:1Gi"] if tiers is None else list(tiers)
         self.arguments = list(arguments)
+        self.prefix = list(prefix)
         self.environment = {
             **os.environ,
             "XDG_CACHE_HOME": str(base / "cache"),
@@ -58,10 +61,12 @@ class Mounted:
             **(environment or {}),
         }
 
-    def run(self, *arguments: str, timeout: float = COMMAND_SECONDS, check: bool = True) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, *arguments: str, timeout: float = COMMAND_SECONDS, check: bool = True, prefix: Sequence[str] = ()
+    ) -> subprocess.CompletedProcess[str]:
         """Run `fusecache ARGUMENTS`. Raises: CommandFailedError."""
         done = subprocess.run(
-            [sys.executable, "-P", "-m", "fusecache.cli", *arguments],
+            [*prefix, sys.executable, "-P", "-m", "fusecache.cli", *arguments],
             env=self.environment,
             cwd=self.base,
             capture_output=True,
@@ -78,7 +83,8 @@ class Mounted:
     def mount(self, *, check: bool = True) -> subprocess.CompletedProcess[str]:
         tiers = [part for tier in self.tiers for part in ("--tier", tier)]
         options = [part for key, value in self.options.items() for part in ("-o", f"{key}={value}")]
-        return self.run("mount", *self.sources, str(self.mountpoint), *tiers, *options, *self.arguments, check=check)
+        arguments = [*self.sources, str(self.mountpoint), *tiers, *options, *self.arguments]
+        return self.run("mount", *arguments, check=check, prefix=self.prefix)
 
     def umount(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         return self.run("umount", *arguments, str(self.mountpoint), check=check)
