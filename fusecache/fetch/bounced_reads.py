@@ -37,13 +37,21 @@ class _Read:
 
 class BouncedReads:
     def __init__(
-        self, buffer: BounceBuffer, sources: Sources, nursery: trio.Nursery, counters: CounterPage, deadline_seconds: float
+        self,
+        buffer: BounceBuffer,
+        sources: Sources,
+        nursery: trio.Nursery,
+        counters: CounterPage,
+        deadline_seconds: float,
+        on_stale: Callable[[InodeNo], None],
     ) -> None:
+        """`on_stale` is told of an inode whose version the source does not hold any more."""
         self.buffer = buffer
         self._sources = sources
         self._nursery = nursery
         self._counters = counters
         self._deadline_seconds = deadline_seconds
+        self._on_stale = on_stale
         self._reads: dict[tuple[InodeNo, int, int], _Read] = {}
         self._line: collections.deque[_Read] = collections.deque()
 
@@ -95,6 +103,10 @@ class BouncedReads:
             self.buffer.release(slot)
             self._nursery.start_soon(self._again, read, pause)
             return
+        if error.kind is ErrorKind.NOT_FOUND:
+            error = CacheError(ErrorKind.STALE, str(error))
+        if error.kind is ErrorKind.STALE:
+            self._on_stale(read.inode)
         self._end(read, slot, error)
 
     async def _again(self, read: _Read, pause: float) -> None:
@@ -110,7 +122,12 @@ class BouncedReads:
         self.buffer.release(slot)
 
     def tick(self) -> None:
-        """Slots may have become free."""
+        """Slots may have become free, and deadlines may have passed."""
+        now = time.monotonic()
+        for read in [read for read in self._reads.values() if read.deadline < now and read not in self._line]:
+            finishers, read.finishers = read.finishers, []  # the slot is given back when the store's answer comes
+            for finish in finishers:
+                finish(-1, CacheError(ErrorKind.UNAVAILABLE, "the store did not answer in time"))
         line, self._line = self._line, collections.deque()
         for read in line:
             if read.deadline < time.monotonic():

@@ -171,8 +171,15 @@ class Cache:
     # -- damage
 
     def forget_damaged(self, inode: InodeNo, block: BlockIndex) -> None:
-        """A reader (or the verifier) found wrong bytes: the block is a miss from now on."""
+        """A reader (or the verifier) found wrong bytes, or none: the block is a miss from now on."""
+        with self.index.read() as txn:
+            extent = self.index.extents.get(txn, inode, block)
         self._forget(inode, block)
+        if extent is None:
+            return
+        tier = self.store.tiers[extent.tier]
+        if not tier.has(extent.container):
+            self.store.lose_container(tier, extent.container, inode)
 
     def forget_unreadable(self, inode: InodeNo, block: BlockIndex) -> bool:
         """Readers cannot read a block that the index has. Return whether it was forgotten."""

@@ -75,13 +75,18 @@ class Warm:
 
     async def _warm_file(self, inode: InodeNo, row: Inode) -> None:
         cache = self._cache
-        if row.flags & InodeFlag.NEEDS_STAT:
+        if row.flags & (InodeFlag.NEEDS_STAT | InodeFlag.CHECK_BY_NAME):  # the listing does not tell which version is there
+            name = row.path.rpartition(b"/")[2]
             try:
-                await cache.listing.make_exact(inode)
+                await cache.listing.look_up(row.parent, name)
             except CacheError as error:
                 self._note_failure(row.path, error)
                 return
-            row = cache.tree.inode(inode) or row
+            known = cache.tree.name(row.parent, name)
+            found = None if known is None else cache.tree.inode(known.inode)
+            if known is None or found is None:
+                return  # it is gone
+            inode, row = known.inode, found
         block_size = cache.spec.block_size_bytes
         blocks = -(-row.size // block_size)
         state = _File(row.size)

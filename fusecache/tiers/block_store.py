@@ -388,9 +388,9 @@ class BlockStore:
         return self._users[container] > 0 or self._segments.get(tier, (0, 0))[0] == container
 
     def lose_container(self, tier: Tier, container: int, inode: InodeNo) -> None:
-        """The container's file is gone (`inode`: of a whole-file container, else 0): write nothing more to it. The blocks of a
-        segment are found missing by their readers, one by one."""
-        log.warning("container %x of tier %s is gone; what was in it is fetched again", container, tier.path)
+        """The container's file is gone: write nothing more to it, and forget the blocks of `inode` (0: of none) that were in it.
+        Other blocks of a segment are found missing by their readers, one by one."""
+        log.info("container %x of tier %s is gone; what was in it is fetched again", container, tier.path)
         tier.forget(container)
         self._trusted.pop(container, None)
         if self._segments.get(tier.number, (0, 0))[0] == container:

@@ -104,6 +104,10 @@ class Tier:
         """Return the ctime of a container's file. Raises OSError."""
         return os.stat(container_path(self.path, container)).st_ctime_ns
 
+    def has(self, container: int) -> bool:
+        """Whether the container's file is where readers look for it."""
+        return os.path.exists(container_path(self.path, container))
+
     def size_of(self, container: int) -> int:
         """Return the length of a container's file; 0 if it cannot be seen."""
         try:

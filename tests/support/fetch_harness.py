@@ -29,7 +29,6 @@ from fusecache.fetch import startup
 from fusecache.fetch.bounce import SLOT_BYTES
 from fusecache.fetch.cache import Cache
 from fusecache.fetch.miss_server import MissServer
-from fusecache.fetch.process import make_tiers
 from fusecache.index.index import Index
 from fusecache.index.sealed import IndexDamagedError
 from fusecache.serve.filesystem import CacheFilesystem
@@ -131,7 +130,7 @@ class FetchHarness:
     async def _main(self, ready: threading.Event, drop: bool, fresh_connection: bool) -> None:
         self._token = trio.lowlevel.current_trio_token()
         self._over = trio.Event()
-        self.tiers = make_tiers(self.spec)
+        self.tiers = [Tier(number, tier, tier.quota_bytes) for number, tier in enumerate(self.spec.tiers)]
         self.index = startup.open_index(self.spec, self.tiers, self._memory, drop=drop)
         self.marks = Marks(startup.marks_path(self.spec), create=True)
         self.counters = CounterPage(self._memory, PAGE)
