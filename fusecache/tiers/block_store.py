@@ -423,7 +423,7 @@ class BlockStore:
             }
         taken.update({offset: self.block_size for other, offset in self._places if other == container})
         taken.update({offset: self.block_size for other, offset in self._freed if other == container})
-        taken.update({offset: self.block_size for offset in self._unpunched.get(container, {})})
+        taken.update(dict.fromkeys(self._unpunched.get(container, {}), self.block_size))
         position = 0
         for offset in sorted([*taken, align(row.end)]):
             if offset > position:

@@ -35,9 +35,7 @@ LONG = 1e6  # a TTL that only `wait` lets pass
 RATE = 100.0  # pauses of the writer pass so much faster
 PATHS = tuple("/".join(parts) for length in (1, 2) for parts in itertools.product("ab", repeat=length))
 QUOTAS = ((4 * PAGE, 8 * PAGE), (64 * PAGE,), (2 * PAGE, 3 * PAGE, 64 * PAGE), (0,), ())
-SIZES = st.one_of(
-    st.sampled_from([0, 1, BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK, 3 * BLOCK + 5]), st.integers(0, 6 * BLOCK)
-)
+SIZES = st.one_of(st.sampled_from([0, 1, BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK, 3 * BLOCK + 5]), st.integers(0, 6 * BLOCK))
 PASSING = (ErrorKind.UNAVAILABLE, ErrorKind.TIMEOUT)
 LASTING = (ErrorKind.UNAVAILABLE, ErrorKind.DENIED, ErrorKind.NOT_FOUND, ErrorKind.STALE, ErrorKind.CORRUPT, ErrorKind.BUG)
 
@@ -141,7 +139,9 @@ class CacheMachine(RuleBasedStateMachine):
             del self.current[key]
         self.source.remove(path)
 
-    @rule(times=st.integers(1, 3), kind=st.sampled_from(PASSING), method=st.sampled_from(["", "read", "piece", "list_page", "stat"]))
+    @rule(
+        times=st.integers(1, 3), kind=st.sampled_from(PASSING), method=st.sampled_from(["", "read", "piece", "list_page", "stat"])
+    )
     def fail_some_calls(self, times: int, kind: ErrorKind, method: str) -> None:
         """Worth a retry: nobody may notice."""
         self._count("fail")
@@ -160,7 +160,7 @@ class CacheMachine(RuleBasedStateMachine):
         try:
             self._read_pinned(found.inode, offset, size)
         except CacheError as error:
-            assert error.kind is ErrorKind.STALE, error
+            _must_be(error, ErrorKind.STALE)
             assert not self.is_exact, f"{path} was looked up a moment ago, and is stale"
             again = self._find(path)  # what was stale is asked for anew
             assert (again is not None and stat.S_ISREG(again.mode)) == self.is_file(path), f"{path} after ESTALE: {again}"
@@ -183,7 +183,7 @@ class CacheMachine(RuleBasedStateMachine):
         try:
             self._read_pinned(inode, offset, size)
         except CacheError as error:
-            assert error.kind is ErrorKind.STALE, error
+            _must_be(error, ErrorKind.STALE)
             is_current = self.is_file(pin.path) and pin.candidates == [self.current[pin.path]]
             assert self.troubled or not is_current, f"{pin.path} is stale though the store holds that very version"
 
@@ -197,7 +197,7 @@ class CacheMachine(RuleBasedStateMachine):
         try:
             names = self.reader.names(found.inode)
         except CacheError as error:
-            assert error.kind in (ErrorKind.STALE, ErrorKind.NOT_FOUND), error
+            _must_be(error, ErrorKind.STALE, ErrorKind.NOT_FOUND)
             return
         assert len(names) == len(set(names)), f"a name comes twice: {names}"
         if self.is_exact:
@@ -223,7 +223,7 @@ class CacheMachine(RuleBasedStateMachine):
         try:
             self._read_pinned(found.inode, 0, 1000)
         except CacheError as error:
-            assert error.kind is ErrorKind.STALE, error
+            _must_be(error, ErrorKind.STALE)
         finally:
             self.source.before = None
 
@@ -243,7 +243,7 @@ class CacheMachine(RuleBasedStateMachine):
         try:
             progress = self.harness.call(warm.run)
         except CacheError as error:
-            assert error.kind in (ErrorKind.NOT_FOUND, ErrorKind.NOT_A_DIRECTORY, ErrorKind.STALE), error
+            _must_be(error, ErrorKind.NOT_FOUND, ErrorKind.NOT_A_DIRECTORY, ErrorKind.STALE)
             return
         assert progress.files + progress.failures == progress.files_total
         if self.is_exact and sum(tier.quota_bytes for tier in self.harness.tiers) >= 64 * PAGE:
@@ -255,7 +255,7 @@ class CacheMachine(RuleBasedStateMachine):
         try:
             self.harness.call(drop, self.harness.cache, [path.encode()])
         except CacheError as error:
-            assert error.kind in (ErrorKind.NOT_FOUND, ErrorKind.NOT_A_DIRECTORY, ErrorKind.STALE), error
+            _must_be(error, ErrorKind.NOT_FOUND, ErrorKind.NOT_A_DIRECTORY, ErrorKind.STALE)
 
     @rule()
     def wait(self) -> None:
@@ -361,8 +361,9 @@ class CacheMachine(RuleBasedStateMachine):
         try:
             found = self.reader.find(path.encode())
         except CacheError as error:
-            assert not self.is_exact, error
-            assert error.kind is ErrorKind.STALE, error
+            if self.is_exact:
+                raise
+            _must_be(error, ErrorKind.STALE)
             return None
         if found is not None and stat.S_ISREG(found.mode):
             candidates = [data for data in self.history[path] if len(data) == found.size]
@@ -389,3 +390,7 @@ class CacheMachine(RuleBasedStateMachine):
                 self._compare_everything(child)
             else:
                 assert self.reader.read_file(child.encode()) == self.current[child], f"{child} after refresh"
+
+
+def _must_be(error: CacheError, *kinds: ErrorKind) -> None:
+    assert error.kind in kinds, f"{error.kind.name}: {error}"

@@ -73,7 +73,13 @@ class FetchHarness:
     """
 
     def __init__(
-        self, spec: MountSpec, *sources: FakeSource, keep_whole: bool = False, bounce_slots: int = 2, ticks: bool = True, rate: float = 1.0
+        self,
+        spec: MountSpec,
+        *sources: FakeSource,
+        keep_whole: bool = False,
+        bounce_slots: int = 2,
+        ticks: bool = True,
+        rate: float = 1.0,
     ) -> None:
         self.spec = spec
         self.now = 0.0

@@ -7,6 +7,7 @@ one mistake is not made twice. Reads one snapshot; the writer should be at rest,
 from __future__ import annotations
 
 import collections
+import itertools
 import os
 import struct
 from collections.abc import Iterator, Sequence
@@ -121,9 +122,10 @@ class _Tables:
     def _inodes(self) -> Iterator[tuple[int, _Inode]]:
         head = struct.Struct("<BBHIIIQqqQQQHBH")
         for key, value in self._rows("inodes"):
-            kind, flags, _, _, _, _, size, _, _, _, _, identity, path_length, version_length, target_length = head.unpack_from(value)
-            assert head.size + path_length + version_length + target_length == len(value), f"inode {key!r} has a wrong length"
-            yield int.from_bytes(key, "big"), _Inode(kind, flags, size, identity, value[head.size : head.size + path_length])
+            fields = head.unpack_from(value)
+            assert head.size + sum(fields[12:]) == len(value), f"inode {key!r} has a wrong length"
+            path = value[head.size : head.size + fields[12]]
+            yield int.from_bytes(key, "big"), _Inode(fields[0], fields[1], fields[6], fields[11], path)
 
     def _extents(self) -> Iterator[tuple[tuple[int, int], _Extent]]:
         head = struct.Struct("<BBQQIQ")
@@ -167,7 +169,8 @@ def _check_names(tables: _Tables, report: Report) -> None:
     for inode, row in tables.inodes.items():
         is_orphan = bool(row.flags & ORPHAN)
         report.expect(is_orphan == (inode in tables.orphans), f"inode {inode:#x}: flags and table disagree on being an orphan")
-        report.expect(is_orphan != (inode in named), f"inode {inode:#x} ({row.path!r}): orphan {is_orphan}, named {inode in named}")
+        what = f"inode {inode:#x} ({row.path!r})"
+        report.expect(is_orphan != (inode in named), f"{what}: orphan {is_orphan}, named {inode in named}")
         if inode != ROOT:
             report.expect(inode >> 48 == epoch, f"inode {inode:#x} is not of epoch {epoch}")
             report.expect(inode & ((1 << 48) - 1) < next_inode, f"inode {inode:#x} was never given out")
@@ -209,7 +212,7 @@ def _check_extents(tables: _Tables, report: Report) -> None:
     report.expect(len(tables.order) == len(tables.extents), f"{len(tables.order)} rows of order, {len(tables.extents)} extents")
     for number, pieces in ranges.items():
         pieces.sort()
-        apart = all(first[0] + first[1] <= second[0] for first, second in zip(pieces, pieces[1:], strict=False))
+        apart = all(first[0] + first[1] <= second[0] for first, second in itertools.pairwise(pieces))
         report.expect(apart, f"blocks overlap in container {number:#x}")
     for number, container in tables.containers.items():
         said = (container.live_bytes, container.live_blocks)
@@ -220,7 +223,8 @@ def _check_extents(tables: _Tables, report: Report) -> None:
         said_used, sum_used = tables.meta.get(key, 0), used[int(key.removeprefix("used:"))]
         report.expect(said_used == sum_used, f"{key} is {said_used}, the sum is {sum_used}")
     cached = sum(extent.length for extent in tables.extents.values())
-    report.expect(tables.meta.get("cached_bytes", 0) == cached, f"cached_bytes is {tables.meta.get('cached_bytes')}, not {cached}")
+    said_cached = tables.meta.get("cached_bytes", 0)
+    report.expect(said_cached == cached, f"cached_bytes is {said_cached}, the sum is {cached}")
 
 
 def _check_files(tables: _Tables, tiers: Sequence[Tier], report: Report, damage: bool, filling: set[int]) -> None:
