@@ -55,8 +55,8 @@ def open_steps() -> Iterator[Steps]:
     if not sys.stdout.isatty():
         yield _Lines()
         return
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn, TransferSpeedColumn
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TransferSpeedColumn
 
     text = TextColumn("{task.description}", markup=False)
-    with Progress(text, BarColumn(), DownloadColumn(binary_units=True), TransferSpeedColumn(), TimeElapsedColumn()) as progress:
+    with Progress(text, BarColumn(bar_width=20), TaskProgressColumn(), TransferSpeedColumn()) as progress:  # fits 80 columns
         yield _Bars(progress)

@@ -8,10 +8,9 @@ from __future__ import annotations
 import sys
 from typing import NamedTuple
 
-from fusecache.base.units import MIB
 from fusecache.cli.demo_reading import Pass
 
-WIDTH = 120  # where nobody says how wide the output is
+WIDTH = 80  # where nobody says how wide the output is
 
 
 class Row(NamedTuple):
@@ -39,23 +38,15 @@ class Report:
         from rich.console import Console
         from rich.table import Table
 
-        table = Table(box=SIMPLE_HEAD, title="fusecache demo", title_justify="left")
+        table = Table(box=SIMPLE_HEAD, title="fusecache demo", title_justify="left", pad_edge=False, padding=(0, 1, 0, 0))
         table.add_column("what happened", no_wrap=True)
-        for name in ("files", "MiB", "seconds", "MiB/s", "files/s"):
+        for name in ("seconds", "MB/s", "files/s"):
             table.add_column(name, justify="right", no_wrap=True)
         table.add_column("", no_wrap=True)
         for row in self._rows:
             seconds = max(row.seconds, 1e-9)
-            size = row.size / MIB
-            table.add_row(
-                row.what,
-                f"{row.files:,}",
-                f"{size:,.0f}",
-                f"{row.seconds:.2f}",
-                f"{size / seconds:,.0f}",
-                f"{row.files / seconds:,.0f}",
-                row.note,
-            )
+            speed = f"{row.size / seconds / 1e6:,.0f}"
+            table.add_row(row.what, f"{row.seconds:.2f}", speed, f"{row.files / seconds:,.0f}", row.note)
         console = Console(width=None if sys.stdout.isatty() else WIDTH)
         console.print(table)
         for name, value in (*self.facts, ("errors", str(len(self.errors)))):

@@ -24,7 +24,7 @@ _STEPS = (
     "copying them again",
     "warming the rest",
     "reading the small files",
-    "reading the largest file while",
+    "reading one file",
     "unmounting",
 )
 
