@@ -1,0 +1,30 @@
+"""`fusecache mount` loads little: what it imports is waited for before the supervisor can start."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+_HEAVY = (
+    "aiohttp",
+    "asyncio",
+    "fsspec",
+    "http.client",
+    "lmdb",
+    "obstore",
+    "rich",
+    "s3fs",
+    "ssl",
+    "subprocess",
+    "trio",
+    "urllib.request",
+    "xxhash",
+    "yaml",
+)
+
+
+def test_mount_imports_no_store_and_no_display() -> None:
+    code = "import sys, fusecache.cli.main, fusecache.cli.mount_command; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert "fusecache.cli.mount_command" in loaded
+    assert [name for name in _HEAVY if name in loaded] == []
