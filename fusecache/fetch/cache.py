@@ -87,7 +87,7 @@ class Cache:
             on_stale=self._source_moved_on,
         )
         self.evictor = Evictor(self.store, self.disk_gate, counters, spec.granule_size_bytes, self.flights.room_was_made)
-        self.listing = Listing(spec, self.tree, self.sources, nursery, counters, self._pass_on, clock)
+        self.listing = Listing(spec, self.tree, self.sources, nursery, counters, self.pass_on, clock)
         self.prefetch = Prefetch(self.store, self.flights, lambda: self.tree.total_bytes, enabled=spec.prefetch)
         self.bounced = BouncedReads(
             BounceBuffer(bounce, bounce_bytes), self.sources, nursery, counters, spec.deadline_seconds, self._source_moved_on
@@ -141,7 +141,7 @@ class Cache:
 
     # -- news
 
-    def _pass_on(self, changes: Changes) -> None:
+    def pass_on(self, changes: Changes) -> None:
         """The kernel may have cached what changed."""
         for parent, name in changes.entries:
             self.tell(Answer(Op.INVALIDATE_ENTRY, inode=parent, name=name))
@@ -159,7 +159,7 @@ class Cache:
         name = row.path.rpartition(b"/")[2]
         self.tree.touch_name(row.parent, name, 0)
         self.tree.postpone(row.parent, 0.0)
-        self._pass_on(Changes(directories={row.parent}, entries=[(row.parent, name)]))
+        self.pass_on(Changes(directories={row.parent}, entries=[(row.parent, name)]))
 
     def note_reader_error(self, error: CacheError) -> None:
         """An error that a reader sees. Logged here, where it is answered, and not below."""

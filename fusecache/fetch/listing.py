@@ -85,7 +85,7 @@ class Listing:
         self._durations: dict[InodeNo, float] = {}
         self._bursts: set[InodeNo] = set()
         self._outages: dict[int, _Outage] = {}
-        self._hidden_names_logged = 0
+        self._hidden_logged: set[tuple[int, bytes]] = set()
         self.last_error = ""
         self.last_error_at = 0.0
 
@@ -119,6 +119,9 @@ class Listing:
             return
         directory = self._tree.directory(parent)
         known = self._tree.name(parent, name)
+        if known is not None and self._tree.is_from_spec(known):
+            self._tree.touch_name(parent, name, self._clock())
+            return
         if known is not None and self._checks_by_name(known.inode):
             await self._stat_name(parent, name)
             return
@@ -210,7 +213,7 @@ class Listing:
 
     def _must_be_directory(self, inode: InodeNo) -> Inode:
         row = self._tree.inode(inode)
-        if row is None:
+        if row is None or row.flags & InodeFlag.ORPHAN:
             raise CacheError(ErrorKind.STALE, "the directory is gone")
         if row.kind != EntryKind.DIRECTORY:
             raise CacheError(ErrorKind.NOT_A_DIRECTORY, "not a directory")
@@ -232,6 +235,9 @@ class Listing:
             return
         if force:
             self._outages.clear()
+            under_way = self._passes.get(inode)  # it may have begun before what the caller wants to see
+            while under_way is not None and not under_way.finished:
+                await under_way.progress.wait()
         current = self._pass_of(inode)
         while not current.finished:
             await current.progress.wait()
@@ -255,7 +261,7 @@ class Listing:
     async def _run_pass(self, current: _Pass) -> None:
         row = self._tree.inode(current.inode)
         try:
-            if row is None:
+            if row is None or not current.number:
                 raise CacheError(ErrorKind.STALE, "the directory is gone")
             opened = self._sources.of(row.source)
             was_complete = bool(self._tree_flags(current.inode) & DirectoryFlag.COMPLETE)
@@ -264,7 +270,8 @@ class Listing:
             changes = self._tree.end_pass(current.inode, current.number, current.began_at)
             if was_complete and changes:
                 self._on_changes(changes)
-            self._durations[current.inode] = self._clock() - current.began_at
+            if was_complete and self._tree.is_large(current.inode, LARGE_DIRECTORY):
+                self._durations[current.inode] = self._clock() - current.began_at
         except CacheError as error:
             current.error = error
             self.last_error = str(error)
@@ -346,9 +353,10 @@ class Listing:
 
     def _note_hidden(self, opened: OpenSource, page: Page) -> None:
         for hidden in page.hidden:
-            if self._hidden_names_logged < 100:  # enough to find the pattern; `status` counts them all
+            key = (opened.id, hidden.name)
+            if len(self._hidden_logged) < 100 and key not in self._hidden_logged:  # enough to find the pattern; `status` counts
                 log.warning("%s: %r is not shown: %s", opened.source.url, hidden.name, hidden.reason)
-            self._hidden_names_logged += 1
+                self._hidden_logged.add(key)
         self._counters.set(Counter.HIDDEN, self._tree.hidden)
 
     # -- single names

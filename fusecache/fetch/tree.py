@@ -6,11 +6,12 @@ answer it to the kernel.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import mmap
 import struct
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from fusecache.contract.shared_memory import H_NEXT_INODE
@@ -39,8 +40,8 @@ class Changes:
 
 
 class Tree:
-    """Invariants: a path has one inode at a time; `files` and `total_bytes` equal the sums over FILE names; inode numbers only
-    grow."""
+    """Invariants: a path has one inode at a time; `files` and `total_bytes` equal the sums over FILE names, `hidden` the sum over
+    directories; inode numbers only grow; what the spec put into the tree (synthetic directories) no source can remove."""
 
     def __init__(self, index: Index, memory: mmap.mmap, clock: Callable[[], float] = time.time) -> None:
         self._index = index
@@ -67,6 +68,10 @@ class Tree:
         with self._index.read() as txn:
             return self._index.names.get(txn, parent, name)
 
+    def is_large(self, number: InodeNo, names: int) -> bool:
+        directory = self.directory(number)
+        return directory is not None and directory.entries > names
+
     def resolve(self, path: bytes) -> tuple[InodeNo, InodeNo, bytes] | None:
         """Return (inode, parent, name) of a path of known names, or None."""
         inode, parent, last = ROOT, ROOT, b""
@@ -91,7 +96,7 @@ class Tree:
 
     def make_roots(self, places: Sequence[tuple[int, tuple[bytes, ...]]]) -> None:
         """Make the directories that lead to each source: (source id, components). Idempotent."""
-        with self._index.write() as txn:
+        with self._change() as txn:
             if self._index.inodes.get(txn, ROOT) is None:
                 self._put_directory(txn, ROOT, ROOT, 0, b"", DirectoryFlag.SYNTHETIC | DirectoryFlag.COMPLETE)
             for source, parts in sorted(places, key=lambda place: len(place[1])):
@@ -99,7 +104,6 @@ class Tree:
                 for part in parts:
                     inode = self._make_synthetic(txn, inode, part)
                 self._adopt_root(txn, inode, source)
-            self._store_counters(txn)
 
     def _make_synthetic(self, txn: Transaction, parent: InodeNo, name: bytes) -> InodeNo:
         known = self._index.names.get(txn, parent, name)
@@ -145,58 +149,77 @@ class Tree:
         )
         self._index.dirs.put(txn, parent, changed)
 
-    def _store_counters(self, txn: Transaction) -> None:
-        meta = self._index.meta
-        meta.put(txn, "next_inode", self._next)
-        meta.put(txn, "files", self.files)
-        meta.put(txn, "total_bytes", self.total_bytes)
-        meta.put(txn, "hidden", self.hidden)
-        # Before the commit: a number that was answered to the kernel must be below this, whatever happens next.
+    @contextlib.contextmanager
+    def _change(self) -> Iterator[Transaction]:
+        """One transaction with the counters; if it fails, they are what they were."""
+        before = self.files, self.total_bytes, self.hidden
+        try:
+            with self._index.write() as txn:
+                yield txn
+                meta = self._index.meta
+                meta.put(txn, "next_inode", self._next)
+                meta.put(txn, "files", self.files)
+                meta.put(txn, "total_bytes", self.total_bytes)
+                meta.put(txn, "hidden", self.hidden)
+        except BaseException:
+            self.files, self.total_bytes, self.hidden = before
+            raise
+        # After the commit: if fetch dies in between, the index is ahead of this, as it may be. The other way round a new fetch
+        # would find its index older than what readers have seen, and drop it.
         _U64.pack_into(self._memory, H_NEXT_INODE, self._next)
 
     # -- listings
 
     def begin_pass(self, inode: InodeNo) -> int:
-        """Start a listing pass of a directory; return its number."""
-        with self._index.write() as txn:
-            directory = self._index.dirs.get(txn, inode) or Directory()
+        """Start a listing pass of a directory; return its number, 0 if the directory is gone."""
+        with self._change() as txn:
+            directory = self._index.dirs.get(txn, inode)
+            if directory is None:
+                return 0
             number = directory.listing_pass + 1
-            self._index.dirs.put(txn, inode, directory._replace(listing_pass=number, token=b""))
+            self.hidden -= directory.hidden
+            self._index.dirs.put(txn, inode, directory._replace(listing_pass=number, hidden=0, token=b""))
             return number
 
     def apply_page(self, parent: InodeNo, entries: Iterable[Entry], listing_pass: int, hidden: int = 0) -> Changes:
         """Merge a page of a listing into a directory."""
         changes = Changes()
-        self.hidden += hidden
-        with self._index.write() as txn:
+        with self._change() as txn:
             parent_row = self._index.inodes.get(txn, parent)
-            if parent_row is None:
-                return changes
-            writer = _PageWriter(self, self._index, txn, parent, parent_row, listing_pass, changes)
+            directory = self._index.dirs.get(txn, parent)
+            if parent_row is None or directory is None:
+                return changes  # removed while it was listed
+            writer = _PageWriter(self, self._index, txn, parent, parent_row, directory, listing_pass, changes)
+            writer.hide(hidden)
             for entry in entries:
                 writer.apply(entry)
             writer.finish()
-            self._store_counters(txn)
         return changes
 
     def end_pass(self, inode: InodeNo, listing_pass: int, began_at: float) -> Changes:
         """All pages were applied: what this pass did not see is gone, the directory is complete as of `began_at`."""
         changes = Changes()
-        with self._index.write() as txn:
+        with self._change() as txn:
+            if self._index.dirs.get(txn, inode) is None:
+                return changes
             stale = [
                 (name, row)
                 for name, row in self._index.names.iterate(txn, inode)
-                if row.listing_pass < listing_pass and not self._is_synthetic(txn, row)
+                if row.listing_pass < listing_pass and not self._is_from_spec(txn, row)
             ]
             for name, row in stale:
                 self._remove_name(txn, inode, name, row, changes)
             directory = self._index.dirs.get(txn, inode) or Directory()
             flags = directory.flags | DirectoryFlag.COMPLETE
             self._index.dirs.put(txn, inode, directory._replace(flags=flags, listed_at=began_at, token=b""))
-            self._store_counters(txn)
         return changes
 
-    def _is_synthetic(self, txn: Transaction, row: NameRow) -> bool:
+    def is_from_spec(self, row: NameRow) -> bool:
+        """Whether a name leads to the place of a source: it is there whatever another source says."""
+        with self._index.read() as txn:
+            return self._is_from_spec(txn, row)
+
+    def _is_from_spec(self, txn: Transaction, row: NameRow) -> bool:
         if row.kind != EntryKind.DIRECTORY:
             return False
         directory = self._index.dirs.get(txn, row.inode)
@@ -213,20 +236,34 @@ class Tree:
         """A single name was asked for: what is there now (None: nothing)."""
         changes = Changes()
         now = int(self._clock())
-        with self._index.write() as txn:
+        with self._change() as txn:
             parent_row = self._index.inodes.get(txn, parent)
-            if parent_row is None:
+            directory = self._index.dirs.get(txn, parent)
+            if parent_row is None or directory is None:
                 return changes
             known = self._index.names.get(txn, parent, name)
+            if known is not None and self._is_from_spec(txn, known):
+                return changes
             if entry is None:
                 if known is not None:
                     self._remove_name(txn, parent, name, known, changes)
             else:
-                directory = self._index.dirs.get(txn, parent) or Directory()
-                writer = _PageWriter(self, self._index, txn, parent, parent_row, directory.listing_pass, changes, checked_at=now)
+                writer = _PageWriter(self, self._index, txn, parent, parent_row, directory, directory.listing_pass, changes, now)
                 writer.apply(entry)
                 writer.finish()
-            self._store_counters(txn)
+        return changes
+
+    def expire_names(self, inode: InodeNo) -> Changes:
+        """Names whose listing tells nothing of their version count as never checked: whoever wants one asks for it."""
+        changes = Changes()
+        with self._index.write() as txn:
+            directory = self._index.dirs.get(txn, inode)
+            if directory is None or not directory.flags & DirectoryFlag.INEXACT:
+                return changes
+            checked = [(name, row) for name, row in self._index.names.iterate(txn, inode) if row.checked_at]
+            for name, row in checked:
+                self._index.names.touch(txn, inode, name, row._replace(checked_at=0))
+                changes.entries.append((inode, name))
         return changes
 
     def touch_name(self, parent: InodeNo, name: bytes, checked_at: float) -> None:
@@ -254,24 +291,45 @@ class Tree:
         self._orphan(txn, row.inode, row.kind, changes)
 
     def _orphan(self, txn: Transaction, inode: InodeNo, kind: int, changes: Changes) -> None:
-        """No name points here any more. Below a directory everything goes with it, one level at a time."""
-        if kind != EntryKind.DIRECTORY:
-            row = self._index.inodes.get(txn, inode)
-            if row is None or row.flags & InodeFlag.ORPHAN:
-                return
-            if kind == EntryKind.FILE:
-                self.files -= 1
-                self.total_bytes -= row.size if not row.flags & InodeFlag.NEEDS_STAT else 0
-            if row.flags & InodeFlag.HARD_LINKED:
-                return  # another name may still point to it
-            self._index.inodes.put(txn, inode, row._replace(flags=row.flags | InodeFlag.GONE))
+        """A name that pointed here is gone. Below a directory everything goes with it."""
+        line = [(inode, kind)]  # no recursion: keys of object stores may be deeper than Python's stack
+        while line:
+            inode, kind = line.pop()
+            if kind != EntryKind.DIRECTORY:
+                self._orphan_file(txn, inode, kind, changes)
+                continue
+            for name, child in list(self._index.names.iterate(txn, inode)):
+                self._index.names.delete(txn, inode, name)
+                changes.entries.append((inode, name))
+                line.append((child.inode, child.kind))
+            directory = self._index.dirs.get(txn, inode)
+            self.hidden -= 0 if directory is None else directory.hidden
+            changes.directories.add(inode)
             self._index.inodes.mark_orphan(txn, inode)
-            changes.orphans.append(inode)
+            self._index.dirs.delete(txn, inode)
+
+    def _orphan_file(self, txn: Transaction, inode: InodeNo, kind: int, changes: Changes) -> None:
+        row = self._index.inodes.get(txn, inode)
+        if row is None or row.flags & InodeFlag.ORPHAN:
             return
-        for name, child in list(self._index.names.iterate(txn, inode)):
-            self._remove_name(txn, inode, name, child, changes)
+        if kind == EntryKind.FILE:
+            self.files -= 1
+            self.total_bytes -= row.size if not row.flags & InodeFlag.NEEDS_STAT else 0
+        if row.flags & InodeFlag.HARD_LINKED and self._count_names(txn, inode, -1):
+            return  # another name still points to it
+        self._index.inodes.put(txn, inode, row._replace(flags=row.flags | InodeFlag.GONE))
         self._index.inodes.mark_orphan(txn, inode)
-        self._index.dirs.delete(txn, inode)
+        changes.orphans.append(inode)
+
+    def _count_names(self, txn: Transaction, inode: InodeNo, more: int) -> int:
+        """Count the names of a hard linked inode; return how many there are now."""
+        key = f"names:{inode:x}"
+        count = max(0, self._index.meta.get(txn, key) + more)
+        if count:
+            self._index.meta.put(txn, key, count)
+        else:
+            self._index.meta.delete(txn, key)
+        return count
 
 
 class _PageWriter:
@@ -284,10 +342,12 @@ class _PageWriter:
         txn: Transaction,
         parent: InodeNo,
         parent_row: Inode,
+        directory: Directory,
         listing_pass: int,
         changes: Changes,
         checked_at: int = 0,
     ) -> None:
+        """`checked_at`: 0 for pages of a listing, else when the one name was asked for."""
         self._tree = tree
         self._index = index
         self._txn = txn
@@ -296,10 +356,16 @@ class _PageWriter:
         self._pass = listing_pass
         self._changes = changes
         self._checked_at = checked_at
-        self._directory = index.dirs.get(txn, parent) or Directory()
+        self._directory = directory
         self._prefix = parent_row.path + b"/" if parent_row.path else b""
 
+    def hide(self, count: int) -> None:
+        self._tree.hidden += count
+        self._directory = self._directory._replace(hidden=self._directory.hidden + count)
+
     def apply(self, entry: Entry) -> None:
+        if entry.needs_stat and not self._directory.flags & DirectoryFlag.INEXACT:
+            self._directory = self._directory._replace(flags=self._directory.flags | DirectoryFlag.INEXACT)
         known = self._index.names.get(self._txn, self._parent, entry.name)
         if known is not None:
             if entry.kind == EntryKind.DIRECTORY == known.kind:
@@ -309,8 +375,10 @@ class _PageWriter:
                 row = self._index.inodes.get(self._txn, known.inode)
                 if row is not None and self._is_same(entry, known, row):
                     return
-            elif entry.kind == EntryKind.FILE and known.kind == EntryKind.DIRECTORY and known.listing_pass == self._pass:
-                self._tree.hidden += 1  # a directory shadows a file of the same name
+            elif known.kind == EntryKind.DIRECTORY and (
+                (known.listing_pass == self._pass and not self._checked_at) or self._tree._is_from_spec(self._txn, known)
+            ):
+                self.hide(1)  # a directory shadows a file of the same name
                 return
         self._put(entry, known)
 
@@ -322,7 +390,12 @@ class _PageWriter:
         if row.flags & InodeFlag.NEEDS_STAT:
             self._fill_in(entry, known, row)
             return True
-        if row.version == entry.version and row.size == entry.size and row.target == entry.target:
+        if row.version == entry.version and row.size == _size_of(entry) and row.target == entry.target:
+            if row.flags & InodeFlag.GONE:
+                if row.path != self._prefix + entry.name:
+                    return False  # the link by which it was read is gone: read it by this one
+                row = row._replace(flags=row.flags & ~InodeFlag.GONE)  # the source has that very version again
+                self._index.inodes.put(self._txn, known.inode, row)
             if entry.mode is not None and row.mode != entry.mode:
                 self._index.inodes.put(self._txn, known.inode, row._replace(mode=entry.mode))
             self._seen(entry.name, known)
@@ -338,7 +411,8 @@ class _PageWriter:
         """An inode that was known by name only gets its size and version: no attribute of it was answered before."""
         full = _inode_row(entry, self._parent, row.source, row.path)
         self._index.inodes.put(self._txn, known.inode, full._replace(flags=full.flags | (row.flags & InodeFlag.CHECK_BY_NAME)))
-        self._tree.total_bytes += entry.size
+        if entry.kind == EntryKind.FILE:
+            self._tree.total_bytes += entry.size
         self._seen(entry.name, known)
 
     def _put(self, entry: Entry, known: NameRow | None) -> None:
@@ -358,6 +432,8 @@ class _PageWriter:
             else:
                 self._index.inodes.put(txn, inode, row)
             self._remember_link(entry, source, inode)
+        if entry.file_id and entry.kind != EntryKind.DIRECTORY:
+            tree._count_names(txn, inode, 1)
         if entry.kind == EntryKind.FILE:
             tree.files += 1
             tree.total_bytes += 0 if entry.needs_stat else entry.size
@@ -388,6 +464,10 @@ class _PageWriter:
         self._index.dirs.put(self._txn, self._parent, self._directory)
 
 
+def _size_of(entry: Entry) -> int:
+    return len(entry.target) if entry.kind == EntryKind.SYMLINK else entry.size
+
+
 def _inode_row(entry: Entry, parent: InodeNo, source: int, path: bytes) -> Inode:
     flags = 0
     if entry.needs_stat:
@@ -401,7 +481,7 @@ def _inode_row(entry: Entry, parent: InodeNo, source: int, path: bytes) -> Inode
         uid=NO_OWNER if entry.uid is None else entry.uid,
         gid=NO_OWNER if entry.gid is None else entry.gid,
         nlink=entry.nlink,
-        size=len(entry.target) if entry.kind == EntryKind.SYMLINK else entry.size,
+        size=_size_of(entry),
         mtime_ns=entry.mtime_ns,
         ctime_ns=entry.mtime_ns,
         parent=parent,

@@ -252,7 +252,14 @@ async def refresh(cache: Cache, paths: list[bytes]) -> int:
             before = cache.tree.directory(inode)
             if before is None or (before.listed_at == 0 and before.next_seq == 3 and inode != root):
                 continue  # never listed: whoever comes first will see what is there
-            await cache.listing.complete(inode, force=True)
+            try:
+                await cache.listing.complete(inode, force=True)
+            except CacheError as error:
+                if inode == root or error.kind not in (ErrorKind.NOT_FOUND, ErrorKind.STALE):
+                    raise
+                changed += 1  # the directory is gone, and its name with it
+                continue
+            cache.pass_on(cache.tree.expire_names(inode))
             after = cache.tree.directory(inode)
             if after is not None and after.changes != before.changes:
                 changed += after.changes - before.changes

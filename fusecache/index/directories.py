@@ -10,6 +10,7 @@ Key: inode, 8 bytes big-endian. Value, sealed:
 | next_seq | u64 | next readdir offset to give out; FIRST_SEQ at the start, as "." and ".." take 1 and 2 |
 | entries | u64 | names in the directory |
 | changes | u64 | grows whenever a name appears, goes, or points to another inode: the kernel's cached listing is as old as this |
+| hidden | u32 | objects of this directory, as its last pass saw it, that cannot be shown |
 | token | bytes | where the current pass goes on; empty if none is under way |
 """
 
@@ -26,13 +27,14 @@ from fusecache.index.sealed import seal, unseal
 
 FIRST_SEQ = 3
 _KEY = struct.Struct(">Q")
-_ROW = struct.Struct("<BIdQQQ")
+_ROW = struct.Struct("<BIdQQQI")
 
 
 class DirectoryFlag(enum.IntFlag):
     COMPLETE = 1  # all names of the directory are known, as of listed_at
     SYNTHETIC = 2  # exists only to reach a source's place in the tree
     SOURCE_ROOT = 4
+    INEXACT = 8  # its listing does not tell sizes or versions: names are valid by their own checks
 
 
 class Directory(NamedTuple):
@@ -42,6 +44,7 @@ class Directory(NamedTuple):
     next_seq: int = FIRST_SEQ
     entries: int = 0
     changes: int = 0
+    hidden: int = 0
     token: bytes = b""
 
     @property
@@ -63,7 +66,7 @@ class Directories:
 
     def put(self, txn: Transaction, inode: InodeNo, row: Directory) -> None:
         key = _KEY.pack(inode)
-        txn.put(key, seal(key, _ROW.pack(*row[:6]) + row.token), db=self._db)
+        txn.put(key, seal(key, _ROW.pack(*row[:7]) + row.token), db=self._db)
 
     def delete(self, txn: Transaction, inode: InodeNo) -> None:
         txn.delete(_KEY.pack(inode), db=self._db)

@@ -8,6 +8,7 @@ otherwise (fetch/startup.py).
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,12 @@ from fusecache.index.sealed import IndexDamagedError
 Transaction = Any  # lmdb.Transaction: opaque outside this package
 Database = Any
 
-SCHEMA_VERSION = 1  # another version on disk: the index is dropped and rebuilt
+SCHEMA_VERSION = 2  # another version on disk: the index is dropped and rebuilt
 TABLES = ("meta", "inodes", "names", "dirseq", "dirs", "extents", "containers", "order", "orphans")
 MAP_SIZE_BYTES = 64 << 30  # address space only; about 10 million files with their blocks need 5 GiB
+# LMDB may leave the last pages it gave out unwritten (taken and freed within one transaction), so that a sound file can be a
+# little shorter than it says. More than this (a guess) was cut off.
+MAX_UNWRITTEN_BYTES = 64 << 10
 MAX_READERS = 512  # threads of all serve and peer processes, with room for dead ones before reader_check
 
 
@@ -54,10 +58,24 @@ class Environment:
                 mode=0o600,
             )
             try:
+                if writable:
+                    self._check_length()
                 self.db: dict[str, Database] = {name: self._env.open_db(name.encode(), create=writable) for name in TABLES}
             except lmdb.NotFoundError as error:
                 self._env.close()
                 raise IndexDamagedError(f"{path}: a table is missing") from error
+            except IndexDamagedError:
+                self._env.close()
+                raise
+
+    def _check_length(self) -> None:
+        """A page behind the end of the file would end this process with SIGBUS. Raises: IndexDamagedError."""
+        file = self.path / "data.mdb"
+        size, used = file.stat().st_size, self.used_bytes()
+        if used - size > MAX_UNWRITTEN_BYTES:
+            raise IndexDamagedError(f"{file} has {size} bytes of the {used} it says it has")
+        if used > size:
+            os.truncate(file, used)
 
     @contextlib.contextmanager
     def read(self) -> Iterator[Transaction]:

@@ -12,6 +12,8 @@
 | cached_bytes | bytes of live extents of inodes that are no orphans |
 | hand:N | where SIEVE's hand stands in tier N |
 | hidden | objects that cannot be shown |
+| link:S:F | inode of the file that source S calls F (in hex): hard links share one |
+| names:I | names that point to the hard linked inode I (in hex) |
 | generation | number of FUSE connections this index was used for |
 """
 
@@ -37,6 +39,9 @@ class Meta:
     def put(self, txn: Transaction, key: str, value: int) -> None:
         raw_key = key.encode()
         txn.put(raw_key, seal(raw_key, _U64.pack(value)), db=self._db)
+
+    def delete(self, txn: Transaction, key: str) -> None:
+        txn.delete(key.encode(), db=self._db)
 
     def get_id(self, txn: Transaction) -> bytes | None:
         sealed = txn.get(b"id", db=self._db)
