@@ -10,8 +10,9 @@ import json
 import click
 
 from fusecache.base.units import format_percentage, format_size
+from fusecache.cli.control_client import call
 from fusecache.cli.mount_lookup import find_mounted
-from fusecache.cli.mount_status import statuses
+from fusecache.cli.mount_status import ANSWER_SECONDS, statuses
 from fusecache.cli.places import Places
 from fusecache.cli.text import printable
 from fusecache.contract.control import Status
@@ -21,9 +22,16 @@ from fusecache.custody.mount_table import list_mounts
 @click.command()
 @click.argument("mountpoint", required=False)
 @click.option("--json", "as_json", is_flag=True, help="A list of objects, for scripts.")
-def status(mountpoint: str | None, as_json: bool) -> int:
+@click.option("--metrics", "as_metrics", is_flag=True, help="The metrics of MOUNTPOINT in the Prometheus text format.")
+def status(mountpoint: str | None, as_json: bool, as_metrics: bool) -> int:
     """Show what is mounted, how much of it is cached, and how it does."""
     run_base = Places.of_process().run_base
+    if as_metrics:
+        if mountpoint is None:
+            raise click.UsageError("--metrics needs a MOUNTPOINT")
+        record = find_mounted(mountpoint, run_base).record
+        click.echo(call(record.run_dir, {"do": "metrics"}, ANSWER_SECONDS)["text"], nl=False)
+        return 0
     records = [find_mounted(mountpoint, run_base).record] if mountpoint else list_mounts(run_base)
     found = statuses(records)
     if as_json:

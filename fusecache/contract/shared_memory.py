@@ -11,7 +11,8 @@ serve process its landing slots (one per reading thread) and its table of parked
   request cannot kill for ever.
 All integers are little-endian; single aligned 32/64-bit stores through mmap are atomic enough on the platforms we support. Each
 region has one writer: header (custody and the first serve at INIT; fetch for access, epoch and next inode), counters (their
-process), slots and table (their serve process).
+process), slots and table (their serve process). Only the mailboxes for INTERRUPTs, from byte 1024 of each serve's counter page
+on, are written by its sibling processes (fuse/native/interrupts.py).
 """
 
 from __future__ import annotations

@@ -139,7 +139,7 @@ class Fetch:
             if access == ACCESS_UNDECIDED:
                 access = await decide_access(self.spec, cache, possible=possible)
                 _U64.pack_into(self._memory, H_ACCESS, access)
-            status = StatusReport(cache, self._memory, self._layout, access)
+            status = StatusReport(cache, self._memory, self._layout, access, lambda: server.connections)
             nursery.start_soon(cache.run_ticks)
             nursery.start_soon(cache.evictor.run)
             nursery.start_soon(cache.scrubber.run)

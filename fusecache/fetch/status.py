@@ -5,9 +5,12 @@ from __future__ import annotations
 
 import mmap
 import time
+from collections.abc import Callable
 from typing import Any
 
+from fusecache.base import metrics
 from fusecache.base.counters import CounterPage
+from fusecache.base.metrics import COUNTERS, Metric
 from fusecache.base.units import percentage
 from fusecache.contract.shared_memory import ACCESS_PASSTHROUGH, Counter, Layout
 from fusecache.fetch.cache import Cache
@@ -16,10 +19,11 @@ DEGRADED_SECONDS = 30.0  # how long after the last error of a store the state sa
 
 
 class StatusReport:
-    def __init__(self, cache: Cache, memory: mmap.mmap, layout: Layout, access: int) -> None:
+    def __init__(self, cache: Cache, memory: mmap.mmap, layout: Layout, access: int, readers: Callable[[], int]) -> None:
         self._cache = cache
         self._serves = [CounterPage(memory, layout.serve_counters(number)) for number in range(layout.serve_count)]
         self._access = access
+        self._readers = readers
         self.listing_complete = False
 
     def collect(self) -> dict[str, Any]:
@@ -40,8 +44,8 @@ class StatusReport:
                     "medium": str(tier.medium),
                     "quota_bytes": tier.quota_bytes,
                     "used_bytes": tier.used_bytes,
-                    "high": tier.high_bytes / tier.quota_bytes if tier.quota_bytes else 0.0,
-                    "low": tier.low_bytes / tier.quota_bytes if tier.quota_bytes else 0.0,
+                    "high": tier.high,
+                    "low": tier.low,
                 }
                 for tier in cache.store.tiers
             ],
@@ -64,25 +68,19 @@ class StatusReport:
         return sum(page.get(counter) for page in self._serves)
 
     def metrics(self) -> str:
-        """Return Prometheus text. No key, path or bucket is ever a label."""
-        lines: list[str] = []
-        fetch_counters = [counter for counter in Counter if counter >= Counter.REMOTE_BYTES]
-        serve_counters = [counter for counter in Counter if counter < Counter.REMOTE_BYTES]
-        for counter in serve_counters:
-            lines += _sample(f"fusecache_{counter.name.lower()}_total", "counter", self._sum(counter))
-        for counter in fetch_counters:
-            lines += _sample(f"fusecache_{counter.name.lower()}_total", "counter", self._cache.counters.get(counter))
-        status = self.collect()
-        for name in ("files", "total_bytes", "cached_bytes"):
-            lines += _sample(f"fusecache_dataset_{name}", "gauge", status[name])
-        lines.append("# TYPE fusecache_tier_used_bytes gauge")
-        for number, tier in enumerate(status["tiers"]):
-            lines.append(f'fusecache_tier_used_bytes{{tier="{number}",medium="{tier["medium"]}"}} {tier["used_bytes"]}')
-        lines.append("# TYPE fusecache_tier_quota_bytes gauge")
-        for number, tier in enumerate(status["tiers"]):
-            lines.append(f'fusecache_tier_quota_bytes{{tier="{number}",medium="{tier["medium"]}"}} {tier["quota_bytes"]}')
-        return "\n".join(lines) + "\n"
-
-
-def _sample(name: str, kind: str, value: float) -> list[str]:
-    return [f"# TYPE {name} {kind}", f"{name} {value}"]
+        """Return Prometheus text: the counters of all serve processes added up, and what fetch knows."""
+        own = self._cache.counters
+        samples: dict[Metric, float | dict[str, float]] = {
+            metric: self._sum(counter) if counter < Counter.REMOTE_BYTES else own.get(counter)
+            for counter, metric in COUNTERS.items()
+        }
+        tiers = self._cache.store.tiers
+        samples[metrics.FILES] = self._cache.tree.files
+        samples[metrics.TOTAL_BYTES] = self._cache.tree.total_bytes
+        samples[metrics.CACHED_BYTES] = self._cache.store.cached_bytes
+        samples[metrics.TIER_USED] = {str(tier.number): tier.used_bytes for tier in tiers}
+        samples[metrics.TIER_QUOTA] = {str(tier.number): tier.quota_bytes for tier in tiers}
+        samples[metrics.FLIGHTS] = self._cache.flights.count_in_flight
+        samples[metrics.LEASES] = self._cache.store.leases.total()
+        samples[metrics.READERS] = self._readers()
+        return metrics.exposition(samples)

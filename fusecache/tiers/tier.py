@@ -42,6 +42,7 @@ class Tier:
         self.path = Path(spec.path)
         self.medium = spec.medium
         self.quota_bytes = quota_bytes
+        self.high, self.low = spec.high, spec.low
         self.high_bytes = int(quota_bytes * spec.high)
         self.low_bytes = int(quota_bytes * spec.low)
         self.used_bytes = 0
