@@ -46,11 +46,19 @@ def _fstype_of(device: int) -> str:
     return next((entry.fstype for entry in read_mountinfo() if entry.device == wanted), "unknown")
 
 
+_VIRTUAL_DISKS = ("vd", "xvd")  # virtio, Xen
+
+
 def _medium_of(fstype: str, device: int) -> Medium:
-    """tmpfs is memory; a disk that says it rotates is an HDD; everything else (also what does not say) counts as an SSD."""
+    """tmpfs is memory; a disk that says it rotates is an HDD; everything else (also what does not say) counts as an SSD.
+
+    Virtual disks say that they rotate whatever lies under them, as nobody told them otherwise: they count as SSD.
+    """
     if fstype in _MEMORY_FILE_SYSTEMS:
         return Medium.MEM
     base = f"/sys/dev/block/{os.major(device)}:{os.minor(device)}"
+    if os.path.basename(os.path.realpath(base)).startswith(_VIRTUAL_DISKS):
+        return Medium.SSD
     for place in (f"{base}/queue/rotational", f"{base}/../queue/rotational"):  # a disk, or a partition of one
         with contextlib.suppress(OSError), open(place) as file:
             return Medium.HDD if file.read().strip() == "1" else Medium.SSD
