@@ -17,6 +17,14 @@ def drop_caches(what: int) -> None:
     Path("/proc/sys/vm/drop_caches").write_text(str(what))
 
 
+def drops_so_far() -> int:
+    """Return how often pages were dropped since boot, by anybody."""
+    for line in Path("/proc/vmstat").read_text().splitlines():
+        if line.startswith("drop_pagecache "):
+            return int(line.split()[1])
+    return 0
+
+
 def mounted(mountpoint: Path) -> str:
     """Return the device of the topmost mount there as MAJ:MIN, "" if there is none. The mount itself is not touched."""
     device = ""

@@ -16,10 +16,11 @@ from tests.bench import kernel_caches, processes
 from tests.bench.columns import BY_NAME
 from tests.bench.contenders.contender import Contender, Place
 from tests.bench.dataset import BIG_NAME, Dataset
-from tests.bench.readers import Reading, run_readers
+from tests.bench.readers import ReadFailedError, Reading, run_readers
 from tests.bench.settings import RANDOM_BYTES, RANDOM_READS, READ_BYTES, SMALL_BYTES, Settings
 
 log = logging.getLogger(__name__)
+ATTEMPTS = 5  # of a figure that needs a warm page cache, on a machine where others drop it
 SETTLE_SECONDS = 0.3  # until what the step before has started in the background is over; a guess
 
 
@@ -70,6 +71,7 @@ class SessionRunner:
         self._settings = settings
         self._dataset = dataset
         self._server_pid = server_pid
+        self._drops = 0  # page cache drops when the step before began
         self.figures: list[Figure] = []
 
     def wanted(self, session: Session, contender: Contender) -> list[str]:
@@ -92,8 +94,7 @@ class SessionRunner:
             for column in session.columns[: last + 1]:
                 if column not in contender.columns:
                     continue
-                orders, drop = self._orders(column, place, number)
-                figure = self._measure(contender, column, number, place, orders, drop)
+                figure = self._measure_undisturbed(contender, column, number, place)
                 if column in wanted:
                     self.figures.append(figure)
                 log.info("%s %s round %d: %.0f in %.2f s", contender.name, column, number + 1, figure.value, figure.seconds)
@@ -137,6 +138,17 @@ class SessionRunner:
             order = {"do": "files", "root": place.root, "names": mine, "bytes": len(mine) * SMALL_BYTES}
             yield {**order, "buffer_bytes": READ_BYTES, **place.extra("files")}
 
+    def _measure_undisturbed(self, contender: Contender, column: str, number: int, place: Place) -> Figure:
+        """Measure; what should have been hot and was cooled by somebody else on the machine is measured again."""
+        orders, drop = self._orders(column, place, number)
+        for _ in range(ATTEMPTS):
+            before = self._drops
+            figure = self._measure(contender, column, number, place, orders, drop)
+            if drop or kernel_caches.drops_so_far() == before:
+                return figure
+            log.info("%s %s: somebody else dropped the page cache; once more", contender.name, column)
+        raise ReadFailedError("somebody else drops the page cache all the time: nothing stays hot")
+
     def _measure(
         self, contender: Contender, column: str, number: int, place: Place, orders: Sequence[Mapping[str, Any]], drop: int
     ) -> Figure:
@@ -147,6 +159,7 @@ class SessionRunner:
         def before() -> None:
             if drop:
                 kernel_caches.drop_caches(drop)
+            self._drops = kernel_caches.drops_so_far()
             accounts.begin()
 
         reading = run_readers(place.program, orders, place.environment, self._settings.reader_seconds, place.abort, before)

@@ -18,8 +18,8 @@ FORMAT_SECONDS = 60.0
 # What its documentation advises for data that only this client reads and nobody changes: long metadata timeouts, an open cache, a
 # large buffer, a cache that holds everything. Then what was fastest here: 1 MiB FUSE requests (the default is 128 KiB).
 READ_OPTIONS = shlex.split(
-    "--read-only --open-cache 3600 --attr-cache 3600 --entry-cache 3600 --dir-entry-cache 3600 --readdir-cache"
-    " --buffer-size 1024 --max-fuse-io 1M --free-space-ratio 0.01"
+    "--read-only --open-cache 3600 --open-cache-limit 0 --attr-cache 3600 --entry-cache 3600 --dir-entry-cache 3600"
+    " --readdir-cache --buffer-size 1024 --max-fuse-io 1M --free-space-ratio 0.01"
 )
 QUIET_OPTIONS = shlex.split("--no-usage-report --no-syslog --backup-meta 0 --no-bgjob --metrics 127.0.0.1:0")
 
