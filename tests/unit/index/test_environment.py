@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from fusecache.index.environment import Environment, NoSpaceError, translate_errors
+from fusecache.index.environment import SCHEMA_VERSION, Environment, NoSpaceError, translate_errors
 from fusecache.index.index import Index
 from fusecache.index.sealed import IndexDamagedError
 
@@ -46,18 +47,27 @@ def test_a_full_map_is_no_damage_and_changes_nothing(empty_index: Index) -> None
     empty_index.env._env.set_mapsize(1 << 18)
     with empty_index.write() as txn:
         empty_index.meta.put(txn, "files", 1)
-    with pytest.raises(NoSpaceError), empty_index.write() as txn:
-        empty_index.meta.put(txn, "files", 2)
-        for number in range(100_000):
-            empty_index.order.put(txn, 0, number, number, 0)
+
+    def overfill() -> None:
+        with empty_index.write() as txn:
+            empty_index.meta.put(txn, "files", 2)
+            for number in range(100_000):
+                empty_index.order.put(txn, 0, number, number, 0)
+
+    with pytest.raises(NoSpaceError):
+        overfill()
     with empty_index.read() as txn:
         assert empty_index.meta.get(txn, "files") == 1
 
 
 def test_an_exception_in_a_write_changes_nothing(empty_index: Index) -> None:
-    with pytest.raises(KeyError), empty_index.write() as txn:
-        empty_index.meta.put(txn, "files", 5)
-        raise KeyError
+    def fail() -> None:
+        with empty_index.write() as txn:
+            empty_index.meta.put(txn, "files", 5)
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
     with empty_index.read() as txn:
         assert empty_index.meta.get(txn, "files") == 0
 
@@ -103,3 +113,36 @@ def test_the_oldest_reader_of_another_process_is_seen_until_it_dies(empty_index:
     assert empty_index.env.oldest_reader() == before  # a dead reader pins its snapshot
     assert empty_index.env.check_readers() == 1
     assert empty_index.env.oldest_reader() is None
+
+
+def _filled(path: Path) -> int:
+    """Make an index of some megabytes; return the length of its file."""
+    index = Index(path, writable=True)
+    with index.write() as txn:
+        index.meta.put_id(txn, b"x" * 16)
+        index.meta.put(txn, "schema", SCHEMA_VERSION)
+        for number in range(40_000):
+            index.order.put(txn, 0, number, number, 0)
+    index.close()
+    return (path / "data.mdb").stat().st_size
+
+
+@pytest.mark.parametrize("share", [0.02, 0.5, 0.9])
+def test_an_index_that_was_cut_is_damage_before_a_page_is_touched(tmp_path: Path, share: float) -> None:
+    size = _filled(tmp_path)
+    os.truncate(tmp_path / "data.mdb", max(8192, int(size * share)))
+    with pytest.raises(IndexDamagedError, match="bytes of the"):
+        Index(tmp_path, writable=True)
+
+
+def test_an_index_whose_last_pages_were_never_written_is_sound(tmp_path: Path) -> None:
+    size = _filled(tmp_path)
+    index = Index(tmp_path, writable=True)
+    used = index.env.used_bytes()
+    index.close()
+    with (tmp_path / "data.mdb").open("r+b") as file:
+        file.truncate(min(size, used) - 4096)
+    index = Index(tmp_path, writable=True)
+    assert (tmp_path / "data.mdb").stat().st_size >= used  # nothing behind the end can be touched any more
+    assert index.index_id() == b"x" * 16
+    index.close()
