@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -17,6 +18,9 @@ from fusecache.contract.errors import CacheError, ErrorKind
 
 log = logging.getLogger(__name__)
 
+# Files of one set that were replaced one after the other make keys that nobody ever gave out: while some are new and others are
+# not, the old set is used for so long. A guess: long enough for any program, short enough for a person who changes one of them.
+PAIR_SECONDS = 2.0
 MAX_SECRET_BYTES = 64 << 10  # a session token is below 2 KiB; a guess that keeps a wrong path from being read whole
 
 
@@ -97,7 +101,8 @@ Fingerprint = tuple[tuple[int, int, int, int] | None, ...]
 class CredentialChain:
     """Option files, keys in the options, a named profile, the environment, ~/.aws and machine identity: in this order.
 
-    Invariant: after a file changed, the next `get` returns what it holds now.
+    Invariants: after all files of a set changed, the next `get` returns what they hold now; after some of them changed, one
+    within PAIR_SECONDS does, or the next after `refresh`.
     """
 
     def __init__(self, settings: CredentialSettings, environment: Mapping[str, str]) -> None:
@@ -105,6 +110,7 @@ class CredentialChain:
         self._environment = environment
         self._lock = threading.Lock()
         self._files: tuple[Fingerprint, Credential] | None = None
+        self._half_new: tuple[Fingerprint, float] | None = None  # some files changed, first seen then (monotonic)
         self._session: tuple[Fingerprint, Any] | None = None  # botocore's credentials object, which refreshes itself
 
     def get(self) -> Credential | None:
@@ -139,6 +145,8 @@ class CredentialChain:
         cached = self._files
         if cached is not None and cached[0] == before:
             return cached[1]
+        if cached is not None and self._is_half_new(cached[0], before):
+            return cached[1]
         for _ in range(5):  # both files of a pair may be replaced while we read: read until nothing moved
             values = [_read_secret(path) for path in paths]
             after = _fingerprint(paths)
@@ -151,6 +159,15 @@ class CredentialChain:
             log.info("credentials were replaced in %r", settings.access_key_file)
         self._files = (before, credential)
         return credential
+
+    def _is_half_new(self, old: Fingerprint, now: Fingerprint) -> bool:
+        """Whether some files changed a moment ago and others did not: the rest will follow."""
+        if all(one != other for one, other in zip(old, now, strict=True)):
+            return False
+        known = self._half_new
+        if known is None or known[0] != now:
+            known = self._half_new = (now, time.monotonic())
+        return time.monotonic() - known[1] < PAIR_SECONDS
 
     def _from_environment(self) -> Credential | None:
         names = self._settings.names

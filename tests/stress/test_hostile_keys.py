@@ -184,8 +184,8 @@ def test_the_tree_is_as_the_rule_says_and_nothing_escapes(
     promise(
         "22",
         f"{len(KEYS)} named hostile keys" + (f" ({len(refused)} refused by the server: {', '.join(refused)})" if refused else ""),
-        f"{len(found_files)} files and {len(found_directories)} directories shown, {len(wrong)} wrong; {status['hidden']} hidden, "
-        f"{len(named)} named in the log; {len(strays)} paths outside of mount and containers; {restarts} crashes",
+        f"{len(found_files)} files and {len(found_directories)} directories shown, {len(wrong)} wrong; {status['hidden']} "
+        f"hidden, {len(named)} named in the log; {len(strays)} paths outside of mount and containers; {restarts} crashes",
         "the tree as documented, 0 wrong, 0 escaped, 0 crashes",
     )
     assert len(stored) >= 60

@@ -36,6 +36,14 @@ class S3Bucket:
     def delete(self, key: bytes) -> None:
         self._ask("DELETE", key, b"", {}, (200, 204, 404))
 
+    def may_read(self, key: bytes) -> bool:
+        """Return whether the store lets this identity read an object that is there."""
+        try:
+            self._ask("GET", key, b"", {"range": "bytes=0-0"}, (206,))
+        except RuntimeError:
+            return False
+        return True
+
     def close(self) -> None:
         self._pool.close()
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from fusecache.contract.errors import CacheError, ErrorKind
+from fusecache.source import credentials
 from fusecache.source.credentials import OSS_NAMES, Credential, CredentialChain, CredentialSettings
 from fusecache.source.s3 import open_source
 from tests.support.fake_object_store import FakeObjectStore, Request
@@ -70,12 +72,32 @@ def test_files_win_and_are_read_again_when_they_change(files: CredentialSettings
     assert chain.get() is first
     replace(tmp_path / "id", "AK2")
     replace(tmp_path / "secret", "S2")
-    assert keys(chain.get()) == ("AK2", "S2", "T1")
     stamp = os.stat(tmp_path / "token").st_mtime_ns
     (tmp_path / "token").write_text("T2 longer")  # same inode
     os.utime(tmp_path / "token", ns=(stamp + 1, stamp + 1))
     assert keys(chain.get()) == ("AK2", "S2", "T2 longer")
     assert not chain.refresh()
+
+
+def test_a_set_that_is_being_replaced_is_not_used(
+    files: CredentialSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(credentials, "PAIR_SECONDS", 0.3)
+    chain = CredentialChain(files, ENVIRONMENT)
+    chain.get()
+    replace(tmp_path / "id", "AK2")
+    assert keys(chain.get()) == ("AK1", "S1", "T1"), "keys that nobody gave out"
+    replace(tmp_path / "secret", "S2")
+    assert keys(chain.get()) == ("AK1", "S1", "T1")
+    replace(tmp_path / "token", "T2")
+    assert keys(chain.get()) == ("AK2", "S2", "T2")
+    replace(tmp_path / "secret", "S3")
+    assert keys(chain.get()) == ("AK2", "S2", "T2")
+    time.sleep(0.4)
+    assert keys(chain.get()) == ("AK2", "S3", "T2"), "only one of them was to change"
+    replace(tmp_path / "secret", "S4")
+    assert chain.refresh(), "the store refused the old keys: the new ones are tried at once"
+    assert keys(chain.get()) == ("AK2", "S4", "T2")
 
 
 def test_a_missing_or_empty_file_is_named(files: CredentialSettings, tmp_path: Path) -> None:
