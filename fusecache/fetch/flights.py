@@ -28,7 +28,7 @@ from fusecache.tiers.block_store import BlockId, BlockStore, Place, Written
 
 log = logging.getLogger(__name__)
 
-MAX_RANGE_BYTES = 4 << 20  # 4 x 8 MiB and 8 x 4 MiB were equal in throughput here; the smaller range is visible sooner
+MAX_RANGE_BYTES = 8 << 20  # the server spends a sixth less CPU on it than on 4 MiB (2.5 against 2.1 s/GiB, SeaweedFS)
 MAX_BACKOFF_SECONDS = 2.0
 UNWANTED_ATTEMPTS = 3  # tries for a flight nobody waits for
 # A reader who was told of a failure asks once more at once: the kernel does, page by page after a read-ahead that failed. It

@@ -26,7 +26,7 @@ from fusecache.source.protocol import EntryKind
 from fusecache.tiers.block_store import BlockStore
 
 START_AHEAD_BYTES = 4 << 20
-MAX_AHEAD_BYTES = 32 << 20  # 8 ranges: enough to keep a store at 1 ms and 1 GB/s busy, a third of what may be in flight
+MAX_AHEAD_BYTES = 32 << 20  # 4 ranges: the best of 2, 4, 6, 8 on two cores; a third of what may be in flight
 SMALL_FILE_BYTES = 4 << 20  # files up to this take part in sweeps
 SWEEP_AFTER = 2  # misses in one directory before its siblings are fetched
 SWEEP_BATCH = 64  # files put in flight at once
@@ -113,8 +113,9 @@ class Prefetch:
         last = -(-row.size // block_size)
         target = min(last, position + stream.ahead_bytes // block_size)
         start = max(stream.fetched_to, position)
-        longest = MAX_RANGE_BYTES // block_size
-        if target <= start or (target - start < longest and target < last):
+        longest = max(1, MAX_RANGE_BYTES // block_size)
+        # Half a range at least, but for the end of the file: small requests cost as much as large ones.
+        if target <= start or (target - start < min(longest, stream.ahead_bytes // block_size) // 2 and target < last):
             return
         stream.fetched_to = target
         missing = self._missing(inode, start, target)
