@@ -19,6 +19,7 @@ from fusecache.base.counters import CounterPage
 from fusecache.contract.errors import CacheError, ErrorKind
 from fusecache.contract.mount_spec import MountSpec
 from fusecache.contract.shared_memory import Counter
+from fusecache.fetch.list_ahead import ListAhead
 from fusecache.fetch.sources import OpenSource, Sources
 from fusecache.fetch.tree import Changes, Tree
 from fusecache.fetch.workers import Priority
@@ -86,6 +87,7 @@ class Listing:
         self._bursts: set[InodeNo] = set()
         self._outages: dict[int, _Outage] = {}
         self._hidden_logged: set[tuple[int, bytes]] = set()
+        self._ahead = ListAhead(tree, self._list_ahead, lambda: len(self._passes))
         self.last_error = ""
         self.last_error_at = 0.0
 
@@ -96,6 +98,8 @@ class Listing:
 
         Raises: NOT_FOUND, NOT_A_DIRECTORY, UNAVAILABLE (after the mount's deadline)."""
         self._must_be_directory(inode)
+        if after_seq == 0 and self._spec.prefetch:
+            self._ahead.note(inode)
         if self.is_fresh(inode):
             return
         directory = self._tree.directory(inode)
@@ -243,6 +247,9 @@ class Listing:
             await current.progress.wait()
         if current.error is not None and (force or not self._may_keep(inode, current.error)):
             raise current.error
+
+    def _list_ahead(self, inode: InodeNo) -> None:
+        self._pass_of(inode)
 
     def _refresh_in_background(self, inode: InodeNo) -> None:
         directory = self._tree.directory(inode)

@@ -92,6 +92,20 @@ class Tree:
                 if (inode := self._index.inodes.get(txn, row.inode)) is not None and inode.flags & InodeFlag.NEEDS_STAT
             ]
 
+    def unlisted_after(self, parent: InodeNo, name: bytes, count: int) -> list[InodeNo]:
+        """Return up to `count` directories that come after a name in readdir order and were never listed."""
+        with self._index.read() as txn:
+            row = self._index.names.get(txn, parent, name)
+            rows = self._index.names.after(txn, parent, row.seq if row else 0, 16 * count)
+            directories = [
+                one.inode
+                for one in rows
+                if one.kind == EntryKind.DIRECTORY
+                and (found := self._index.dirs.get(txn, one.inode)) is not None
+                and not found.is_complete
+            ]
+        return directories[:count]
+
     # -- making
 
     def make_roots(self, places: Sequence[tuple[int, tuple[bytes, ...]]]) -> None:

@@ -1,0 +1,45 @@
+"""Read-ahead for listings: a program that walks a tree finds the next directories listed already.
+
+A walk is recognised when a directory is listed soon after its parent was: its next siblings, in readdir order, are then listed
+too, a few at a time. Runs in fetch's loop, without checkpoints; memory is a table of fixed size.
+"""
+
+from __future__ import annotations
+
+import collections
+import time
+from collections.abc import Callable
+
+from fusecache.fetch.tree import Tree
+from fusecache.index.inodes import ROOT, InodeNo
+
+WALK_SECONDS = 5.0  # between the listing of a directory and of one in it, for a program that walks
+SIBLINGS = 8  # listed ahead of the one that is read
+MAX_UNDER_WAY = 16  # listings at once, those that readers wait for included
+REMEMBERED = 256
+
+
+class ListAhead:
+    def __init__(self, tree: Tree, start: Callable[[InodeNo], None], under_way: Callable[[], int]) -> None:
+        """`start` lists a directory that nobody waits for; `under_way` says how many listings run now."""
+        self._tree = tree
+        self._start = start
+        self._under_way = under_way
+        self._listed: collections.OrderedDict[InodeNo, float] = collections.OrderedDict()
+
+    def note(self, inode: InodeNo) -> None:
+        """A reader lists this directory."""
+        now = time.monotonic()
+        self._listed[inode] = now
+        self._listed.move_to_end(inode)
+        if len(self._listed) > REMEMBERED:
+            self._listed.popitem(last=False)
+        row = self._tree.inode(inode)
+        if row is None or inode == ROOT or now - self._listed.get(row.parent, -WALK_SECONDS) > WALK_SECONDS:
+            return
+        for sibling in self._tree.unlisted_after(row.parent, row.path.rpartition(b"/")[2], SIBLINGS):
+            if self._under_way() >= MAX_UNDER_WAY:
+                return
+            self._start(sibling)
+            self._listed[sibling] = now  # the reader will be there soon, and then in what lies below
+        self._listed[row.parent] = now  # the walk goes on

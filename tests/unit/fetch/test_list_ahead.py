@@ -1,0 +1,61 @@
+"""Listings ahead of a program that walks a tree."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from fusecache.fetch.list_ahead import MAX_UNDER_WAY, SIBLINGS, ListAhead
+from fusecache.index.inodes import ROOT
+
+
+@dataclass
+class Row:
+    parent: int
+    path: bytes
+
+
+@dataclass
+class Directories:
+    """A root with ten directories 2..11, each with one directory below it: 102..111."""
+
+    listed: set[int] = field(default_factory=set)
+
+    def inode(self, number: int) -> Row | None:
+        return Row(ROOT, b"d%03d" % number) if number < 100 else Row(number - 100, b"d%03d/sub" % (number - 100))
+
+    def unlisted_after(self, parent: int, name: bytes, count: int) -> list[int]:
+        if parent != ROOT:
+            return []
+        return [number for number in range(2, 12) if b"d%03d" % number > name and number not in self.listed][:count]
+
+
+def walk(*order: int, under_way: int = 0) -> list[int]:
+    started: list[int] = []
+    directories = Directories()
+
+    def start(inode: int) -> None:
+        directories.listed.add(inode)
+        started.append(inode)
+
+    ahead = ListAhead(directories, start, lambda: under_way)  # type: ignore[arg-type]  # only these two methods are used
+    for inode in order:
+        directories.listed.add(inode)
+        ahead.note(inode)
+    return started
+
+
+def test_a_single_listing_lists_nothing_else() -> None:
+    assert walk(5) == []
+    assert walk(ROOT) == []
+
+
+def test_a_directory_after_its_parent_brings_the_next_siblings() -> None:
+    assert walk(ROOT, 2) == list(range(3, 3 + SIBLINGS))
+
+
+def test_what_was_listed_ahead_counts_as_part_of_the_walk() -> None:
+    assert walk(ROOT, 2, 103) == list(range(3, 3 + SIBLINGS))  # nothing beside 103, but it was recognised without 3 being read
+
+
+def test_many_listings_at_once_are_enough() -> None:
+    assert walk(ROOT, 2, under_way=MAX_UNDER_WAY) == []
