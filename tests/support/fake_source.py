@@ -60,6 +60,7 @@ class FakeSource:
     delay_seconds: every call takes so long.
     gate: while cleared, calls wait (a store that hangs).
     before: called with (method, path) at the start of each call, outside the lock: the moment to replace an object.
+    after: the same before list_page returns what it found.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class FakeSource:
         self.gate = threading.Event()
         self.gate.set()
         self.before: Callable[[str, bytes], None] | None = None
+        self.after: Callable[[str, bytes], None] | None = None
         self.hidden: dict[bytes, list[Hidden]] = {}  # by directory
         self.counts = Counts()
         self.closed = False
@@ -168,7 +170,10 @@ class FakeSource:
                 size = min(limit, self.page_size)
                 entries = [self._listed(path, name) for name in names[:size]]
                 hidden = list(self.hidden.get(path, [])) if token is None else []
-                return Page(entries, names[size - 1].hex() if len(names) > size else None, hidden)
+                page = Page(entries, names[size - 1].hex() if len(names) > size else None, hidden)
+            if self.after is not None:
+                self.after("list_page", path)
+            return page
         finally:
             self._leave()
 
