@@ -9,6 +9,7 @@ import logging
 import mmap
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 import trio
 
@@ -17,6 +18,7 @@ from fusecache.contract.errors import CacheError
 from fusecache.contract.messages import Answer, Op
 from fusecache.contract.mount_spec import MountSpec
 from fusecache.contract.shared_memory import Counter
+from fusecache.fetch.ballast import Ballast
 from fusecache.fetch.bounce import BounceBuffer
 from fusecache.fetch.bounced_reads import BouncedReads
 from fusecache.fetch.evictor import Evictor
@@ -101,6 +103,9 @@ class Cache:
             lambda: bool(self.flights.count_in_flight),
             self.forget_damaged,
         )
+        self.ballast = Ballast(Path(spec.state_dir))
+        self.ballast.make()
+        index.env.on_full = self.ballast.release
         self._first_new_container = self.store.next_container
         self.tell: Callable[[Answer], None] = lambda answer: None  # set by the miss server, which knows who listens
 
@@ -112,6 +117,7 @@ class Cache:
             self.prefetch.tick()
             self.store.reclaim()
             self.evictor.wake()
+            self.ballast.tick()
             self.counters.set(Counter.TIER_ERRORS, sum(tier.errors for tier in self.store.tiers))
 
     async def clean_up_containers(self) -> None:

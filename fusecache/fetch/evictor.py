@@ -69,7 +69,7 @@ class Evictor:
                     await self._relieve(tier, urgent)
                 await self._reclaim()
             except NoSpaceError as error:
-                log.warning("the index is full: %s; free space on the disk of the cache directory", error)
+                log.warning("nothing can leave the cache: %s", error)
                 await trio.sleep(1)
             if urgent:
                 self._room_was_made()
@@ -113,7 +113,12 @@ class Evictor:
                 moves.append(_Move(victim, row, place))
         if moves:
             written, failed = await self._gate.call(lambda: self._copy(moves), Priority.WARM)
-            refused = self._store.commit(written, {move.victim.inode: move.row.size for move in moves})
+            try:
+                refused = self._store.commit(written, {move.victim.inode: move.row.size for move in moves})
+            except NoSpaceError:
+                for move in moves:
+                    self._store.release(move.place)
+                raise
             self._counters.add(
                 Counter.DEMOTED_BYTES, sum(block.place.length for block in written) - sum(b.place.length for b in refused)
             )

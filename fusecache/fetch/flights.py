@@ -300,9 +300,7 @@ class Flights:
         try:
             self._store.commit([written for _, written in arrived], {flight.inode: flight.row.size for flight, _ in arrived})
         except NoSpaceError as error:
-            log.warning(
-                "the index cannot grow: %s; reads go on without caching. Free space on the disk of the cache directory", error
-            )
+            log.warning("reads go on without caching: %s", error)
             self._note_error(str(error))
             for flight, written in arrived:
                 self.bytes_in_flight -= written.place.length

@@ -156,14 +156,13 @@ class MissServer:
         status = STATUS_OK
         with trio.CancelScope() as scope:
             connection.tasks[request.token] = scope
-            listing = self._cache.listing
             try:
-                if request.op is Op.LOOKUP:
-                    await listing.look_up(request.inode, request.name)
-                elif request.op is Op.LIST:
-                    await listing.list_more(request.inode, request.offset, self._cache.has_row_after)
-                else:
-                    await listing.make_exact(request.inode)
+                try:
+                    await self._list(request)
+                except CacheError as error:
+                    if error.kind is not ErrorKind.NO_SPACE:
+                        raise
+                    await self._list(request)  # the ballast was given up: there may be room now
             except CacheError as error:
                 status = int(error.kind)
                 if error.kind not in (ErrorKind.NOT_FOUND, ErrorKind.NOT_A_DIRECTORY, ErrorKind.STALE):
@@ -173,6 +172,15 @@ class MissServer:
         connection.tasks.pop(request.token, None)
         if not scope.cancelled_caught:
             self._send(connection, Answer(Op.ANSWER, request.token, status))
+
+    async def _list(self, request: Request) -> None:
+        listing = self._cache.listing
+        if request.op is Op.LOOKUP:
+            await listing.look_up(request.inode, request.name)
+        elif request.op is Op.LIST:
+            await listing.list_more(request.inode, request.offset, self._cache.has_row_after)
+        else:
+            await listing.make_exact(request.inode)
 
     def _read(self, connection: Connection, request: Request) -> None:
         row = self._cache.tree.inode(request.inode)

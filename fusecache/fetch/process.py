@@ -87,9 +87,6 @@ class Fetch:
                 await self._run()
             except BaseExceptionGroup as group:
                 raise first_of(group) from group
-        except CacheError as error:
-            self._say({"did": "failed", "kind": int(error.kind), "message": str(error)})
-            return ExitCode.FAILED
         except IndexDamagedError as error:
             log.error("the index is damaged: %s", error)
             return ExitCode.INDEX_DAMAGED
@@ -99,6 +96,9 @@ class Fetch:
                 "free space there or choose another with -o cache_dir="
             )
             self._say({"did": "failed", "kind": int(ErrorKind.NO_SPACE), "message": message})
+            return ExitCode.FAILED
+        except CacheError as error:
+            self._say({"did": "failed", "kind": int(error.kind), "message": str(error)})
             return ExitCode.FAILED
         return self._exit
 

@@ -25,7 +25,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fusecache.contract.mount_spec import MountSpec
-from fusecache.contract.run_files import BALLAST, BOOT_ID, CLEAN_MARKER, INDEX_DIR, MARKS
+from fusecache.contract.run_files import BOOT_ID, CLEAN_MARKER, INDEX_DIR, MARKS
 from fusecache.contract.shared_memory import H_EPOCH, H_NEXT_INODE
 from fusecache.index.environment import SCHEMA_VERSION, NoSpaceError
 from fusecache.index.index import Index
@@ -35,7 +35,6 @@ from fusecache.tiers.tier import Tier
 
 log = logging.getLogger(__name__)
 
-BALLAST_BYTES = 4 << 20
 MAX_EPOCH = 0xFFFF
 _U64 = struct.Struct("<Q")
 
@@ -133,28 +132,6 @@ def _finish(index: Index, tiers: Sequence[Tier], memory: mmap.mmap, state: Path)
         _U64.pack_into(memory, H_NEXT_INODE, index.meta.get(txn, "next_inode"))
     (state / "epoch").write_text(str(epoch))
     (state / BOOT_ID).write_text(_boot_id())
-    make_ballast(state)
-
-
-def make_ballast(state: Path) -> None:
-    """Keep a few MiB that can be given up when the disk is full: deleting from the index needs pages too."""
-    try:
-        fd = os.open(state / BALLAST, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            os.posix_fallocate(fd, 0, BALLAST_BYTES)
-        finally:
-            os.close(fd)
-    except OSError as error:
-        log.warning("no ballast in %s: %s", state, error)
-
-
-def release_ballast(state: Path) -> bool:
-    """Return whether there was some to release."""
-    try:
-        os.unlink(state / BALLAST)
-    except OSError:
-        return False
-    return True
 
 
 def _drop_memory_tiers(index: Index, tiers: Sequence[Tier]) -> None:
@@ -256,8 +233,6 @@ def _remove(path: Path) -> None:
 __all__ = [
     "NoSpaceError",
     "drop_orphans",
-    "make_ballast",
     "mark_clean",
     "open_index",
-    "release_ballast",
 ]

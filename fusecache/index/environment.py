@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import lmdb
 
+from fusecache.contract.errors import CacheError, ErrorKind
 from fusecache.index.sealed import IndexDamagedError
 
 Transaction = Any  # lmdb.Transaction: opaque outside this package
@@ -26,20 +27,27 @@ MAP_SIZE_BYTES = 64 << 30  # address space only; about 10 million files with the
 # LMDB may leave the last pages it gave out unwritten (taken and freed within one transaction), so that a sound file can be a
 # little shorter than it says. More than this (a guess) was cut off.
 MAX_UNWRITTEN_BYTES = 64 << 10
+# EIO is how LMDB reports that less was written than it asked for, which is how most disks become full. (Pages are read through
+# the map: a disk that cannot be read is a SIGBUS.)
+_DISK_IS_FULL = ("No space left", "Input/output error", "Disk quota exceeded")
 MAX_READERS = 512  # threads of all serve and peer processes, with room for dead ones before reader_check
 
 
-class NoSpaceError(Exception):
+class NoSpaceError(CacheError):
     """The disk under the index is full, or the map, or the table of readers: nothing was changed, nothing is damaged."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(ErrorKind.NO_SPACE, f"the index has no room: {reason}; free space on the disk of the cache directory")
 
 
 class Environment:
-    """An open index. `db` maps a table's name to its handle."""
+    """An open index. `db` maps a table's name to its handle. `on_full` is called when a transaction found no space."""
 
     def __init__(self, path: Path, *, writable: bool) -> None:
         """Raises: IndexDamagedError if this is not an LMDB file of ours; OSError; NoSpaceError."""
         self.path = path
         self.writable = writable
+        self.on_full: Callable[[], object] = lambda: None
         if writable:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
         with translate_errors():
@@ -91,8 +99,12 @@ class Environment:
     @contextlib.contextmanager
     def write(self) -> Iterator[Transaction]:
         """Commits at the end, or changes nothing if the block raises. Only the writer process; no checkpoint inside."""
-        with translate_errors(), self._env.begin(write=True) as txn:
-            yield txn
+        try:
+            with translate_errors(), self._env.begin(write=True) as txn:
+                yield txn
+        except NoSpaceError:
+            self.on_full()
+            raise
 
     def sync(self) -> None:
         with translate_errors():
@@ -141,6 +153,6 @@ def translate_errors() -> Iterator[None]:
     ) as error:
         raise IndexDamagedError(f"lmdb: {error}") from error
     except lmdb.Error as error:
-        if "No space left" in str(error):
+        if any(reason in str(error) for reason in _DISK_IS_FULL):
             raise NoSpaceError(str(error)) from error
         raise IndexDamagedError(f"lmdb: {error}") from error

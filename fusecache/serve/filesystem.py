@@ -236,6 +236,6 @@ class CacheFilesystem:
             self._on_index_damaged(damage)
             raise CacheError(ErrorKind.UNAVAILABLE, "the index is damaged; it is rebuilt from the store") from error
         except NoSpaceError as full:
-            raise CacheError(ErrorKind.UNAVAILABLE, f"the index cannot be read: {full}; free some space on its disk") from error
+            raise CacheError(ErrorKind.UNAVAILABLE, str(full)) from error
         except Exception:
             return

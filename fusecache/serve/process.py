@@ -59,13 +59,13 @@ def run(control_fd: int) -> int:
     except IndexDamagedError as damage:
         log.error("the index cannot be used: %s", damage)
         return ExitCode.INDEX_DAMAGED
+    except (NoSpaceError, OSError):
+        log.exception("this serve process cannot go on")
+        return _TRY_ANOTHER
     except CacheError as error:
         log.error("%s", error)
         control.tell(did="failed", kind=int(error.kind), message=str(error))
         return ExitCode.FAILED
-    except (NoSpaceError, OSError):
-        log.exception("this serve process cannot go on")
-        return _TRY_ANOTHER
 
 
 def _prepare_process() -> None:

@@ -435,11 +435,16 @@ class BlockStore:
             return
         with self.index.read() as txn:
             row = self.index.containers.get(txn, container)
-        if row is None or row.live_blocks == 0:
-            if row is not None:
+        if row is not None and row.live_blocks:
+            return
+        if row is not None:
+            try:
                 with self.index.write() as txn:
                     self.index.containers.delete(txn, container)
-            self._unlink(tier, container)
+            except NoSpaceError as error:  # it stays, empty, until the next start looks for such
+                log.warning("container %x of tier %s cannot be removed: %s", container, tier.path, error)
+                return
+        self._unlink(tier, container)
 
     def _unlink(self, tier: Tier, container: int) -> None:
         tier.unlink(container)

@@ -18,6 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from fusecache.cli.control_client import call
 from fusecache.custody.mount_table import MountRecord, list_mounts, run_root
 
 ROOT = Path(__file__).parent.parent.parent
@@ -93,6 +94,12 @@ class Mounted:
         listed: list[dict[str, Any]] = json.loads(self.run("status", str(self.mountpoint), "--json").stdout)
         return listed[0]
 
+    def metrics(self) -> dict[str, float]:
+        """The Prometheus metrics of fetch: name (with labels) → value."""
+        text = str(call(self.record().run_dir, {"do": "metrics"}, COMMAND_SECONDS)["text"])
+        lines = (line.rpartition(" ") for line in text.splitlines() if line and not line.startswith("#"))
+        return {name: float(value) for name, _, value in lines}
+
     def record(self) -> MountRecord:
         """What the supervisor wrote about the mount: no process is started and nobody asked. Raises: LookupError."""
         for record in list_mounts(str(self._run_root())):
@@ -110,10 +117,9 @@ class Mounted:
 
     def pid(self, role: str) -> int:
         """The pid of "supervisor", "fetch" or "serve" (the first one); waits while it is being replaced."""
-        found: list[int] = []
-        if not wait_until(lambda: found.extend(self.pids(role)) or bool(found), COMMAND_SECONDS):
+        if not wait_until(lambda: self.pids(role), COMMAND_SECONDS):
             raise LookupError(f"the mount at {self.mountpoint} has no {role}")
-        return found[0]
+        return self.pids(role)[0]
 
     def log(self) -> str:
         """Return the daemons' log, "" if the mount is gone."""

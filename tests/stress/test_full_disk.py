@@ -1,0 +1,184 @@
+"""Disks under the cache that are full, read-only or gone: readers get their bytes from the store (figure 12)."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.stress.conftest import make_files
+from tests.support.mounted import Mounted
+from tests.support.readers import Readers, Seen
+from tests.support.small_disks import SmallDisk
+
+pytestmark = [pytest.mark.stress, pytest.mark.fuse, pytest.mark.root, pytest.mark.timeout(180)]
+
+Keep = Callable[[str, str, str, str], None]
+MODES = ["random"] * 4 + ["sequential", "walk", "direct"]
+PROMISE = "0 failed, 0 wrong; served from the store; counted"
+
+
+@pytest.fixture
+def truth(disk_path: Path) -> Path:
+    make_files(disk_path / "truth", small=200, large=4, large_bytes=12 << 20)
+    return disk_path / "truth"
+
+
+@pytest.fixture
+def seconds(full_length: bool) -> float:
+    return 20.0 if full_length else 4.0
+
+
+def read(mounted: Mounted, truth: Path, seconds: float) -> Seen:
+    readers = Readers(mounted.mountpoint, truth, seconds, MODES, drop_caches=0.005)
+    try:
+        return readers.collect()
+    finally:
+        readers.kill()
+
+
+def metric(mounted: Mounted, name: str) -> int:
+    return int(mounted.metrics()[f"fusecache_{name}"])
+
+
+def describe(seen: Seen, mounted: Mounted) -> str:
+    served, errors = metric(mounted, "bounced_bytes_total"), metric(mounted, "tier_errors")
+    return (
+        f"{seen.reads} reads: {seen.failed} failed, {seen.wrong} wrong, {seen.hung} hung; {errors} errors of tiers counted, "
+        f"{served >> 20} MiB served around the cache"
+    )
+
+
+def assert_survived(mounted: Mounted, seen: Seen) -> None:
+    seen.assert_clean()
+    assert mounted.status()["restarts"] == 0, mounted.log()[-2000:]
+
+
+def test_full_disk_of_a_tier(disk_path: Path, truth: Path, seconds: float, promise: Keep) -> None:
+    """The quota is larger than what others leave of the disk."""
+    with (
+        SmallDisk(disk_path / "disk", 96 << 20, image=disk_path / "image") as disk,
+        Mounted(disk_path, [f"file://{truth}"], tiers=[f"{disk.path}:64Mi"]) as mounted,
+    ):
+        disk.fill(leave_bytes=4 << 20)
+        seen = read(mounted, truth, seconds)
+        assert metric(mounted, "tier_errors") > 0, "the disk was never full"
+        promise("12", "the disk of a tier is full", describe(seen, mounted), PROMISE)
+        assert_survived(mounted, seen)
+        disk.empty()
+        assert recovers(mounted, truth), "the tier is not used again when there is room"
+
+
+def test_tier_out_of_inodes(disk_path: Path, truth: Path, seconds: float, promise: Keep) -> None:
+    with (
+        SmallDisk(disk_path / "disk", 96 << 20, inodes=12) as disk,
+        Mounted(disk_path, [f"file://{truth}"], tiers=[f"{disk.path}:64Mi"]) as mounted,
+    ):
+        with contextlib.suppress(OSError):
+            for number in range(12):
+                (disk.path / f"taken-{number}").touch()
+        seen = read(mounted, truth, seconds)
+        assert metric(mounted, "tier_errors") > 0, "there were inodes enough"
+        promise("12a", "the disk of a tier has no inodes left", describe(seen, mounted), PROMISE)
+        assert_survived(mounted, seen)
+
+
+def test_removed_tier_directory(disk_path: Path, truth: Path, seconds: float, promise: Keep) -> None:
+    tier = disk_path / "tier"
+    with Mounted(disk_path, [f"file://{truth}"], tiers=[f"{tier}:64Mi"]) as mounted:
+        mounted.run("warm", str(mounted.mountpoint), check=False)
+        assert mounted.status()["cached_bytes"] > 0
+        before = mounted.status()["remote_bytes"]
+        removed = sum(1 for path in tier.rglob("*") if path.is_file())
+        shutil.rmtree(tier)
+        seen = read(mounted, truth, seconds)
+        assert removed > 0
+        assert mounted.status()["remote_bytes"] > before
+        promise("12b", f"a tier's directory removed with its {removed} containers", describe(seen, mounted), PROMISE)
+        assert_survived(mounted, seen)
+
+
+def test_read_only_tier(disk_path: Path, truth: Path, seconds: float, promise: Keep) -> None:
+    with (
+        SmallDisk(disk_path / "disk", 128 << 20) as disk,
+        Mounted(disk_path, [f"file://{truth}"], tiers=[f"{disk.path}:64Mi"]) as mounted,
+    ):
+        with immutable(disk.path):
+            seen = read(mounted, truth, seconds)
+            assert metric(mounted, "tier_errors") > 0, "the tier was not read-only"
+            promise("12c", "a tier becomes read-only", describe(seen, mounted), PROMISE)
+            assert_survived(mounted, seen)
+        assert recovers(mounted, truth)
+
+
+def test_quota_smaller_than_a_block(disk_path: Path, truth: Path, seconds: float, promise: Keep) -> None:
+    with Mounted(disk_path, [f"file://{truth}"], tiers=[f"{disk_path / 'tier'}:512Ki"]) as mounted:
+        seen = read(mounted, truth, seconds)
+        promise("12d", "a tier's quota is smaller than one block", describe(seen, mounted), PROMISE)
+        assert metric(mounted, "bounced_bytes_total") > 0
+        assert_survived(mounted, seen)
+
+
+@pytest.mark.parametrize("listed", [True, False], ids=["listed", "not-listed"])
+def test_full_disk_of_the_index(disk_path: Path, truth: Path, seconds: float, promise: Keep, listed: bool) -> None:
+    """The index cannot grow; what is not listed by then still has to be."""
+    with SmallDisk(disk_path / "state", 48 << 20, image=disk_path / "image") as disk:
+        options = {"cache_dir": str(disk.path), "sync_listing": "true" if listed else "false"}
+        with Mounted(disk_path, [f"file://{truth}"], tiers=[f"{disk_path / 'tier'}:64Mi"], options=options) as mounted:
+            if listed:
+                assert wait_listed(mounted)
+            disk.fill()
+            seen = read(mounted, truth, seconds)
+            disk.fill()  # what the ballast gave back
+            more = read(mounted, truth, seconds)
+            promise(
+                "12e" if listed else "12f",
+                "the disk of the index is full" + ("" if listed else " before anything was listed"),
+                f"{describe(seen, mounted)}; filled once more: {more.reads} reads, {more.failed} failed, {more.wrong} wrong",
+                PROMISE,
+            )
+            assert_survived(mounted, seen)
+            assert_survived(mounted, more)
+            disk.empty()
+            assert recovers(mounted, truth)
+
+
+def wait_listed(mounted: Mounted) -> bool:
+    end = time.monotonic() + 20
+    while time.monotonic() < end:
+        if mounted.status()["listing_complete"]:
+            return True
+        time.sleep(0.2)
+    return False
+
+
+def recovers(mounted: Mounted, truth: Path) -> bool:
+    """Whether the cache takes bytes again within some seconds."""
+    end = time.monotonic() + 20
+    before = mounted.status()["cached_bytes"]
+    while time.monotonic() < end:
+        read(mounted, truth, 0.5).assert_clean()
+        if mounted.status()["cached_bytes"] > before:
+            return True
+    return False
+
+
+@contextlib.contextmanager
+def immutable(directory: Path) -> Iterator[None]:
+    """What `remount,ro` would be if nothing was open for writing: no file below can be changed, made or removed."""
+    change(directory, "+i")
+    try:
+        yield
+    finally:
+        change(directory, "-i")
+
+
+def change(directory: Path, flag: str) -> None:
+    done = subprocess.run(["chattr", "-R", flag, str(directory)], capture_output=True, text=True, timeout=30)
+    if done.returncode:
+        pytest.skip(f"chattr cannot make this file system immutable: {done.stderr.strip()}")
