@@ -127,6 +127,7 @@ def run(settings: Settings, more: Sequence[str]) -> int:
         [*machine.describe_machine(), ("SeaweedFS", machine.seaweed_version(find_weed()))],
         absent,
         failures,
+        runner.disturbed,
         (time.monotonic() - began) / 60,
     )
     report.print_table(result)

@@ -38,6 +38,7 @@ class Run:
     machine: Sequence[tuple[str, str]]
     absent: Mapping[str, str]
     failures: Sequence[str]
+    disturbed: Sequence[str]
     minutes: float
 
 
@@ -90,7 +91,7 @@ def _introduction(settings: Settings) -> str:
     return (
         f"One run, one S3 server (SeaweedFS on loopback), the same bytes and the same readers for everybody: one file of"
         f" {format_size(settings.big_bytes)} and {settings.files:,} files of {SMALL_BYTES >> 10} KiB, in random bytes."
-        f" Every figure is the median of {settings.rounds}."
+        f" Every figure is the median of {settings.rounds}, less those that are named as left out."
     )
 
 
@@ -170,6 +171,7 @@ def _contenders(run: Run) -> list[str]:
         lines += _markdown_row([participant.title, participant.version, participant.options])
     lines += [f"\nNot here: {name} ({reason})." for name, reason in run.absent.items()]
     lines += [f"\nFailed: {failure}." for failure in run.failures]
+    lines += [f"\nLeft out: {one}." for one in run.disturbed]
     return lines
 
 

@@ -1,0 +1,45 @@
+"""Medians, ratios, the choice of columns, the order of turns."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.bench import columns
+from tests.bench.results import Table
+from tests.bench.rounds import rotated
+from tests.bench.sessions import SESSIONS, Figure
+
+
+def figure(contender: str, column: str, value: float) -> Figure:
+    return Figure(contender, column, 0, value, 1.0, 0.5, 0.25, 0.125, 0.0, 1 << 20)
+
+
+def test_a_cell_is_the_median_with_its_spread() -> None:
+    cell = Table([figure("fusecache", "big-cold", value) for value in (300.0, 100.0, 200.0)]).cell("big-cold", "fusecache")
+    assert cell is not None
+    assert (cell.median, cell.lowest, cell.highest) == (200.0, 100.0, 300.0)
+
+
+def test_ratios_are_given_where_both_have_figures() -> None:
+    table = Table(
+        [figure("fusecache", "big-cold", 100.0), figure("juicefs", "big-cold", 400.0), figure("bare", "find-first", 1.0)]
+    )
+    assert table.ratio("big-cold", "fusecache", "juicefs") == 0.25
+    assert table.ratio("find-first", "fusecache", "bare") is None
+    assert table.below_juicefs() == [("big-cold", 0.25)]
+
+
+def test_columns_are_chosen_by_name_group_and_beginning() -> None:
+    assert columns.select(["find-first", "big"]) == ("big-cold", "big-cached", "big-hot", "find-first")
+    assert columns.select(["small-hot"]) == ("small-hot-1", "small-hot-2")
+    with pytest.raises(ValueError, match="no column is called 'tall'"):
+        columns.select(["tall"])
+
+
+def test_each_column_is_measured_in_one_session() -> None:
+    assert sorted(name for session in SESSIONS for name in session.columns) == sorted(columns.ALL)
+
+
+def test_turns_begin_with_another_contender_each_time() -> None:
+    three = ["a", "b", "c"]
+    assert [rotated(three, number)[0] for number in range(4)] == ["a", "b", "c", "a"]  # type: ignore[arg-type, comparison-overlap]
