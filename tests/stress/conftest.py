@@ -28,9 +28,16 @@ def _records(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     path = tmp_path_factory.mktemp("promises") / "records"
     path.touch()
     yield path
-    if request.config.getoption("--full-length") and request.session.testsfailed == 0 and path.stat().st_size:
+    if _is_complete(request.config) and request.session.testsfailed == 0 and path.stat().st_size:
         machine = f"{os.cpu_count()} cores, kernel {platform.release()}"
         DOCUMENT.write_text(promises.render(path, machine, datetime.date.today().isoformat()))
+
+
+def _is_complete(config: pytest.Config) -> bool:
+    """Whether all scenarios run at full length: a part of them must not replace the document of all."""
+    option = config.option
+    is_selected = option.keyword or option.deselect or not all(Path(argument).is_dir() for argument in config.args)
+    return bool(option.full_length and not is_selected)
 
 
 @pytest.fixture

@@ -63,7 +63,7 @@ def test_a_very_large_directory(disk_path: Path, promise: Callable[[str, str, st
         after = anonymous_mib(mounted)
     growth = {role: after[role] - before[role] for role in before}
     promise(
-        "S3",
+        "32",
         f"directory of {names:,} names",
         f"`ls -f | head` answered after {first_seconds:.2f} s, when {early['files']:,} names were known; find counted "
         f"{counted:,} in {find_seconds:.1f} s, ls {again:,}; memory grew by "

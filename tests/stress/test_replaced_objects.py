@@ -86,7 +86,7 @@ def start_reader(mounted: Mounted, seconds: float, seed: int) -> subprocess.Pope
 def test_a_reader_sees_one_version_at_a_time(
     disk_path: Path, full_length: bool, promise: Callable[[str, str, str, str], None], seaweed: Seaweed, access: str
 ) -> None:
-    seconds, replacements = (150.0, 1000) if full_length else (10.0, 60)
+    seconds, replacements = (75.0, 1000) if full_length else (7.0, 60)
     bucket_name = f"replaced-{access}"
     with S3Bucket(seaweed.endpoint_url, bucket_name, ADMIN.access_key, ADMIN.secret_key).create() as bucket:
         writer = Writer(bucket, 5)

@@ -29,9 +29,10 @@ SURPLUS_BOUND = (32 << 20) + 16 * (1 << 20)
 
 
 @pytest.fixture(scope="module")
-def truth(seaweed: Seaweed, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def truth(seaweed: Seaweed, tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Path:
     directory = tmp_path_factory.mktemp("crowd")
-    (directory / "object").write_bytes(random.Random(1).randbytes((50 << 20) + 12_345))
+    size = (50 << 20) if pytestconfig.getoption("--full-length") else (20 << 20)
+    (directory / "object").write_bytes(random.Random(1).randbytes(size + 12_345))
     upload(seaweed, "crowd", directory)
     return directory / "object"
 
@@ -79,7 +80,7 @@ def test_each_byte_is_fetched_once(
     twice = proxy.bytes_fetched_twice(OBJECT)
     size = truth.stat().st_size
     promise(
-        f"S1{'ab'[spread]}{'op'[access == 'passthrough']}",
+        "31" + {(False, False): "", (True, True): "b", (True, False): "c", (False, True): "d"}[spread, access == "passthrough"],
         f"{seen['readers']} cold readers of one object at once ({access}{', each from another place' if spread else ''})",
         f"{seen['reads']} reads, {seen['wrong']} wrong, {sum(seen['errors'].values())} failed; the store sent {sent} bytes of an "
         f"object of {size}, {twice} of them twice",
@@ -106,7 +107,7 @@ def test_fetch_is_killed_in_the_middle(
         fetch = mounted.pid("fetch")
         crowd = start_crowd(mounted, truth, spread=False, readers=readers)
         try:
-            wait_for_bytes(proxy, 15 << 20)
+            wait_for_bytes(proxy, 6 << 20)
             assert kill(fetch)
             seen = collect(crowd)
         finally:
@@ -116,7 +117,7 @@ def test_fetch_is_killed_in_the_middle(
     sent = proxy.counts().bytes[f"GET {OBJECT}"]
     size = truth.stat().st_size
     promise(
-        "S2",
+        "31e",
         f"fetch killed once under {seen['readers']} cold readers of one object",
         f"{seen['reads']} reads, {seen['wrong']} wrong, {sum(seen['errors'].values())} failed; the store sent {sent} bytes of an "
         f"object of {size}: {sent - size} more than once",
