@@ -217,7 +217,8 @@ class Flights:
         now = time.monotonic()
         flight.waits_for_room_since = flight.waits_for_room_since or now
         length = min(self._store.block_size, flight.row.size)
-        patient = self._store.can_ever_fit(length) and now - flight.waits_for_room_since < ROOM_SECONDS
+        count = len(flight.pending) if self._sources.of(flight.row.source).source.capabilities.ranges else 1
+        patient = self._store.can_ever_fit(length, count) and now - flight.waits_for_room_since < ROOM_SECONDS
         if patient and (flight.waiters or flight.priority is Priority.WARM):
             self._waiting_for_room.append(flight)
             self._need_room(True)

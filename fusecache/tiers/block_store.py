@@ -125,9 +125,9 @@ class BlockStore:
             return self._reserve_whole(tier, inode, block, length)
         return self._reserve_in_segment(tier, length)
 
-    def can_ever_fit(self, length: int) -> bool:
-        """Whether eviction could make room for a block of this length in some tier that works."""
-        return any(not tier.is_failing() and tier.quota_bytes >= align(length) for tier in self.tiers)
+    def can_ever_fit(self, length: int, count: int = 1) -> bool:
+        """Whether eviction could make room for so many blocks of this length in the tiers that work."""
+        return sum(tier.quota_bytes // align(length) for tier in self.tiers if not tier.is_failing()) >= count
 
     def _candidates(self, inode: InodeNo, row: Inode) -> list[Tier]:
         if row.size <= self.block_size:
