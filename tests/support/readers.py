@@ -73,6 +73,9 @@ class Readers:
             for seed, mode in enumerate(modes)
         ]
 
+    def __len__(self) -> int:
+        return len(self._processes)
+
     def collect(self, grace_seconds: float = GRACE_SECONDS) -> Seen:
         seen = Seen()
         for process in self._processes:
