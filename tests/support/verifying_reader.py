@@ -114,6 +114,8 @@ class Reader:
             wanted = os.pread(truth.fileno(), length, offset)
         self.bytes += len(got)
         if got != wanted:
+            if got and wanted.startswith(got):  # the kernel answers with the pages it has where the next one failed: see why
+                self._read(name, offset + len(got), len(wanted) - len(got), False)
             self.wrong += 1
             self.examples.append(f"{name} at {offset}+{length}: {len(got)} bytes differ from {len(wanted)}")
         return len(got)
