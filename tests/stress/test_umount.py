@@ -132,7 +132,7 @@ def test_everybody_killed(mounted: Mounted, truth: Path, promise: Keep) -> None:
     """A new mount at the same place, within seconds; whoever had a file open gets an error and no hang."""
     read(mounted, truth)
     record = mounted.record()
-    readers = Readers(mounted.mountpoint, truth, 2.0, ["random"] * 3)
+    readers = Readers(mounted.mountpoint, truth, 2.0, ["random", "direct", "direct"])  # direct: not from the page cache
     time.sleep(0.7)
     kill_all(record)
     seen = readers.collect(grace_seconds=5)
