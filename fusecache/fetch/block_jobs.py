@@ -12,7 +12,9 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from fusecache.contract.errors import CacheError, ErrorKind
-from fusecache.source.protocol import Source
+from fusecache.fetch.buffer_pool import POOLED_BYTES, BufferPool
+from fusecache.fetch.range_size import MAX_RANGE_BYTES
+from fusecache.source.protocol import ReadInto, Source
 from fusecache.tiers.block_store import Place
 from fusecache.tiers.checksums import block_checksums, damaged_granule
 
@@ -39,9 +41,17 @@ class Range(NamedTuple):
     places: tuple[Place | None, ...]  # one per block; None: not wanted
 
 
-def fetch_range(source: Source, wanted: Range, granule_size: int) -> list[Checksums | None]:
+def fetch_range(source: Source, wanted: Range, granule_size: int, buffers: BufferPool) -> list[Checksums | None]:
     """Read a range and write its blocks. Returns the checksums of each block that has a place."""
-    data = memoryview(source.read(wanted.path, wanted.version, wanted.offset, wanted.length))
+    if not POOLED_BYTES <= wanted.length <= MAX_RANGE_BYTES or not isinstance(source, ReadInto):
+        data = memoryview(source.read(wanted.path, wanted.version, wanted.offset, wanted.length))
+        return _write_range(source, wanted, granule_size, data)
+    with buffers.borrow(wanted.length) as target:
+        source.read_into(wanted.path, wanted.version, wanted.offset, target)
+        return _write_range(source, wanted, granule_size, target)
+
+
+def _write_range(source: Source, wanted: Range, granule_size: int, data: memoryview) -> list[Checksums | None]:
     if len(data) != wanted.length:
         raise CacheError(ErrorKind.UNAVAILABLE, f"{source.url}: {len(data)} bytes arrived where {wanted.length} were asked for")
     results: list[Checksums | None] = []

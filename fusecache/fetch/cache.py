@@ -46,6 +46,7 @@ log = logging.getLogger(__name__)
 WORKER_THREADS = 24  # all gates together; a thread that waits for a store costs little
 DISK_JOBS = 2  # demotions and verifications at once: more would fight readers for the disk
 TICK_SECONDS = 0.25
+IDLE_TICKS = 20  # 5 s without a large range: its buffers are given back
 
 
 class Cache:
@@ -73,7 +74,11 @@ class Cache:
         self.counters = counters
         self.reader_errors = 0
         self.last_error = ""
-        self.workers = Workers(WORKER_THREADS, self._after_batch)
+
+        async def crash(error: Exception) -> None:
+            raise error
+
+        self.workers = Workers(WORKER_THREADS, self._after_batch, lambda error: nursery.start_soon(crash, error))
         self.sources = Sources(spec, self.workers, environment, opener)
         self.tree = Tree(index, memory, clock)
         self.store = BlockStore(index, tiers, marks, spec.block_size_bytes, keep_whole=keep_whole)
@@ -110,12 +115,16 @@ class Cache:
         self.tell: Callable[[Answer], None] = lambda answer: None  # set by the miss server, which knows who listens
 
     async def run_ticks(self) -> None:
+        ticks = 0
         while True:
             await trio.sleep(TICK_SECONDS)
             self.flights.check_deadlines()
             self.bounced.tick()
             self.prefetch.tick()
             self.store.reclaim()
+            ticks += 1
+            if ticks % IDLE_TICKS == 0:
+                self.flights.buffers.release_idle()
             self.evictor.wake()
             self.ballast.tick()
             self.counters.set(Counter.TIER_ERRORS, sum(tier.errors for tier in self.store.tiers))

@@ -18,7 +18,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from fusecache.fetch.flights import MAX_RANGE_BYTES, Flights, split_runs
+from fusecache.fetch.flights import Flights, split_runs
+from fusecache.fetch.range_size import longest_run
 from fusecache.fetch.workers import Priority
 from fusecache.index.extents import BlockIndex
 from fusecache.index.inodes import Inode, InodeFlag, InodeNo
@@ -26,7 +27,7 @@ from fusecache.source.protocol import EntryKind
 from fusecache.tiers.block_store import BlockStore
 
 START_AHEAD_BYTES = 4 << 20
-MAX_AHEAD_BYTES = 32 << 20  # 4 ranges: the best of 2, 4, 6, 8 on two cores; a third of what may be in flight
+MAX_AHEAD_BYTES = 64 << 20  # 4 ranges: the best of 2, 4, 6, 8 on two cores; two thirds of what may be in flight
 SMALL_FILE_BYTES = 4 << 20  # files up to this take part in sweeps
 SWEEP_AFTER = 2  # misses in one directory before its siblings are fetched
 SWEEP_BATCH = 64  # files put in flight at once
@@ -113,7 +114,7 @@ class Prefetch:
         last = -(-row.size // block_size)
         target = min(last, position + stream.ahead_bytes // block_size)
         start = max(stream.fetched_to, position)
-        longest = max(1, MAX_RANGE_BYTES // block_size)
+        longest = longest_run(self._store.tiers, block_size)
         # Half a range at least, but for the end of the file: small requests cost as much as large ones.
         if target <= start or (target - start < min(longest, stream.ahead_bytes // block_size) // 2 and target < last):
             return
@@ -176,7 +177,7 @@ class Prefetch:
         for inode, row in files:
             if 0 < row.size <= SMALL_FILE_BYTES and not row.flags & InodeFlag.NEEDS_STAT:
                 blocks = self._missing(inode, 0, -(-row.size // self._store.block_size))
-                for first, count in split_runs(blocks, MAX_RANGE_BYTES // self._store.block_size):
+                for first, count in split_runs(blocks, longest_run(self._store.tiers, self._store.block_size)):
                     self._flights.start(inode, row, first, count, Priority.PREFETCH)
 
     def _has_room(self) -> bool:

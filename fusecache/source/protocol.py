@@ -147,3 +147,11 @@ class StatMany(Protocol):
 
     def stat_many(self, paths: Sequence[bytes]) -> list[Entry | CacheError]:
         """Stat many paths with parallel requests, bounded by the source; the results stand in the order of the paths."""
+
+
+@runtime_checkable
+class ReadInto(Protocol):
+    """An optional ability of a source: ask with isinstance. A fresh buffer for every range costs page faults and zeroing."""
+
+    def read_into(self, path: bytes, version: bytes, offset: int, target: memoryview) -> None:
+        """As `Source.read`, into memory of the caller: `len(target)` bytes. After an error the target may hold anything."""

@@ -98,6 +98,12 @@ class ObjectStoreSource:
     def read(self, path: bytes, version: bytes, offset: int, length: int) -> Buffer:
         return self._reader.read(self._key(path), version, offset, length)
 
+    def read_into(self, path: bytes, version: bytes, offset: int, target: memoryview) -> None:
+        if isinstance(self._reader, S3RestClient):
+            self._reader.read_into(self._key(path), version, offset, target)
+        else:  # a backend that brings its own memory
+            target[:] = memoryview(self._reader.read(self._key(path), version, offset, len(target))).cast("B")
+
     def stream(self, path: bytes, version: bytes, offset: int, length: int) -> Iterator[Buffer]:
         return self._reader.stream(self._key(path), version, offset, length)
 

@@ -103,14 +103,18 @@ class S3RestClient:
             return response.headers
 
     def read(self, key: bytes, version: bytes, offset: int, length: int) -> Buffer:
+        body = bytearray(length)
+        self.read_into(key, version, offset, memoryview(body))
+        return body
+
+    def read_into(self, key: bytes, version: bytes, offset: int, target: memoryview) -> None:
+        length = len(target)
         response, total = self._open_part(key, version, offset, length)
         with _Answer(response):
-            body = bytearray(length)
-            self._receive(response, memoryview(body))
+            self._receive(response, target)
             if offset == 0 and total == length <= MAX_CHECKED_BYTES:
                 etag = response.headers.get("etag", "")
-                check_whole_body(self._place(key), body, etag, response.headers, self._settings.verify_etag)
-            return body
+                check_whole_body(self._place(key), target, etag, response.headers, self._settings.verify_etag)
 
     def stream(self, key: bytes, version: bytes, offset: int, length: int) -> Iterator[Buffer]:
         """A whole object that is small enough to be checked arrives in one piece, after the check."""
