@@ -14,6 +14,7 @@ from fusecache.contract.errors import CacheError, ErrorKind
 from fusecache.fetch.cache import Cache
 from fusecache.fetch.status import StatusReport
 from fusecache.fetch.warm import Warm, drop, refresh
+from fusecache.index.environment import NoSpaceError
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +50,7 @@ class ControlServer:
                         await self._answer(stream, line)
                     if len(buffer) > MAX_REQUEST_BYTES:
                         return
-        except (trio.BrokenResourceError, trio.ClosedResourceError, OSError):
+        except* (trio.BrokenResourceError, trio.ClosedResourceError, OSError):
             pass  # the client went away: what it started is cancelled with it
 
     async def _answer(self, stream: trio.SocketStream, line: bytes) -> None:
@@ -60,7 +61,10 @@ class ControlServer:
             await self._do(stream, request)
         except CacheError as error:
             await _say(stream, {"done": True, "error": str(error), "kind": int(error.kind)})
-        except ValueError as error:
+        except NoSpaceError as error:
+            message = f"the index is full: {error}; free space on the disk of the cache directory"
+            await _say(stream, {"done": True, "error": message, "kind": int(ErrorKind.NO_SPACE)})
+        except (ValueError, TypeError) as error:
             await _say(stream, {"done": True, "error": f"not a request: {error}", "kind": int(ErrorKind.INVALID)})
 
     async def _do(self, stream: trio.SocketStream, request: dict[str, Any]) -> None:
@@ -81,6 +85,7 @@ class ControlServer:
 
     async def _warm(self, stream: trio.SocketStream, paths: list[bytes]) -> None:
         warm = Warm(self._cache, paths)
+        error: CacheError | None = None
         async with trio.open_nursery() as nursery:
 
             async def report() -> None:
@@ -99,8 +104,13 @@ class ControlServer:
                     )
 
             nursery.start_soon(report)
-            await warm.run()
+            try:
+                await warm.run()
+            except CacheError as known:  # not out of the nursery, which would wrap it
+                error = known
             nursery.cancel_scope.cancel()
+        if error is not None:
+            raise error
         answer = {"done": True, **dataclasses.asdict(warm.progress), "warning": warm.check_capacity()}
         await _say(stream, answer)
 

@@ -21,6 +21,7 @@ from typing import Any
 import trio
 
 from fusecache.contract.errors import CacheError, ErrorKind
+from fusecache.index.sealed import IndexDamagedError
 
 log = logging.getLogger(__name__)
 
@@ -44,9 +45,11 @@ class Job:
 class Workers:
     """Invariant: every submitted job's `done` is called once, in the loop, in batches; then `after_batch` once."""
 
-    def __init__(self, limit: int, after_batch: Callable[[], None]) -> None:
+    def __init__(self, limit: int, after_batch: Callable[[], None], on_crash: Callable[[Exception], None]) -> None:
+        """`on_crash` is told of what the process cannot go on with: a damaged index, and whatever `after_batch` raises."""
         self._limit = limit
         self._after_batch = after_batch
+        self._on_crash = on_crash
         self._queue: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._finished: collections.deque[Callable[[], None]] = collections.deque()
         self._token = trio.lowlevel.current_trio_token()
@@ -93,9 +96,14 @@ class Workers:
             callback = self._finished.popleft()
             try:
                 callback()
+            except IndexDamagedError as error:
+                self._on_crash(error)
             except Exception:
                 log.exception("unexpected error while taking a result")
-        self._after_batch()
+        try:
+            self._after_batch()
+        except Exception as error:
+            self._on_crash(error)
 
     def stop(self) -> None:
         """Threads end after what they are doing; they are daemons, so a stalled store does not hold the process."""
