@@ -127,14 +127,19 @@ def read_cold_until(mounted: Mounted, end: float) -> None:
         time.sleep(0.3)
 
 
-@pytest.mark.parametrize("backend", ["rest", "obstore", "s3fs"])
+@pytest.fixture(params=["rest", "obstore", "s3fs"])
+def backend(request: pytest.FixtureRequest, full_length: bool) -> str:
+    """Asked for before `store`, so that what is skipped starts no server."""
+    if not full_length and request.param != "rest":
+        pytest.skip("runs with --full-length")
+    return str(request.param)
+
+
 def test_a_secret_is_found_nowhere(
-    disk_path: Path, promise: Callable[[str, str, str, str], None], store: Store, backend: str, full_length: bool
+    backend: str, disk_path: Path, promise: Callable[[str, str, str, str], None], store: Store
 ) -> None:
     """Searched: every process of the mount (arguments, environment, mounts, core limit), run and state directory with log and
     index, tiers, and what the commands wrote. With a wrong secret, too: errors are where secrets slip out."""
-    if not full_length and backend != "rest":
-        pytest.skip("runs with --full-length")
     files = Files(disk_path / "access", disk_path / "secret")
     wrong = Identity("wrong", store.old.access_key, f"canary-wrong-{secrets.token_hex(16)}", ())
     canaries = [store.old.access_key, store.old.secret_key, wrong.secret_key]
