@@ -90,7 +90,7 @@ class Cache:
             nursery,
             counters,
             spec.granule_size_bytes,
-            need_room=self._wake_evictor,
+            need_room=self._need_room,
             on_stale=self._source_moved_on,
         )
         self.evictor = Evictor(self.store, self.disk_gate, counters, spec.granule_size_bytes, self.flights.room_was_made)
@@ -142,9 +142,9 @@ class Cache:
         self.bounced.tick()
         self.prefetch.tick()
 
-    def _wake_evictor(self, urgent: bool) -> None:
-        if urgent:
-            self.evictor.need_room()
+    def _need_room(self, size: int) -> None:
+        if size:
+            self.evictor.need_room(size)
         else:
             self.evictor.wake()
 

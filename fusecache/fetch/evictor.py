@@ -47,40 +47,46 @@ class Evictor:
         self._granule_size = granule_size
         self._room_was_made = room_was_made
         self._wake = trio.Event()
-        self._urgent = False
+        self._needed = 0  # bytes that found no place since the last round
 
     def wake(self) -> None:
         """Cheap: called for every batch of blocks."""
         if any(tier.used_bytes > tier.high_bytes for tier in self._store.tiers):
             self._wake.set()
 
-    def need_room(self) -> None:
-        """A flight found no place: make some even below the watermark."""
-        self._urgent = True
+    def need_room(self, size: int) -> None:
+        """So many bytes found no place: make some even below the watermark."""
+        self._needed = max(self._needed, size)
         self._wake.set()
 
     async def run(self) -> None:
         while True:
             await self._wake.wait()
             self._wake = trio.Event()
-            urgent, self._urgent = self._urgent, False
+            needed, self._needed = self._needed, 0
+            before = self._used_bytes()
             try:
                 for tier in reversed(self._store.tiers):  # the last first, so that demotion finds room
-                    await self._relieve(tier, urgent)
+                    await self._relieve(tier, needed)
                 await self._reclaim()
             except NoSpaceError as error:
                 log.warning("nothing can leave the cache: %s", error)
                 await trio.sleep(1)
-            if urgent:
+            if needed and self._used_bytes() < before:  # else the flights would ask again at once, in a circle
                 self._room_was_made()
 
-    async def _relieve(self, tier: Tier, urgent: bool) -> None:
-        # An urgent call comes when a block did not fit although the tier may be below `high`: quotas of a few blocks.
-        if tier.used_bytes <= tier.high_bytes and not (urgent and not tier.fits(self._store.block_size)):
+    def _used_bytes(self) -> int:
+        return sum(tier.used_bytes for tier in self._store.tiers)
+
+    async def _relieve(self, tier: Tier, needed: int) -> None:
+        # Bytes may find no place although the tier is below `high`: quotas of a few blocks, or a long range.
+        needed = min(needed, tier.quota_bytes)
+        if tier.used_bytes <= tier.high_bytes and tier.fits(needed):
             return
-        while tier.used_bytes > tier.low_bytes:
+        while tier.used_bytes > tier.low_bytes or not tier.fits(needed):
             before = tier.used_bytes
-            want = min(BATCH_BYTES, max(self._store.block_size, tier.used_bytes - tier.low_bytes))
+            missing = max(self._store.block_size, before - tier.low_bytes, before + needed - tier.quota_bytes)
+            want = min(BATCH_BYTES, missing)
             victims = pick_victims(self._store, tier, want)
             if not victims:
                 return
@@ -90,9 +96,9 @@ class Evictor:
             else:
                 self._evict(victims)
             await self._reclaim()
-            self._room_was_made()
             if tier.used_bytes >= before:
                 return  # everything that may leave is held by somebody: try again when woken
+            self._room_was_made()
             await trio.lowlevel.checkpoint()
 
     def _evict(self, victims: Sequence[Victim]) -> None:

@@ -27,6 +27,7 @@ from fusecache.index.environment import NoSpaceError
 from fusecache.index.extents import BlockIndex, ExtentFlag
 from fusecache.index.inodes import Inode, InodeNo
 from fusecache.tiers.block_store import BlockId, BlockStore, Place, Written
+from fusecache.tiers.tier import align
 
 log = logging.getLogger(__name__)
 
@@ -88,10 +89,10 @@ class Flights:
         nursery: trio.Nursery,
         counters: CounterPage,
         granule_size: int,
-        need_room: Callable[[bool], None],
+        need_room: Callable[[int], None],
         on_stale: Callable[[InodeNo], None],
     ) -> None:
-        """`need_room(urgent)` wakes the evictor, urgent if a flight found no place; `on_stale` is told of an inode whose
+        """`need_room(size)` wakes the evictor: so many bytes found no place, 0 if all did; `on_stale` is told of an inode whose
         version the source does not hold any more."""
         self._store = store
         self._sources = sources
@@ -220,13 +221,15 @@ class Flights:
         flight.waits_for_room_since = flight.waits_for_room_since or now
         length = min(self._store.block_size, flight.row.size)
         count = len(flight.pending) if self._sources.of(flight.row.source).source.capabilities.ranges else 1
-        patient = self._store.can_ever_fit(length, count) and now - flight.waits_for_room_since < ROOM_SECONDS
+        # What a waiter holds already must stay until the rest of it is there, too.
+        most = max((len(waiter.leased) + len(waiter.remaining) for waiter in flight.waiters if waiter.leases), default=count)
+        patient = self._store.can_ever_fit(length, max(count, most)) and now - flight.waits_for_room_since < ROOM_SECONDS
         if patient and (flight.waiters or flight.priority is Priority.WARM):
             self._waiting_for_room.append(flight)
-            self._need_room(True)
+            self._need_room(count * align(length))
             return
         if patient:
-            self._need_room(True)
+            self._need_room(count * align(length))
         waiters = list(flight.waiters)
         self._drop(flight)
         for waiter in waiters:
@@ -313,7 +316,7 @@ class Flights:
         for flight, written in arrived:
             self.bytes_in_flight -= written.place.length
             self._block_is_there(flight, written.block)
-        self._need_room(False)
+        self._need_room(0)
 
     def _given_up_lately(self, waiter: Waiter) -> CacheError | None:
         for block in waiter.remaining:
@@ -435,6 +438,8 @@ class Flights:
             self._store.leases[block] -= 1
             if self._store.leases[block] <= 0:
                 del self._store.leases[block]
+        if self._waiting_for_room:
+            self._need_room(self._store.block_size)
 
     def cancel(self, waiter: Waiter) -> None:
         """Nobody waits any more; the fetch goes on, others may want it."""

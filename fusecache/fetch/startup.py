@@ -45,7 +45,9 @@ def open_index(spec: MountSpec, tiers: Sequence[Tier], memory: mmap.mmap, *, dro
     state.mkdir(mode=0o700, parents=True, exist_ok=True)
     same_boot = _read(state / BOOT_ID) == _boot_id()
     clean = (state / CLEAN_MARKER).exists()
-    _remove(state / CLEAN_MARKER)
+    if clean:
+        _remove(state / CLEAN_MARKER)
+        _sync_directory(state)  # a marker that comes back after a power cut would vouch for what was never synced
     index: Index | None = None
     previous_epoch = _U64.unpack_from(memory, H_EPOCH)[0]
     reason = (
@@ -189,7 +191,11 @@ def mark_clean(index: Index, tiers: Sequence[Tier], state: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
-    directory = os.open(state, os.O_RDONLY | os.O_CLOEXEC)
+    _sync_directory(state)
+
+
+def _sync_directory(path: Path) -> None:
+    directory = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(directory)
     finally:

@@ -116,7 +116,7 @@ class FetchHarness:
     def start(self, *, drop: bool = False, fresh_connection: bool = True) -> FetchHarness:
         ready = threading.Event()
         self._failure = None
-        self._started = False
+        self._started = self._clean = False
 
         def run() -> None:
             try:
@@ -177,7 +177,6 @@ class FetchHarness:
             nursery.cancel_scope.cancel()
 
     async def _clean_up(self) -> None:
-        self._clean = False
         await self.cache.clean_up_containers()
         self._clean = True
 

@@ -1,0 +1,238 @@
+"""Threads and gates: how much runs at once, in which order, and what a failing call does to the rest."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+
+from fusecache.contract.errors import CacheError, ErrorKind
+from fusecache.fetch.workers import Gate, Job, Priority, Workers
+from fusecache.index.sealed import IndexDamagedError
+from tests.support.log_check import LogCheck
+
+
+class Bench:
+    """Workers, with counts of what ran at once."""
+
+    def __init__(self, threads: int = 8) -> None:
+        self.batches = 0
+        self.crashes: list[Exception] = []
+        self.after: Callable[[], None] = lambda: None
+        self.workers = Workers(threads, self._after_batch, self.crashes.append)
+        self.ran: list[object] = []
+        self.running = self.most = self.bytes = self.most_bytes = 0
+        self.go_on = threading.Event()
+        self._lock = threading.Lock()
+        self._done = trio.Event()
+        self._finished = 0
+
+    def _after_batch(self) -> None:
+        self.batches += 1
+        self.after()
+
+    def job(
+        self, name: object = None, size: int = 0, priority: Priority = Priority.DEMAND, error: Exception | None = None
+    ) -> Job:
+        def run() -> object:
+            with self._lock:
+                self.ran.append(name)
+                self.running += 1
+                self.bytes += size
+                self.most, self.most_bytes = max(self.most, self.running), max(self.most_bytes, self.bytes)
+            self.go_on.wait(10)
+            with self._lock:
+                self.running -= 1
+                self.bytes -= size
+            if error is not None:
+                raise error
+            return name
+
+        return Job(run, self._count, size, priority)
+
+    def _count(self, result: Any, error: CacheError | None) -> None:
+        self._finished += 1
+        self._done.set()
+
+    async def wait_finished(self, count: int) -> None:
+        with trio.fail_after(10):
+            while self._finished < count:
+                self._done = trio.Event()
+                await self._done.wait()
+
+    async def wait_running(self, count: int) -> None:
+        with trio.fail_after(10):
+            while self.running < count:  # noqa: ASYNC110 threads change it
+                await trio.sleep(0.001)
+
+
+def run(test: Callable[[Bench], Awaitable[None]]) -> None:
+    async def main() -> None:
+        bench = Bench()
+        try:
+            await test(bench)
+        finally:
+            bench.go_on.set()
+            bench.workers.stop()
+
+    trio.run(main)
+
+
+def test_no_more_run_at_once_than_the_limit_says() -> None:
+    async def test(bench: Bench) -> None:
+        gate = Gate(bench.workers, 4, 1 << 30)
+        for number in range(20):
+            gate.submit(bench.job(number))
+        await bench.wait_running(4)
+        bench.go_on.set()
+        await bench.wait_finished(20)
+        assert bench.most == 4
+        assert bench.ran == list(range(20))
+        assert gate.is_idle
+
+    run(test)
+
+
+def test_bytes_in_flight_are_bounded_but_one_large_job_runs() -> None:
+    async def test(bench: Bench) -> None:
+        gate = Gate(bench.workers, 8, 100)
+        for size in (60, 60, 60, 500, 10, 10):
+            gate.submit(bench.job(size, size))
+        await bench.wait_running(1)
+        assert bench.running == 1
+        bench.go_on.set()
+        await bench.wait_finished(6)
+        assert bench.most_bytes == 500
+
+    run(test)
+
+
+def test_readers_go_first_and_a_place_is_kept_for_them() -> None:
+    async def test(bench: Bench) -> None:
+        gate = Gate(bench.workers, 3, 1 << 30)
+        for number in range(5):
+            gate.submit(bench.job(f"warm {number}", priority=Priority.WARM))
+        for number in range(2):
+            gate.submit(bench.job(f"ahead {number}", priority=Priority.PREFETCH))
+        await bench.wait_running(2)
+        assert bench.ran == ["warm 0", "warm 1"]
+        gate.submit(bench.job("reader", priority=Priority.DEMAND))
+        await bench.wait_running(3)
+        assert bench.ran[2] == "reader"
+        gate.submit(bench.job("second reader", priority=Priority.DEMAND))
+        bench.go_on.set()
+        await bench.wait_finished(9)
+        assert bench.ran[3] == "second reader"
+        assert bench.ran[4:6] == ["ahead 0", "ahead 1"]
+
+    run(test)
+
+
+def test_throttling_halves_the_limit_and_success_raises_it_again() -> None:
+    async def test(bench: Bench) -> None:
+        bench.go_on.set()
+        gate = Gate(bench.workers, 8, 1 << 30)
+
+        async def one(error: Exception | None) -> None:
+            before = bench._finished
+            gate.submit(bench.job(error=error))
+            await bench.wait_finished(before + 1)
+
+        busy = CacheError(ErrorKind.UNAVAILABLE, "503")
+        await one(busy)
+        assert gate.limit == 4
+        await one(busy)
+        await one(busy)
+        await one(busy)
+        assert gate.limit == 2
+        await one(CacheError(ErrorKind.NOT_FOUND, "404"))
+        assert gate.limit == 2
+        for _ in range(2 + 3 + 4 + 5 + 6 + 7):
+            await one(None)
+        assert gate.limit == 8
+        for _ in range(20):
+            await one(None)
+        assert gate.limit == 8
+
+    run(test)
+
+
+def test_whatever_a_call_raises_is_one_of_our_errors(expect_log: LogCheck) -> None:
+    expect_log("unexpected error in a store call", level=50)
+
+    async def test(bench: Bench) -> None:
+        bench.go_on.set()
+        gate = Gate(bench.workers, 2, 1 << 30)
+        assert await gate.call(lambda: 5) == 5
+        with pytest.raises(CacheError) as caught:
+            await gate.call(lambda: 1 // 0)
+        assert caught.value.kind is ErrorKind.BUG
+        with pytest.raises(CacheError) as caught:
+            await gate.call(_refuse)
+        assert caught.value.kind is ErrorKind.DENIED
+        assert await gate.call(lambda: 6) == 6
+
+    run(test)
+
+
+def _refuse() -> None:
+    raise CacheError(ErrorKind.DENIED, "no")
+
+
+def test_results_that_came_together_are_taken_in_one_batch() -> None:
+    async def test(bench: Bench) -> None:
+        for number in range(8):
+            bench.workers.start(bench.job(number))
+        await bench.wait_running(8)
+        bench.go_on.set()
+        while bench.running:  # the loop does not turn: all results are there when it does
+            pass
+        await bench.wait_finished(8)
+        await trio.testing.wait_all_tasks_blocked()
+        assert 1 <= bench.batches <= 3
+
+    run(test)
+
+
+def test_a_result_that_cannot_be_taken_does_not_stop_the_others(expect_log: LogCheck) -> None:
+    expect_log("unexpected error while taking a result", level=50)
+
+    async def test(bench: Bench) -> None:
+        bench.go_on.set()
+
+        def explode(result: Any, error: CacheError | None) -> None:
+            raise ZeroDivisionError
+
+        gate = Gate(bench.workers, 2, 1 << 30)
+        gate.submit(Job(lambda: None, explode))
+        gate.submit(bench.job())
+        await bench.wait_finished(1)
+        assert await gate.call(lambda: 1) == 1
+        assert gate.is_idle
+
+    run(test)
+
+
+@pytest.mark.parametrize("where", ["callback", "after the batch"])
+def test_a_damaged_index_is_told_to_who_can_end_the_process(where: str) -> None:
+    async def test(bench: Bench) -> None:
+        bench.go_on.set()
+
+        def damaged(*_: object) -> None:
+            raise IndexDamagedError("a row")
+
+        if where == "callback":
+            bench.workers.start(Job(lambda: None, damaged))
+        else:
+            bench.after = damaged
+            bench.workers.start(bench.job())
+        with trio.fail_after(10):
+            while not bench.crashes:  # noqa: ASYNC110 threads change it
+                await trio.sleep(0.001)
+        assert isinstance(bench.crashes[0], IndexDamagedError)
+
+    run(test)
