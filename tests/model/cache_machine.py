@@ -9,6 +9,7 @@ independent check of the index finds nothing.
 from __future__ import annotations
 
 import collections
+import contextlib
 import itertools
 import os
 import shutil
@@ -146,6 +147,23 @@ class CacheMachine(RuleBasedStateMachine):
         """Worth a retry: nobody may notice."""
         self._count("fail")
         self.source.fail(times, kind, method)
+
+    @rule(times=st.integers(1, 4), kind=st.sampled_from(LASTING), method=st.sampled_from(["", "read", "list_page", "stat"]))
+    def bad_hour(self, times: int, kind: ErrorKind, method: str) -> None:
+        """Answers that no retry mends, lies among them: readers may get errors, never wrong bytes. Afterwards all is well."""
+        self._count("bad hour")
+        self.source.fail(times, kind, method)
+        for path in PATHS:
+            with contextlib.suppress(CacheError):
+                found = self._look(path)
+                if found is not None and stat.S_ISREG(found.mode):
+                    self._read_pinned(found.inode, 0, 1000)
+                elif found is not None:
+                    self.reader.names(found.inode)
+        self.source.mend()
+        self.troubled = True
+        self.harness.call(refresh, self.harness.cache, [b""])
+        self._compare_everything("")
 
     # -- readers
 
@@ -359,12 +377,15 @@ class CacheMachine(RuleBasedStateMachine):
 
     def _find(self, path: str) -> Attributes | None:
         try:
-            found = self.reader.find(path.encode())
+            return self._look(path)
         except CacheError as error:
             if self.is_exact:
                 raise
             _must_be(error, ErrorKind.STALE)
             return None
+
+    def _look(self, path: str) -> Attributes | None:
+        found = self.reader.find(path.encode())
         if found is not None and stat.S_ISREG(found.mode):
             candidates = [data for data in self.history[path] if len(data) == found.size]
             pin = self.pins.setdefault(found.inode, Pin(path, candidates))

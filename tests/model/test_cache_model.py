@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
+from fusecache.fetch import flights
 from tests.model.cache_machine import CacheMachine
 from tests.support.log_check import LogCheck
 
@@ -20,14 +21,15 @@ ROUND = 50  # runs between two looks at the clock
 
 EXPECTED_LOGS = (
     r"block \d+ of inode \d+ is damaged or gone",
-    r"answered to a reader: STALE",
+    r"answered to a reader: ",
     r"tier .*; reads go on without it",
 )
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(SECONDS * 2 + 120)
-def test_bytes_names_and_accounting_equal_the_reference(expect_log: LogCheck) -> None:
+def test_bytes_names_and_accounting_equal_the_reference(expect_log: LogCheck, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flights, "FAIL_AGAIN_SECONDS", 0.0)  # the model's hours are short
     for pattern in EXPECTED_LOGS:
         expect_log(pattern, level=50, at_least=0)
     memory = Path("/dev/shm")
