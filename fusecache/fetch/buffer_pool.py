@@ -1,45 +1,67 @@
 """Buffers for large ranges, used again and again: a fresh one costs a page fault and zeroing for every 4 KiB.
 
-Thread-safe. Invariant: at most KEPT buffers lie here unused, none after `release_idle`; a borrowed one belongs to its borrower.
+Thread-safe. Invariant: at most `kept_bytes` lie here unused, none after `release_idle`; a borrowed buffer belongs to its borrower.
+Buffers have sizes of powers of two, and are anonymous memory of their own: only what was written to takes memory, and it goes back
+to the system as soon as a buffer is let go, which malloc does not promise.
 """
 
 from __future__ import annotations
 
 import contextlib
+import mmap
 import threading
+from collections import defaultdict
 from collections.abc import Iterator
 
 from fusecache.fetch.range_size import MAX_RANGE_BYTES
 
 POOLED_BYTES = 1 << 20  # below this malloc's own memory is warm enough
-KEPT = 5  # as many large ranges as are in flight for one stream, and a demand
+KEPT_BYTES = 5 * MAX_RANGE_BYTES  # as many large ranges as are in flight for one stream, and a demand
 
 
 class BufferPool:
-    def __init__(self) -> None:
+    def __init__(self, kept_bytes: int = KEPT_BYTES) -> None:
         self._lock = threading.Lock()
-        self._free: list[bytearray] = []
+        self._free: defaultdict[int, list[mmap.mmap]] = defaultdict(list)
+        self._most = kept_bytes
         self._used = False
+        self.kept_bytes = 0
 
     @contextlib.contextmanager
     def borrow(self, length: int) -> Iterator[memoryview]:
-        """Give a buffer of `length` bytes, at most MAX_RANGE_BYTES, with anything in it."""
-        with self._lock:
-            self._used = True
-            buffer = self._free.pop() if self._free else None
-        if buffer is None:
-            buffer = bytearray(MAX_RANGE_BYTES)
+        """Give a buffer of `length` bytes with anything in it."""
+        size = max(mmap.PAGESIZE, 1 << (length - 1).bit_length())
+        buffer = self._take(size) or mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         try:
             with memoryview(buffer) as view, view[:length] as target:
                 yield target
         finally:
-            with self._lock:
-                if len(self._free) < KEPT:
-                    self._free.append(buffer)
+            if not self._keep(size, buffer):
+                buffer.close()
+
+    def _take(self, size: int) -> mmap.mmap | None:
+        with self._lock:
+            self._used = True
+            if not self._free[size]:
+                return None
+            self.kept_bytes -= size
+            return self._free[size].pop()
+
+    def _keep(self, size: int, buffer: mmap.mmap) -> bool:
+        with self._lock:
+            if self.kept_bytes + size > self._most:
+                return False
+            self.kept_bytes += size
+            self._free[size].append(buffer)
+            return True
 
     def release_idle(self) -> None:
         """Called now and then: gives the memory back when nothing was borrowed since the last call."""
         with self._lock:
             if not self._used:
+                for buffers in self._free.values():
+                    for buffer in buffers:
+                        buffer.close()
                 self._free.clear()
+                self.kept_bytes = 0
             self._used = False

@@ -21,6 +21,7 @@ from fusecache.contract.shared_memory import Counter
 from fusecache.fetch.ballast import Ballast
 from fusecache.fetch.bounce import BounceBuffer
 from fusecache.fetch.bounced_reads import BouncedReads
+from fusecache.fetch.buffer_pool import KEPT_BYTES, BufferPool
 from fusecache.fetch.evictor import Evictor
 from fusecache.fetch.flights import Flights
 from fusecache.fetch.leftover_containers import find_leftovers, remove_leftovers
@@ -92,6 +93,7 @@ class Cache:
             spec.granule_size_bytes,
             need_room=self._need_room,
             on_stale=self._source_moved_on,
+            buffers=BufferPool(min(KEPT_BYTES, spec.fetch_memory_bytes // 2)),
         )
         self.evictor = Evictor(self.store, self.disk_gate, counters, spec.granule_size_bytes, self.flights.room_was_made)
         self.listing = Listing(spec, self.tree, self.sources, nursery, counters, self.pass_on, clock)

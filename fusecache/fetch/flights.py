@@ -91,6 +91,7 @@ class Flights:
         granule_size: int,
         need_room: Callable[[int], None],
         on_stale: Callable[[InodeNo], None],
+        buffers: BufferPool | None = None,
     ) -> None:
         """`need_room(size)` wakes the evictor: so many bytes found no place, 0 if all did; `on_stale` is told of an inode whose
         version the source does not hold any more."""
@@ -102,7 +103,7 @@ class Flights:
         self._granule_size = granule_size
         self._need_room = need_room
         self._on_stale = on_stale
-        self.buffers = BufferPool()
+        self.buffers = buffers or BufferPool()
         self._in_flight: dict[BlockId, Flight] = {}
         self._arrived: list[tuple[Flight, Written]] = []
         self._waiting_for_room: list[Flight] = []
