@@ -1,8 +1,8 @@
 """Buffers for large ranges, used again and again: a fresh one costs a page fault and zeroing for every 4 KiB.
 
-Thread-safe. Invariant: at most `kept_bytes` lie here unused, none after `release_idle`; a borrowed buffer belongs to its borrower.
-Buffers have sizes of powers of two, and are anonymous memory of their own: only what was written to takes memory, and it goes back
-to the system as soon as a buffer is let go, which malloc does not promise.
+Thread-safe. Invariant: at most `kept_bytes` lie here unused, none after `release_idle`; a borrowed buffer is its borrower's.
+Sizes are powers of two, and each buffer is anonymous memory of its own: only what was written to takes memory, and it goes back
+to the system as soon as the buffer is let go, which malloc does not promise.
 """
 
 from __future__ import annotations
