@@ -5,6 +5,7 @@ Owned by fetch's event loop. The parts know each other only through the callback
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import mmap
 import time
@@ -172,10 +173,11 @@ class Cache:
         row = self.tree.inode(inode)
         if row is None:
             return
-        self.tree.mark_gone(inode)
         name = row.path.rpartition(b"/")[2]
-        self.tree.touch_name(row.parent, name, 0)
-        self.tree.postpone(row.parent, 0.0)
+        with contextlib.suppress(CacheError):  # a full index: readers learn it again when they ask again
+            self.tree.mark_gone(inode)
+            self.tree.touch_name(row.parent, name, 0)
+            self.tree.postpone(row.parent, 0.0)
         self.pass_on(Changes(directories={row.parent}, entries=[(row.parent, name)]))
 
     def note_reader_error(self, error: CacheError) -> None:

@@ -7,6 +7,7 @@ what is known stays valid for a grace period: names outlive an outage as the cac
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable
@@ -183,7 +184,8 @@ class Listing:
             self._bursts.discard(parent)
         for name, entry in zip(names, entries, strict=True):
             if not isinstance(entry, CacheError):
-                self._tree.apply_stat(parent, name, entry)
+                with contextlib.suppress(CacheError):
+                    self._tree.apply_stat(parent, name, entry)
 
     # -- freshness
 
@@ -283,7 +285,8 @@ class Listing:
             current.error = error
             self.last_error = str(error)
             if error.kind is ErrorKind.NOT_FOUND:
-                self._directory_is_gone(current.inode, row)
+                with contextlib.suppress(CacheError):  # a full index: the next listing removes it
+                    self._directory_is_gone(current.inode, row)
         finally:
             current.finished = True
             self._passes.pop(current.inode, None)

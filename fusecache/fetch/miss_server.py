@@ -6,6 +6,8 @@ its answers is disconnected, it will come back and ask again.
 
 from __future__ import annotations
 
+import collections
+import contextlib
 import logging
 import socket
 import struct
@@ -28,6 +30,7 @@ from fusecache.tiers.block_store import BlockId
 log = logging.getLogger(__name__)
 
 MAX_CONNECTIONS = 64
+MAX_UNSENT = 10_000  # answers that a reader may leave unread: more than the kernel has requests (2048 in the background)
 UNREADABLE_AFTER = 2  # a block that readers miss so often within UNREADABLE_SECONDS although it is in the index is looked at
 UNREADABLE_SECONDS = 2.0
 
@@ -40,6 +43,7 @@ class Connection:
     leases: dict[int, list[BlockId]] = field(default_factory=dict)
     slots: dict[int, int] = field(default_factory=dict)  # token -> bounce slot
     tasks: dict[int, trio.CancelScope] = field(default_factory=dict)
+    unsent: collections.deque[bytes] = field(default_factory=collections.deque)  # what the socket did not take; a task sends it
     closed: bool = False
 
 
@@ -300,18 +304,33 @@ class MissServer:
     def _send(self, connection: Connection, answer: Answer) -> None:
         if connection.closed:
             return
+        if connection.unsent:
+            if len(connection.unsent) >= MAX_UNSENT:
+                self._disconnect(connection)
+            connection.unsent.append(answer.pack())
+            return
         try:
             connection.stream._sock.send(answer.pack(), socket.MSG_DONTWAIT)  # type: ignore[attr-defined]
-        except BlockingIOError:
-            self._nursery.start_soon(self._send_later, connection, answer)
+        except BlockingIOError:  # one commit may answer more reads than a socket holds
+            connection.unsent.append(answer.pack())
+            self._nursery.start_soon(self._send_unsent, connection)
         except OSError:
-            connection.closed = True
+            self._disconnect(connection)
 
-    async def _send_later(self, connection: Connection, answer: Answer) -> None:
+    async def _send_unsent(self, connection: Connection) -> None:
+        """One task a connection, while there is something to send."""
         try:
-            await connection.stream.send(answer.pack())
-        except (OSError, trio.BusyResourceError, trio.ClosedResourceError):
-            connection.closed = True
+            while connection.unsent:
+                await connection.stream.send(connection.unsent[0])
+                connection.unsent.popleft()
+        except (OSError, trio.ClosedResourceError):
+            connection.unsent.clear()
+            self._disconnect(connection)
+
+    def _disconnect(self, connection: Connection) -> None:
+        """The task that serves it sees the end and cleans up."""
+        with contextlib.suppress(OSError):
+            connection.stream.shutdown(socket.SHUT_RDWR)
 
     def tell(self, answer: Answer) -> None:
         """Pass an INVALIDATE_* on to one serve process; kept until one is there."""

@@ -1,7 +1,7 @@
 """The tree of names: turning listings into rows of the index.
 
 Every method is one index transaction, called from fetch's loop without a checkpoint. A name is committed before anybody can
-answer it to the kernel.
+answer it to the kernel. What writes raises CacheError(NO_SPACE) where the index cannot grow.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from fusecache.contract.errors import CacheError, ErrorKind
 from fusecache.contract.shared_memory import H_NEXT_INODE
 from fusecache.index.directories import Directory, DirectoryFlag
-from fusecache.index.environment import Transaction
+from fusecache.index.environment import NoSpaceError, Transaction
 from fusecache.index.index import Index
 from fusecache.index.inodes import EPOCH_SHIFT, NO_MODE, NO_OWNER, ROOT, Inode, InodeFlag, InodeNo, identity_of
 from fusecache.index.names import NameRow
@@ -164,11 +165,20 @@ class Tree:
         self._index.dirs.put(txn, parent, changed)
 
     @contextlib.contextmanager
+    def _write(self) -> Iterator[Transaction]:
+        """One transaction. Raises: CacheError(NO_SPACE) if the index cannot grow; nothing was changed then."""
+        try:
+            with self._index.write() as txn:
+                yield txn
+        except NoSpaceError as error:
+            raise CacheError(ErrorKind.NO_SPACE, f"names cannot be stored: {error}") from error
+
+    @contextlib.contextmanager
     def _change(self) -> Iterator[Transaction]:
         """One transaction with the counters; if it fails, they are what they were."""
         before = self.files, self.total_bytes, self.hidden
         try:
-            with self._index.write() as txn:
+            with self._write() as txn:
                 yield txn
                 meta = self._index.meta
                 meta.put(txn, "next_inode", self._next)
@@ -241,7 +251,7 @@ class Tree:
 
     def postpone(self, inode: InodeNo, listed_at: float) -> None:
         """The source cannot be asked now: what is known counts as listed then."""
-        with self._index.write() as txn:
+        with self._write() as txn:
             directory = self._index.dirs.get(txn, inode)
             if directory is not None:
                 self._index.dirs.put(txn, inode, directory._replace(listed_at=listed_at))
@@ -270,7 +280,7 @@ class Tree:
     def expire_names(self, inode: InodeNo) -> Changes:
         """Names whose listing tells nothing of their version count as never checked: whoever wants one asks for it."""
         changes = Changes()
-        with self._index.write() as txn:
+        with self._write() as txn:
             directory = self._index.dirs.get(txn, inode)
             if directory is None or not directory.flags & DirectoryFlag.INEXACT:
                 return changes
@@ -282,13 +292,13 @@ class Tree:
 
     def touch_name(self, parent: InodeNo, name: bytes, checked_at: float) -> None:
         """The name counts as checked then, whatever the source would say."""
-        with self._index.write() as txn:
+        with self._write() as txn:
             row = self._index.names.get(txn, parent, name)
             if row is not None:
                 self._index.names.touch(txn, parent, name, row._replace(checked_at=int(checked_at)))
 
     def mark_gone(self, inode: InodeNo) -> None:
-        with self._index.write() as txn:
+        with self._write() as txn:
             row = self._index.inodes.get(txn, inode)
             if row is not None and not row.flags & InodeFlag.GONE:
                 self._index.inodes.put(txn, inode, row._replace(flags=row.flags | InodeFlag.GONE))

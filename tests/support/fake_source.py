@@ -48,6 +48,7 @@ class Fault:
 class Counts:
     calls: collections.Counter[str] = field(default_factory=collections.Counter)
     reads: collections.Counter[tuple[bytes, int]] = field(default_factory=collections.Counter)  # (path, offset of a byte)
+    listed: collections.Counter[bytes] = field(default_factory=collections.Counter)  # pages, by directory
     faults: int = 0
     at_once: int = 0
     most_at_once: int = 0
@@ -213,6 +214,7 @@ class FakeSource:
         with self._lock:
             counts = self.counts
             counts.calls[method] += 1
+            counts.listed[path] += method == "list_page"
             counts.at_once += 1
             counts.most_at_once = max(counts.most_at_once, counts.at_once)
         try:

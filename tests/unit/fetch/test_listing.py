@@ -12,6 +12,7 @@ from fusecache.contract.errors import CacheError, ErrorKind
 from fusecache.contract.messages import Op
 from fusecache.fetch import listing
 from fusecache.fetch.warm import refresh
+from fusecache.index.environment import NoSpaceError
 from fusecache.source.protocol import Hidden
 from tests.support.fake_source import FakeSource
 from tests.support.fetch_harness import FetchHarness, fetching, spec_of
@@ -30,7 +31,8 @@ def source() -> FakeSource:
 
 
 def lists(source: FakeSource) -> int:
-    return source.counts.calls["list_page"]
+    """Pages of the root: directories below may be listed ahead of their readers."""
+    return source.counts.listed[b""]
 
 
 def test_within_the_ttl_nothing_is_asked_twice(tmp_path: Path, source: FakeSource) -> None:
@@ -67,7 +69,7 @@ def test_the_first_page_is_shown_before_the_listing_is_complete(tmp_path: Path, 
     reached, go_on = threading.Event(), threading.Event()
 
     def stall(method: str, path: bytes) -> None:
-        if method == "list_page" and lists(source) == 1:
+        if (method, path) == ("list_page", b"") and lists(source) == 1:
             reached.set()
             go_on.wait(20)
 
@@ -222,6 +224,33 @@ def test_a_listing_that_repeats_itself_ends(tmp_path: Path, source: FakeSource, 
         reader.names(count=1)
 
 
+def test_an_index_that_cannot_grow_is_an_error_for_new_names_only(
+    tmp_path: Path, source: FakeSource, expect_log: LogCheck, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expect_log("answered to a reader: NO_SPACE", level=50)
+    expect_log("gave up the ballast")
+    with fetching(tmp_path, source, **FAST) as (harness, reader):
+        known = reader.inode(b"a")
+        assert reader.read(known, 0, 9) == b"a"
+        source.put("new", b"new")
+        source.put("b", b"replaced")
+
+        def full(*_: object) -> None:
+            raise NoSpaceError("full")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(harness.index.dirs, "put", full)
+            harness.now += TTL + 1
+            with pytest.raises(CacheError) as caught:
+                reader.lookup(1, b"new")
+            assert caught.value.kind is ErrorKind.NO_SPACE
+            with pytest.raises(CacheError):
+                reader.names(reader.inode(b"dir"))
+            assert reader.read(known, 0, 9) == b"a"
+        assert reader.read_file(b"new") == b"new"
+        assert reader.read_file(b"b") == b"replaced"
+
+
 # -- inexact listings
 
 
@@ -276,7 +305,7 @@ def test_refresh_sees_what_changed_after_a_pass_had_begun(tmp_path: Path, source
         reached, go_on = threading.Event(), threading.Event()
 
         def stall(method: str, path: bytes) -> None:
-            if method == "list_page" and not reached.is_set():
+            if (method, path) == ("list_page", b"") and not reached.is_set():
                 reached.set()
                 go_on.wait(20)
 

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from fusecache.contract.errors import CacheError, ErrorKind
 from fusecache.contract.shared_memory import H_NEXT_INODE, PAGE
 from fusecache.fetch.tree import Changes, Tree
 from fusecache.index.environment import NoSpaceError
@@ -360,8 +361,9 @@ def test_no_number_is_told_to_readers_before_its_row_is_committed(bench: TreeBen
 
     with monkeypatch.context() as patch:
         patch.setattr(bench.index.meta, "put", full)
-        with pytest.raises(NoSpaceError):
+        with pytest.raises(CacheError) as caught:
             bench.list([file("a"), file("b"), directory("d")])
+        assert caught.value.kind is ErrorKind.NO_SPACE
     assert int.from_bytes(bench.memory[H_NEXT_INODE : H_NEXT_INODE + 8], "little") == before
     assert (bench.tree.files, bench.tree.total_bytes) == (1, 10)
     bench.list([file("a"), file("b")])
