@@ -165,9 +165,10 @@ def truth(disk_path: Path) -> Path:
 
 def differences(directory: Path, truth: Path, table: dict[str, tuple[str, str]]) -> list[str]:
     """Return a line for each question that is not answered as the table says."""
+    source = posix_probe.program({name: expression for name, (expression, _) in table.items()})
     asked = subprocess.run(
-        ["timeout", "-s", "KILL", "90", sys.executable, posix_probe.__file__, str(directory), str(truth)],
-        input=json.dumps({name: expression for name, (expression, _) in table.items()}),
+        ["timeout", "-s", "KILL", "90", sys.executable, "-c", source, str(directory), str(truth)],
+        env={**os.environ, "PYTHONPATH": os.path.dirname(posix_probe.__file__)},
         capture_output=True,
         text=True,
     )

@@ -1,7 +1,7 @@
-"""A program that asks a directory many small questions and prints what came of each: `python posix_probe.py DIRECTORY < JSON`.
+"""Asks a directory many small questions and prints what came of each, as JSON: name -> "= repr(value)" or the errno's name.
 
-The input maps names to Python expressions; the output maps the same names to "= repr(value)" or the errno's name. Expressions see
-the functions below. Needs nothing but the standard library, and ends itself if an answer does not come.
+`program` writes the source of a process that asks a table of Python expressions, which see the functions below; it needs nothing
+but the standard library, and ends itself if an answer does not come.
 """
 
 from __future__ import annotations
@@ -14,18 +14,19 @@ import os
 import signal
 import stat
 import struct
-import subprocess
-import sys
+import subprocess  # noqa: F401  # for the expressions
 import tempfile
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 SECONDS = 60
 SYS_GETDENTS64 = {"x86_64": 217, "aarch64": 61}
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def with_open(path: str, flags: int, action: Callable[[int], Any]) -> Any:
+def with_open(path: str, flags: int, action: Callable[[int], T]) -> T:
     fd = os.open(path, flags)
     try:
         return action(fd)
@@ -109,7 +110,7 @@ def posix_getxattr(path: str, name: bytes, size: int) -> bytes:
 
 def entries(fd: int, size: int) -> list[tuple[str, int]]:
     """Read a directory to its end with a buffer of `size`; return names with the offset behind each."""
-    found = []
+    found: list[tuple[str, int]] = []
     buffer = ctypes.create_string_buffer(size)
     while True:
         count = _libc.syscall(SYS_GETDENTS64[os.uname().machine], fd, buffer, size)
@@ -153,9 +154,15 @@ def same_as_truth(path: str, truth: str) -> list[str]:
     return [name for name in names if getattr(here, name) != getattr(there, name)]
 
 
-def outcome(expression: str, names: dict[str, Any]) -> str:
+def program(expressions: dict[str, str]) -> str:
+    """Return the source to run as `python -c SOURCE DIRECTORY TRUTH`, with this module's directory on the path."""
+    questions = "\n".join(f"    {name!r}: lambda: ({expression})," for name, expression in expressions.items())
+    return f"from posix_probe import *\nimport sys\ntruth = sys.argv[2]\nask(sys.argv[1], {{\n{questions}\n}})\n"
+
+
+def outcome(question: Callable[[], Any]) -> str:
     try:
-        value = eval(expression, names)  # noqa: S307 - the expressions are the test's own table
+        value = question()
     except OSError as error:
         return errno.errorcode.get(error.errno or 0, str(error))
     except Exception as error:
@@ -163,12 +170,7 @@ def outcome(expression: str, names: dict[str, Any]) -> str:
     return f"= {value!r}"
 
 
-def main() -> None:
+def ask(directory: str, questions: dict[str, Callable[[], Any]]) -> None:
     signal.alarm(SECONDS)
-    os.chdir(sys.argv[1])
-    names: dict[str, Any] = {**globals(), "stat": stat, "subprocess": subprocess, "truth": sys.argv[2]}
-    print(json.dumps({name: outcome(expression, names) for name, expression in json.load(sys.stdin).items()}))
-
-
-if __name__ == "__main__":
-    main()
+    os.chdir(directory)
+    print(json.dumps({name: outcome(question) for name, question in questions.items()}))
