@@ -1,7 +1,7 @@
 """Runs commands as an ordinary user (`nobody`, if we are root), in a mount namespace where /dev/fuse is open to everybody.
 
-Owns the process that keeps the namespace, from `__enter__` to `__exit__`; /dev/shm in it is a new one, gone with it. On usual systems /dev/fuse has mode 0666, because
-fusermount3 opens it as the user; containers often have it 0600.
+Owns the process that keeps the namespace, from `__enter__` to `__exit__`; /dev/shm in it is a new one, gone with it. On usual
+systems /dev/fuse has mode 0666, because fusermount3 opens it as the user; containers often have it 0600.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ import struct
 import subprocess  # noqa: F401  # for the expressions
 import tempfile
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, TypeVar
 
 T = TypeVar("T")
 
@@ -144,7 +144,7 @@ def list_in_steps(path: str, size: int) -> bool:
             and names[middle + 1 :] == [name for name, _ in rest]
         )
 
-    return bool(with_open(path, os.O_RDONLY | os.O_DIRECTORY, action))
+    return with_open(path, os.O_RDONLY | os.O_DIRECTORY, action)
 
 
 def same_as_truth(path: str, truth: str) -> list[str]:
