@@ -17,7 +17,7 @@ import struct
 import subprocess  # noqa: F401  # for the expressions
 import tempfile
 from collections.abc import Callable
-from typing import Any, TypeVar, TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
