@@ -77,10 +77,11 @@ class MissServer:
             if len(self._connections) >= MAX_CONNECTIONS:
                 stream.close()
                 continue
-            self._nursery.start_soon(self._serve_connection, Connection(stream))
+            connection = Connection(stream)
+            self._connections.append(connection)
+            self._nursery.start_soon(self._serve_connection, connection)
 
     async def _serve_connection(self, connection: Connection) -> None:
-        self._connections.append(connection)
         try:
             while not connection.closed:
                 data = await connection.stream.recv(MAX_MESSAGE_BYTES)

@@ -60,7 +60,7 @@ def spec_of(path: Path, *quotas: int, urls: Mapping[str, str] | None = None, **f
         "run_dir": str(path / "run"),
         "block_size_bytes": BLOCK,
         "granule_size_bytes": GRANULE,
-        "deadline_seconds": 5.0,
+        "deadline_seconds": 30.0,
         "prefetch": False,
     }
     return MountSpec(**{**defaults, **fields})
@@ -69,7 +69,8 @@ def spec_of(path: Path, *quotas: int, urls: Mapping[str, str] | None = None, **f
 class FetchHarness:
     """Attributes:
     now: added to the wall clock of writer and readers: seconds that passed.
-    rate: how much faster than the wall clock the writer's pauses pass (trio.sleep only).
+    rate: how much faster than the wall clock the writer's pauses and patience pass (trio's clock; not time.monotonic). Too
+        much of it, and a busy machine looks like a store that does not answer.
     """
 
     def __init__(

@@ -21,7 +21,7 @@ from tests.support.cache_reader import CacheReader
 from tests.support.fake_source import FakeSource, content
 from tests.support.fetch_harness import FetchHarness, fetching
 
-FAST: dict[str, Any] = {"rate": 50.0, "ttl_seconds": 100.0}
+FAST: dict[str, Any] = {"rate": 8.0, "ttl_seconds": 100.0}
 
 
 class Client:

@@ -18,7 +18,7 @@ from tests.support.fetch_harness import BLOCK, FetchHarness, fetching
 from tests.support.index_check import PAGE
 from tests.support.log_check import LogCheck
 
-FAST: dict[str, Any] = {"rate": 50.0, "ttl_seconds": 100.0}
+FAST: dict[str, Any] = {"rate": 8.0, "ttl_seconds": 100.0}
 COUNT = 30
 
 

@@ -19,7 +19,7 @@ from tests.support.fetch_harness import FetchHarness, fetching, spec_of
 from tests.support.log_check import LogCheck
 
 TTL = 100.0
-FAST = {"rate": 50.0, "ttl_seconds": TTL}
+FAST = {"rate": 8.0, "ttl_seconds": TTL}
 
 
 @pytest.fixture
@@ -358,7 +358,7 @@ def test_a_source_below_another_survives_the_others_listings(tmp_path: Path) -> 
         outer.put(name, b"outer")
     inner.put("file", b"inner")
     spec = spec_of(tmp_path, 1 << 20, urls={"": "fake://outer", "mm/nn": "fake://inner"}, ttl_seconds=0.0)
-    with FetchHarness(spec, outer, inner, rate=50.0).start() as harness:
+    with FetchHarness(spec, outer, inner, rate=8.0).start() as harness:
         reader = harness.reader()
         for _ in range(3):
             assert reader.read_file(b"mm/nn/file") == b"inner"

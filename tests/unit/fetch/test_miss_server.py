@@ -19,7 +19,7 @@ from tests.support.fake_source import FakeSource, content
 from tests.support.fetch_harness import BLOCK, FetchHarness, fetching
 from tests.support.log_check import LogCheck
 
-FAST: dict[str, Any] = {"rate": 50.0, "ttl_seconds": 100.0}
+FAST: dict[str, Any] = {"rate": 8.0, "ttl_seconds": 100.0}
 DATA = content("file", 5 * BLOCK)
 
 
