@@ -14,7 +14,7 @@ import os
 import signal
 import stat
 import struct
-import subprocess  # noqa: F401  # for the expressions
+import subprocess  # noqa: F401 - for the expressions
 import tempfile
 from collections.abc import Callable
 from typing import Any, TypeVar
