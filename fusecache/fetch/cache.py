@@ -41,7 +41,7 @@ from fusecache.source.registry import open_source
 from fusecache.tiers.block_store import BlockStore
 from fusecache.tiers.container_files import container_path
 from fusecache.tiers.marks import Marks
-from fusecache.tiers.tier import Tier
+from fusecache.tiers.tier import ALIGNMENT, Tier
 
 log = logging.getLogger(__name__)
 
@@ -98,7 +98,7 @@ class Cache:
         )
         self.evictor = Evictor(self.store, self.disk_gate, counters, spec.granule_size_bytes, self.flights.room_was_made)
         self.listing = Listing(spec, self.tree, self.sources, nursery, counters, self.pass_on, clock)
-        self.prefetch = Prefetch(self.store, self.flights, lambda: self.tree.total_bytes, enabled=spec.prefetch)
+        self.prefetch = Prefetch(self.store, self.flights, self._space_for_all, enabled=spec.prefetch)
         self.bounced = BouncedReads(
             BounceBuffer(bounce, bounce_bytes), self.sources, nursery, counters, spec.deadline_seconds, self._source_moved_on
         )
@@ -150,6 +150,10 @@ class Cache:
             self.evictor.need_room(size)
         else:
             self.evictor.wake()
+
+    def _space_for_all(self) -> int:
+        """Return how much of the tiers all known files would take: pages, not bytes, which is much more for small files."""
+        return self.tree.total_bytes + self.tree.files * ALIGNMENT
 
     # -- questions
 

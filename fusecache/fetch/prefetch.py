@@ -14,6 +14,7 @@ Runs in fetch's loop, without checkpoints. Memory: LRU tables of fixed size.
 from __future__ import annotations
 
 import collections
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from fusecache.index.extents import BlockIndex
 from fusecache.index.inodes import Inode, InodeFlag, InodeNo
 from fusecache.source.protocol import EntryKind
 from fusecache.tiers.block_store import BlockStore
+from fusecache.tiers.tier import align
 
 START_AHEAD_BYTES = 4 << 20
 MAX_AHEAD_BYTES = 64 << 20  # 4 ranges: the best of 2, 4, 6, 8 on two cores; two thirds of what may be in flight
@@ -56,6 +58,7 @@ class _Sweep:
 
 class Prefetch:
     def __init__(self, store: BlockStore, flights: Flights, total_bytes: Callable[[], int], *, enabled: bool = True) -> None:
+        """`total_bytes`: what everything known would take in the tiers."""
         self._store = store
         self._flights = flights
         self._total_bytes = total_bytes
@@ -159,13 +162,14 @@ class Prefetch:
     def _advance(self, directory: InodeNo, sweep: _Sweep) -> None:
         if self._flights.bytes_in_flight > SWEEP_MEMORY_BYTES or self._flights.count_in_flight > 2 * SWEEP_BATCH:
             return
-        if not self._has_room():
+        room = self._room()
+        if room <= 0:
             return
         index = self._store.index
         with index.read() as txn:
             rows = index.names.after(txn, directory, sweep.position, SWEEP_BATCH)
             files = [
-                (name.inode, found)
+                (name.seq, name.inode, found)
                 for name in rows
                 if name.kind == EntryKind.FILE and (found := index.inodes.get(txn, name.inode)) is not None
             ]
@@ -173,15 +177,20 @@ class Prefetch:
         if not rows:
             sweep.finished = listed is not None and listed.is_complete
             return
-        sweep.position = rows[-1].seq
-        for inode, row in files:
+        for seq, inode, row in files:
+            room -= align(row.size)
+            if room < 0:
+                return
+            sweep.position = seq
             if 0 < row.size <= SMALL_FILE_BYTES and not row.flags & InodeFlag.NEEDS_STAT:
                 blocks = self._missing(inode, 0, -(-row.size // self._store.block_size))
                 for first, count in split_runs(blocks, longest_run(self._store.tiers, self._store.block_size)):
                     self._flights.start(inode, row, first, count, Priority.PREFETCH)
+        sweep.position = rows[-1].seq
 
-    def _has_room(self) -> bool:
-        """Read-ahead must not push out what it fetched a moment ago: it fills free space, and goes on only if all of it fits."""
+    def _room(self) -> float:
+        """Return how many bytes may be fetched ahead. It must not push out what came a moment ago: it fills free space, and has
+        no bound only if everything fits."""
         capacity = sum(tier.quota_bytes for tier in self._store.tiers if not tier.is_failing())
         used = sum(tier.used_bytes for tier in self._store.tiers if not tier.is_failing())
-        return self._total_bytes() <= capacity * 0.95 or used < capacity * 0.9
+        return math.inf if self._total_bytes() <= capacity * 0.95 else capacity * 0.9 - used
