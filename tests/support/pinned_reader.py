@@ -36,7 +36,8 @@ class PinnedReader:
     def __init__(self, job: dict[str, Any]) -> None:
         self.root = job["root"]
         self.names: list[str] = job["names"]
-        self.seconds = float(job["seconds"])
+        self.seconds = float(job["seconds"])  # at most
+        self.stop = job["stop"]  # it ends once this file is there
         self.random = random.Random(job["seed"])
         self.open: list[Opened] = []
         self.newest: dict[str, int] = {}
@@ -46,7 +47,7 @@ class PinnedReader:
 
     def run(self) -> None:
         end = time.monotonic() + self.seconds
-        while time.monotonic() < end:
+        while time.monotonic() < end and not os.path.exists(self.stop):
             if len(self.open) < 2 or self.random.random() < 0.1:
                 self._open()
             if self.open:
