@@ -31,7 +31,7 @@ MODES = ["random"] * 5 + ["sequential", "sequential", "walk", "direct"]
 FAULTS = Plan.evenly(0.05, Fault.UNAVAILABLE, Fault.THROTTLED, Fault.RESET, Fault.TRUNCATED, Fault.SLOW, slow_seconds=0.3)
 ROLES = ("supervisor", "fetch", "serve")
 LOOK_SECONDS = 0.5
-SETTLED_SECONDS = 20.0  # from the last kill on: pools, buffers and the allocator's arenas have their size by then
+SETTLED_SECONDS = 40.0  # from the last kill on: pools, buffers and the allocator's arenas have their size by then
 GROWTH_BYTES = 8 << 20  # in the rest of the full length: 1 % of what goes through
 GROWTH_DESCRIPTORS = 64
 IDLE_GAUGES = ("fusecache_leased_blocks", "fusecache_blocks_in_flight")
