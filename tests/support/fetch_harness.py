@@ -310,8 +310,16 @@ class FetchHarness:
 
     def check(self, *, damage: bool = False) -> Report:
         """Bring the writer to rest and check everything (tests/support/index_check.py)."""
-        self.rest()
-        return self.call_sync(lambda: check_index(self.index, self.tiers, self.cache.store, damage=damage))
+
+        def check_at_rest() -> Report | None:
+            # In one step of the loop: the evictor may wake between two.
+            return check_index(self.index, self.tiers, self.cache.store, damage=damage) if self._is_at_rest() else None
+
+        while True:
+            self.rest()
+            report = self.call_sync(check_at_rest)
+            if report is not None:
+                return report
 
     def counter(self, counter: Counter) -> int:
         return self.counters.get(counter)
