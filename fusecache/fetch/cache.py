@@ -38,8 +38,8 @@ from fusecache.index.extents import BlockIndex
 from fusecache.index.index import Index
 from fusecache.index.inodes import InodeNo
 from fusecache.source.registry import open_source
+from fusecache.tiers.block_check import BlockCheck
 from fusecache.tiers.block_store import BlockStore
-from fusecache.tiers.container_files import container_path
 from fusecache.tiers.marks import Marks
 from fusecache.tiers.tier import ALIGNMENT, Tier
 
@@ -84,6 +84,7 @@ class Cache:
         self.sources = Sources(spec, self.workers, environment, opener)
         self.tree = Tree(index, memory, clock)
         self.store = BlockStore(index, tiers, marks, spec.block_size_bytes, keep_whole=keep_whole)
+        self._check = BlockCheck(self.store, spec.granule_size_bytes)
         self.disk_gate = Gate(self.workers, DISK_JOBS, 64 << 20)
         self.flights = Flights(
             self.store,
@@ -102,12 +103,12 @@ class Cache:
         self.bounced = BouncedReads(
             BounceBuffer(bounce, bounce_bytes), self.sources, nursery, counters, spec.deadline_seconds, self._source_moved_on
         )
-        self.verification = Verification(self.store, self.disk_gate, counters, spec.granule_size_bytes, self.forget_damaged)
+        self.verification = Verification(self.store, self.disk_gate, counters, self._check, self.forget_damaged)
         self.scrubber = Scrubber(
             self.store,
             self.disk_gate,
             counters,
-            spec.granule_size_bytes,
+            self._check,
             lambda: bool(self.flights.count_in_flight),
             self.forget_damaged,
         )
@@ -193,31 +194,25 @@ class Cache:
 
     # -- damage
 
-    def forget_damaged(self, inode: InodeNo, block: BlockIndex) -> None:
-        """A reader (or the verifier) found wrong bytes, or none: the block is a miss from now on."""
-        with self.index.read() as txn:
-            extent = self.index.extents.get(txn, inode, block)
-        self._forget(inode, block)
-        if extent is None:
-            return
-        tier = self.store.tiers[extent.tier]
-        if not tier.has(extent.container):
-            self.store.lose_container(tier, extent.container, inode)
+    def forget_damaged(self, inode: InodeNo, block: BlockIndex) -> bool:
+        """Somebody found wrong bytes, or none: unless they are right by now, the block is a miss from here on. Return whether it
+        was forgotten.
 
-    def forget_unreadable(self, inode: InodeNo, block: BlockIndex) -> bool:
-        """Readers cannot read a block that the index has. Return whether it was forgotten."""
+        They may well be right: a block that was fetched again lies where the damaged one lay, and a second reader, or the
+        scrubber, reports what it saw before."""
         with self.index.read() as txn:
             extent = self.index.extents.get(txn, inode, block)
-        if extent is None:
-            return True
-        try:
-            with open(container_path(self.store.tiers[extent.tier].path, extent.container), "rb") as file:
-                file.seek(0, 2)
-                if file.tell() >= extent.offset + extent.length:
-                    return False
-        except OSError as error:
-            self.store.tiers[extent.tier].note_failure(error)
+            row = self.index.inodes.get(txn, inode)
+        if extent is None or (row is not None and self._check.is_intact(extent, row.identity, block)):
+            return False
         self._forget(inode, block)
+        tier = self.store.tiers[extent.tier]
+        try:
+            tier.changed_ns(extent.container)
+        except FileNotFoundError:
+            self.store.lose_container(tier, extent.container, inode)
+        except OSError as error:
+            tier.note_failure(error)
         return True
 
     def _forget(self, inode: InodeNo, block: BlockIndex) -> None:

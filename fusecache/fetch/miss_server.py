@@ -238,7 +238,7 @@ class MissServer:
         if count + 1 < UNREADABLE_AFTER or self._cache.store.leases[block]:
             return False
         del self._misses_of_cached[block]
-        return self._cache.forget_unreadable(block[0], block[1])
+        return self._cache.forget_damaged(block[0], block[1])
 
     def _fly(self, connection: Connection, request: Request, row: Inode, missing: list[int], end: int) -> None:
         token = request.token

@@ -7,7 +7,6 @@ most, and rests while anything is being fetched.
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Sequence
 
 import trio
@@ -18,9 +17,8 @@ from fusecache.contract.shared_memory import Counter
 from fusecache.fetch.workers import Gate, Priority
 from fusecache.index.extents import BlockIndex, Extent
 from fusecache.index.inodes import Inode, InodeNo
+from fusecache.tiers.block_check import BlockCheck
 from fusecache.tiers.block_store import BlockStore
-from fusecache.tiers.checksums import damaged_granule
-from fusecache.tiers.container_files import container_path
 
 log = logging.getLogger(__name__)
 
@@ -36,14 +34,14 @@ class Scrubber:
         store: BlockStore,
         gate: Gate,
         counters: CounterPage,
-        granule_size: int,
+        check: BlockCheck,
         is_busy: Callable[[], bool],
-        forget_damaged: Callable[[InodeNo, BlockIndex], None],
+        forget_damaged: Callable[[InodeNo, BlockIndex], bool],
     ) -> None:
         self._store = store
         self._gate = gate
         self._counters = counters
-        self._granule_size = granule_size
+        self._check = check
         self._is_busy = is_busy
         self._forget_damaged = forget_damaged
         self._next: tuple[InodeNo, BlockIndex] = (0, 0)
@@ -62,13 +60,7 @@ class Scrubber:
         except CacheError as error:
             log.warning("scrubbing failed: %s", error)
             return 0
-        found = 0
-        for inode, block, extent in damaged:
-            with self._store.index.read() as txn:
-                now = self._store.index.extents.get(txn, inode, block)
-            if now == extent:  # else it was moved or evicted while we looked: what we read was nobody's any more
-                found += 1
-                self._forget_damaged(inode, block)
+        found = sum(self._forget_damaged(inode, block) for inode, block, _ in damaged)
         if found:
             self._counters.add(Counter.FETCH_CHECKSUM_FAILURES, found)
             log.warning("%d damaged blocks were found in idle time; they will be fetched again", found)
@@ -94,27 +86,8 @@ class Scrubber:
 
     def _verify(self, blocks: Sequence[Block], rows: dict[InodeNo, Inode]) -> list[Block]:
         """In a worker thread."""
-        buffer = memoryview(bytearray(self._store.block_size))
-        damaged: list[Block] = []
-        for inode, block, extent in blocks:
-            view = buffer[: extent.length]
-            offset = block * self._store.block_size
-            if not self._read(extent, view) or (
-                damaged_granule(view, extent.checksums, rows[inode].identity, offset, self._granule_size, 0) is not None
-            ):
-                damaged.append((inode, block, extent))
-        return damaged
-
-    def _read(self, extent: Extent, view: memoryview) -> bool:
-        try:
-            fd = os.open(
-                container_path(self._store.tiers[extent.tier].path, extent.container), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
-            )
-        except OSError:
-            return False
-        try:
-            return os.preadv(fd, [view], extent.offset) == extent.length
-        except OSError:
-            return False
-        finally:
-            os.close(fd)
+        return [
+            (inode, block, extent)
+            for inode, block, extent in blocks
+            if not self._check.is_intact(extent, rows[inode].identity, block)
+        ]

@@ -7,19 +7,17 @@ serve checks that at OPEN.
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable
 
 from fusecache.base.counters import CounterPage
 from fusecache.contract.errors import CacheError
 from fusecache.contract.shared_memory import Counter
 from fusecache.fetch.workers import Gate, Job, Priority
-from fusecache.index.containers import ContainerKind
+from fusecache.index.containers import Container, ContainerKind
 from fusecache.index.extents import BlockIndex, Extent
 from fusecache.index.inodes import Inode, InodeNo
+from fusecache.tiers.block_check import BlockCheck
 from fusecache.tiers.block_store import BlockStore
-from fusecache.tiers.checksums import damaged_granule
-from fusecache.tiers.container_files import container_path
 
 log = logging.getLogger(__name__)
 
@@ -30,13 +28,13 @@ class Verification:
         store: BlockStore,
         gate: Gate,
         counters: CounterPage,
-        granule_size: int,
-        forget_damaged: Callable[[InodeNo, BlockIndex], None],
+        check: BlockCheck,
+        forget_damaged: Callable[[InodeNo, BlockIndex], bool],
     ) -> None:
         self._store = store
         self._gate = gate
         self._counters = counters
-        self._granule_size = granule_size
+        self._check = check
         self._forget_damaged = forget_damaged
         self._under_way: set[int] = set()
 
@@ -61,47 +59,29 @@ class Verification:
         except OSError:
             pass
         self._under_way.add(number)
-        path = container_path(self._store.tiers[container.tier].path, number)
 
         def done(result: tuple[int, list[BlockIndex]] | None, error: CacheError | None) -> None:
             self._under_way.discard(number)
             if result is not None:
                 self._conclude(inode, number, *result)
 
-        self._gate.submit(Job(lambda: self._verify(path, row, extents), done, priority=Priority.WARM))
+        self._gate.submit(Job(lambda: self._verify(container, number, row, extents), done, priority=Priority.WARM))
 
-    def _verify(self, path: str, row: Inode, extents: list[tuple[BlockIndex, Extent]]) -> tuple[int, list[BlockIndex]]:
-        """In a worker thread. Return the ctime before reading, and the damaged blocks."""
-        damaged: list[BlockIndex] = []
-        buffer = memoryview(bytearray(self._store.block_size))
+    def _verify(
+        self, container: Container, number: int, row: Inode, extents: list[tuple[BlockIndex, Extent]]
+    ) -> tuple[int, list[BlockIndex]]:
+        """In a worker thread. Return the ctime before reading (0: there is no file), and the damaged blocks."""
         try:
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            changed_ns = self._store.tiers[container.tier].changed_ns(number)
         except OSError:
-            return 0, [block for block, _ in extents]
-        try:
-            changed_ns = os.fstat(fd).st_ctime_ns
-            for block, extent in extents:
-                view = buffer[: extent.length]
-                try:
-                    got = os.preadv(fd, [view], extent.offset)
-                except OSError:
-                    got = -1
-                offset = block * self._store.block_size
-                if (
-                    got != extent.length
-                    or damaged_granule(view, extent.checksums, row.identity, offset, self._granule_size, 0) is not None
-                ):
-                    damaged.append(block)
-        finally:
-            os.close(fd)
-        return changed_ns, damaged
+            changed_ns = 0
+        return changed_ns, [block for block, extent in extents if not self._check.is_intact(extent, row.identity, block)]
 
     def _conclude(self, inode: InodeNo, number: int, changed_ns: int, damaged: list[BlockIndex]) -> None:
         if damaged:
-            log.warning("inode %d: %d damaged blocks found before hand-over; they are fetched again", inode, len(damaged))
-            self._counters.add(Counter.FETCH_CHECKSUM_FAILURES, len(damaged))
-            for block in damaged:
-                self._forget_damaged(inode, block)
+            forgotten = sum(self._forget_damaged(inode, block) for block in damaged)
+            self._counters.add(Counter.FETCH_CHECKSUM_FAILURES, forgotten)
+            log.warning("inode %d: %d damaged blocks found before hand-over; they are fetched again", inode, forgotten)
             return
         index = self._store.index
         with index.write() as txn:

@@ -15,6 +15,7 @@ import pytest
 from fusecache.contract.errors import ErrorKind
 from fusecache.contract.messages import MAX_MESSAGE_BYTES, STATUS_BOUNCE, STATUS_OK, Answer, Op, Request
 from fusecache.fetch import miss_server
+from tests.support.block_damage import damage_block
 from tests.support.fake_source import FakeSource, content
 from tests.support.fetch_harness import BLOCK, FetchHarness, fetching
 from tests.support.log_check import LogCheck
@@ -226,8 +227,9 @@ def test_messages_that_nobody_should_send_are_ignored(
 
 
 def test_a_damaged_block_is_fetched_again(tmp_path: Path, source: FakeSource) -> None:
-    with wired(tmp_path, source) as (_, wire, inode):
+    with wired(tmp_path, source) as (harness, wire, inode):
         wire.done(wire.answer(wire.ask(Op.READ, inode, 0, len(DATA))).token)
+        damage_block(harness, inode, 2)
         wire.send(Request(Op.DAMAGED, inode=inode, offset=2))
         wire.done(wire.answer(wire.ask(Op.READ, inode, 0, len(DATA))).token)
         assert source.counts.reads[b"file", 2 * BLOCK] == 2

@@ -212,7 +212,11 @@ def test_the_share_is_kept_and_the_seed_decides(proxy: FaultProxy) -> None:
         proxy.set_plan(plan)
         for start in range(100):
             request(proxy.port, "GET", "/bkt/big", f"bytes={start}-{start}")
-        return [one.fault for one in proxy.log()]
+        deadline = time.monotonic() + 5
+        while len(proxy.log()) < 100 and time.monotonic() < deadline:
+            time.sleep(0.01)  # a request is logged after its reply was sent
+        by_start = {one.range: one.fault for one in proxy.log()}
+        return [by_start[f"bytes={start}-{start}"] for start in range(100)]
 
     first = run()
     assert first == run()
