@@ -48,7 +48,8 @@ ANSWER_SECONDS = 30.0
 @click.command(hidden=True)
 @click.option("--directory", metavar="PATH", help="Where to make the temporary directory (6 GiB).")
 @click.option("--scale", type=click.FloatRange(0.001, 1), default=1.0, hidden=True, help="Less of everything, for tests.")
-def demo(directory: str | None, scale: float) -> int:
+@click.option("--picture", metavar="FILE", default="", help="Write the table as SVG, too.")
+def demo(directory: str | None, scale: float, picture: str) -> int:
     """Show what fusecache does, on a real S3 server, and leave nothing behind."""
     try:
         find_weed()
@@ -61,7 +62,7 @@ def demo(directory: str | None, scale: float) -> int:
             report = Demo(interrupts, stack, _room(directory, scale), scale).run()
         finally:
             interrupts.finish()
-    report.print()
+    report.print(picture)
     return ExitStatus.FAILED if report.errors else ExitStatus.OK
 
 

@@ -33,7 +33,8 @@ class Report:
         self.errors += result.errors
         self._rows.append(Row(what, result.files, result.size, result.seconds, note))
 
-    def print(self) -> None:
+    def print(self, picture: str = "") -> None:
+        """Print the table. `picture`: a file that gets what was printed, as SVG; "" for none. Raises OSError."""
         from rich.box import SIMPLE_HEAD
         from rich.console import Console
         from rich.table import Table
@@ -47,9 +48,11 @@ class Report:
             seconds = max(row.seconds, 1e-9)
             speed = f"{row.size / seconds / 1e6:,.0f}"
             table.add_row(row.what, f"{row.seconds:.2f}", speed, f"{row.files / seconds:,.0f}", row.note)
-        console = Console(width=None if sys.stdout.isatty() else WIDTH)
+        console = Console(width=None if sys.stdout.isatty() and not picture else WIDTH, record=bool(picture))
         console.print(table)
         for name, value in (*self.facts, ("errors", str(len(self.errors)))):
             console.print(f"  {name}: {value}", highlight=False, markup=False)
         for error in self.errors[:20]:
             console.print(f"  {error}", style="red", highlight=False, markup=False)
+        if picture:
+            console.save_svg(picture, title="make demo")

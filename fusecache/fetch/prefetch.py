@@ -35,6 +35,7 @@ SWEEP_AFTER = 2  # misses in one directory before its siblings are fetched
 SWEEP_BATCH = 64  # files put in flight at once
 SWEEP_MEMORY_BYTES = 32 << 20
 SWEEP_PATIENCE_SECONDS = 5.0  # a sweep stops when nobody read in the directory for so long
+SWEEP_AGAIN_SECONDS = 1.0  # a directory is not swept again before: it costs 10 us a file that is there
 TRACKED_STREAMS = 1024
 TRACKED_DIRECTORIES = 1024
 
@@ -54,6 +55,7 @@ class _Sweep:
     outstanding: int = 0
     outstanding_bytes: int = 0
     finished: bool = False
+    finished_at: float = 0.0
 
 
 class Prefetch:
@@ -73,7 +75,7 @@ class Prefetch:
         if row.size > self._store.block_size:
             self._note_stream(inode, row, first, count)
         if row.size <= SMALL_FILE_BYTES:
-            self._note_sweep(row.parent)
+            self._note_sweep(row.parent, missed=True)
 
     def note_hint(self, inode: InodeNo, row: Inode, block: BlockIndex) -> None:
         """A reader came to a block with the prefetch mark."""
@@ -83,7 +85,7 @@ class Prefetch:
                 stream.ahead_bytes = min(MAX_AHEAD_BYTES, stream.ahead_bytes * 2)
                 self._extend(inode, row, stream, block + 1)
         if row.size <= SMALL_FILE_BYTES:
-            self._note_sweep(row.parent)
+            self._note_sweep(row.parent, missed=False)
 
     # -- sequential
 
@@ -137,13 +139,18 @@ class Prefetch:
 
     # -- sweeps
 
-    def _note_sweep(self, directory: InodeNo) -> None:
+    def _note_sweep(self, directory: InodeNo, *, missed: bool) -> None:
         sweep = self._sweeps.pop(directory, None) or _Sweep()
         self._sweeps[directory] = sweep
         if len(self._sweeps) > TRACKED_DIRECTORIES:
             self._sweeps.popitem(last=False)
         sweep.misses += 1
         sweep.last_read = time.monotonic()
+        if sweep.finished and missed and sweep.misses >= SWEEP_AFTER:
+            # What it fetched was dropped or evicted since. Not at once: what misses may be something that it passed over.
+            if sweep.last_read - sweep.finished_at < SWEEP_AGAIN_SECONDS:
+                return
+            sweep.finished, sweep.position = False, 0
         if sweep.misses >= SWEEP_AFTER and not sweep.finished:
             self._advance(directory, sweep)
 
@@ -175,7 +182,8 @@ class Prefetch:
             ]
             listed = index.dirs.get(txn, directory)
         if not rows:
-            sweep.finished = listed is not None and listed.is_complete
+            if listed is not None and listed.is_complete:
+                sweep.finished, sweep.finished_at, sweep.misses = True, time.monotonic(), 0
             return
         for seq, inode, row in files:
             room -= align(row.size)

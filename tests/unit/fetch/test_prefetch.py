@@ -138,6 +138,19 @@ def test_a_sweep_does_not_push_out_what_it_fetched(tmp_path: Path, source: FakeS
         assert 5 < len(there) <= 18
 
 
+def test_a_directory_that_was_dropped_is_swept_again(tmp_path: Path, source: FakeSource, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prefetch, "SWEEP_AGAIN_SECONDS", 0.0)
+    with fetching(tmp_path, source, (QUOTA,), **FAST) as (harness, reader):
+        inodes = [reader.inode(b"dir/f%02d" % number) for number in range(40)]
+        for inode in inodes[:3]:
+            reader.read(inode, 0, 10)
+        assert cached_files(harness, reader) == set(range(40))
+        harness.call_sync(harness.cache.store.forget, [(inode, 0) for inode in inodes])
+        for inode in inodes[20:24]:
+            reader.read(inode, 0, 10)
+        assert cached_files(harness, reader) == set(range(40))
+
+
 def test_a_sweep_stops_when_nobody_reads(tmp_path: Path, source: FakeSource, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prefetch, "SWEEP_PATIENCE_SECONDS", 0.0)
     monkeypatch.setattr(prefetch, "SWEEP_BATCH", 4)
