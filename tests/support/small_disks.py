@@ -8,6 +8,8 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -35,6 +37,24 @@ class SmallDisk:
                 file.write(bytes(512))
         if leave_bytes:
             os.truncate(self.path / "filler", max(0, (self.path / "filler").stat().st_size - leave_bytes))
+
+    @contextlib.contextmanager
+    def kept_full(self) -> Iterator[None]:
+        """Take whatever becomes free, within 20 ms, until the end."""
+        over = threading.Event()
+
+        def keep() -> None:
+            while not over.wait(0.02):
+                self.fill()
+
+        self.fill()
+        thread = threading.Thread(target=keep, name="keeps the disk full")
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
 
     def empty(self) -> None:
         (self.path / "filler").unlink(missing_ok=True)
