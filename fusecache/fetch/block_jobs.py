@@ -13,12 +13,14 @@ from typing import NamedTuple
 
 from fusecache.contract.errors import CacheError, ErrorKind
 from fusecache.fetch.buffer_pool import POOLED_BYTES, BufferPool
-from fusecache.fetch.range_size import MAX_RANGE_BYTES
+from fusecache.source.pieces import take_pieces
 from fusecache.source.protocol import ReadInto, Source
 from fusecache.tiers.block_store import Place
 from fusecache.tiers.checksums import block_checksums, damaged_granule
 
 Checksums = tuple[int, ...]
+
+ANNOUNCED_BYTES = 4 << 20  # of a long range at once: each announcement is a transaction of the index
 
 
 class TierWriteError(CacheError):
@@ -41,9 +43,9 @@ class Range(NamedTuple):
     places: tuple[Place | None, ...]  # one per block; None: not wanted
 
 
-def fetch_range(source: Source, wanted: Range, granule_size: int, buffers: BufferPool) -> list[Checksums | None]:
-    """Read a range and write its blocks. Returns the checksums of each block that has a place."""
-    if not POOLED_BYTES <= wanted.length <= MAX_RANGE_BYTES or not isinstance(source, ReadInto):
+def fetch_range(source: Source, wanted: Range, granule_size: int, buffers: BufferPool) -> list[Checksums]:
+    """Read a range as a whole and write its blocks. Returns the checksums of each block; every one has a place."""
+    if wanted.length < POOLED_BYTES or not isinstance(source, ReadInto):
         data = memoryview(source.read(wanted.path, wanted.version, wanted.offset, wanted.length))
         return _write_range(source, wanted, granule_size, data)
     with buffers.borrow(wanted.length) as target:
@@ -51,10 +53,10 @@ def fetch_range(source: Source, wanted: Range, granule_size: int, buffers: Buffe
         return _write_range(source, wanted, granule_size, target)
 
 
-def _write_range(source: Source, wanted: Range, granule_size: int, data: memoryview) -> list[Checksums | None]:
+def _write_range(source: Source, wanted: Range, granule_size: int, data: memoryview) -> list[Checksums]:
     if len(data) != wanted.length:
         raise CacheError(ErrorKind.UNAVAILABLE, f"{source.url}: {len(data)} bytes arrived where {wanted.length} were asked for")
-    results: list[Checksums | None] = []
+    results: list[Checksums] = []
     start = 0
     pending: tuple[Place, int, int] | None = None  # blocks that lie side by side are written with one call
     for place in wanted.places:
@@ -74,36 +76,43 @@ def _write_range(source: Source, wanted: Range, granule_size: int, data: memoryv
     return results
 
 
-def stream_object(
-    source: Source, wanted: Range, granule_size: int, block_size: int, on_block: Callable[[int, Checksums], None]
+def stream_range(
+    source: Source,
+    wanted: Range,
+    granule_size: int,
+    block_size: int,
+    buffers: BufferPool,
+    announce: Callable[[list[tuple[int, Checksums]]], None],
 ) -> None:
-    """Read a whole object in pieces (its store cannot give ranges), writing each block that has a place as it completes."""
-    buffer = bytearray()
+    """Read a range block by block, writing each that has a place as it completes.
+
+    `announce` gets what was written, as (number, checksums), in groups of ANNOUNCED_BYTES, and what is left at the end, also when
+    that is an error. A single block's buffer goes round: what is received, summed and written stays in the processor's cache."""
     number = 0
-    received = 0
+    done: list[tuple[int, Checksums]] = []
 
     def finish(block: memoryview) -> None:
         nonlocal number
         place = wanted.places[number]
         if place is not None:
-            checksums = block_checksums(block, wanted.identity, number * block_size, granule_size)
+            checksums = block_checksums(block, wanted.identity, wanted.offset + number * block_size, granule_size)
             write_all(place, block)
-            on_block(number, checksums)
+            done.append((number, checksums))
+            if len(done) * block_size >= ANNOUNCED_BYTES:
+                announce(done.copy())
+                done.clear()
         number += 1
 
-    for piece in source.stream(wanted.path, wanted.version, 0, wanted.length):
-        received += len(piece)
-        if received > wanted.length:
-            break
-        buffer += piece
-        while len(buffer) >= block_size:
-            with memoryview(buffer) as view:
-                finish(view[:block_size])
-            del buffer[:block_size]
-    if received != wanted.length:
-        raise CacheError(ErrorKind.UNAVAILABLE, f"{source.url}: {received} bytes arrived where {wanted.length} were expected")
-    if buffer:
-        finish(memoryview(bytes(buffer)))
+    try:
+        with buffers.borrow(min(block_size, wanted.length)) as buffer:
+            if isinstance(source, ReadInto):
+                source.read_through(wanted.path, wanted.version, wanted.offset, wanted.length, buffer, finish)
+            else:
+                pieces = source.stream(wanted.path, wanted.version, wanted.offset, wanted.length)
+                take_pieces(pieces, wanted.length, buffer, finish, source.url)
+    finally:
+        if done:
+            announce(done)
 
 
 def fetch_into(source: Source, path: bytes, version: bytes, offset: int, length: int, memory: mmap.mmap, at: int) -> None:

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from fusecache.fetch.range_size import MAX_RANGE_BYTES
 
 POOLED_BYTES = 1 << 20  # below this malloc's own memory is warm enough
-KEPT_BYTES = 5 * MAX_RANGE_BYTES  # as many large ranges as are in flight for one stream, and a demand
+KEPT_BYTES = 5 * MAX_RANGE_BYTES
 
 
 class BufferPool:

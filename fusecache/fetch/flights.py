@@ -18,9 +18,9 @@ import trio
 from fusecache.base.counters import CounterPage
 from fusecache.contract.errors import ANSWERS, CacheError, ErrorKind, Retry
 from fusecache.contract.shared_memory import Counter
-from fusecache.fetch.block_jobs import Checksums, Range, TierWriteError, fetch_range, stream_object
+from fusecache.fetch.block_jobs import Checksums, Range, TierWriteError, fetch_range, stream_range
 from fusecache.fetch.buffer_pool import BufferPool
-from fusecache.fetch.range_size import longest_run
+from fusecache.fetch.range_size import WHOLE_OBJECT_BYTES, longest_run
 from fusecache.fetch.sources import OpenSource, Sources
 from fusecache.fetch.workers import Job, Priority, Workers
 from fusecache.index.environment import NoSpaceError
@@ -111,13 +111,21 @@ class Flights:
         self._given_up: dict[BlockId, tuple[float, CacheError]] = {}  # when readers were told that it does not come
         self.last_error = ""
         self.last_error_at = 0.0
-        self.bytes_in_flight = 0
+        self.bytes_in_flight = 0  # memory that jobs hold, or will hold when their turn comes
 
     @property
     def count_in_flight(self) -> int:
         return len(self._in_flight)
 
     # -- asking
+
+    def longest_run(self, row: Inode) -> int:
+        """Return how many blocks one request for this file may be for."""
+        try:
+            streamed = self._sources.of(row.source).streams
+        except CacheError:
+            streamed = False
+        return longest_run(self._store.tiers, self._store.block_size, streamed=streamed)
 
     def is_in_flight(self, inode: InodeNo, block: BlockIndex) -> bool:
         return (inode, block) in self._in_flight
@@ -144,7 +152,7 @@ class Flights:
                 flight.priority = min(flight.priority, priority)
                 continue
             run.append(block)
-        for first, count in split_runs(run, longest_run(self._store.tiers, self._store.block_size)):
+        for first, count in split_runs(run, self.longest_run(row)):
             if waiter not in self._waiters:
                 return  # it was sent elsewhere already
             self.start(waiter.inode, row, first, count, priority, waiter=waiter)
@@ -200,6 +208,8 @@ class Flights:
             self._place(flight, opened)
 
     def _place(self, flight: Flight, opened: OpenSource) -> None:
+        if opened.source.capabilities.ranges:  # what came before an error needs no second request
+            flight.first, flight.count = min(flight.pending), max(flight.pending) - min(flight.pending) + 1
         places: list[Place | None] = []
         for block in range(flight.first, flight.first + flight.count):
             place = self._store.reserve(flight.inode, flight.row, block) if block in flight.pending else None
@@ -259,45 +269,52 @@ class Flights:
         row = flight.row
         wanted = Range(row.path, row.version, row.identity, offset, length, tuple(flight.places))
         self._counters.add(Counter.REMOTE_REQUESTS)
-        source, granule = opened.source, self._granule_size
-        if source.capabilities.ranges and all(flight.places):
+        source, granule, buffers = opened.source, self._granule_size, self.buffers
+        is_long = opened.streams and flight.count > 1 and (length < row.size or length > WHOLE_OBJECT_BYTES)
+        if source.capabilities.ranges and all(flight.places) and not is_long:
+            memory = length
 
             def done(result: list[Checksums] | None, error: CacheError | None) -> None:
+                self.bytes_in_flight -= memory
                 if error is None and result is not None:
-                    for number, checksums in enumerate(result):
-                        self._arrive(flight, number, checksums)
+                    self._arrive(flight, list(enumerate(result)))
                 else:
                     self._failed(flight, opened, error)
 
-            job = Job(lambda: fetch_range(source, wanted, granule, self.buffers), done, length, flight.priority)
+            job = Job(lambda: fetch_range(source, wanted, granule, buffers), done, memory, flight.priority)
         else:
+            memory = 2 * block_size
 
-            def block_done(number: int, checksums: Checksums) -> None:
-                self._workers.post(lambda: self._arrive(flight, number, checksums))
+            def announce(blocks: list[tuple[int, Checksums]]) -> None:
+                self._workers.post(lambda: self._arrive(flight, blocks))
 
             def all_done(_: object, error: CacheError | None) -> None:
+                self.bytes_in_flight -= memory
                 if error is not None:
                     self._failed(flight, opened, error)
                 elif flight.pending:
                     self._drop_unplaced(flight)
 
             job = Job(
-                lambda: stream_object(source, wanted, granule, block_size, block_done), all_done, 2 * block_size, flight.priority
+                lambda: stream_range(source, wanted, granule, block_size, buffers, announce), all_done, memory, flight.priority
             )
-        self.bytes_in_flight += sum(place.length for place in flight.places if place is not None)
+        self.bytes_in_flight += memory
         opened.gate.submit(job)
 
-    def _arrive(self, flight: Flight, number: int, checksums: Checksums) -> None:
-        place = flight.places[number]
-        if place is None:
-            return
-        block = flight.first + number
-        flags = ExtentFlag.PREFETCH_MARK if block in flight.marked else 0
-        self._arrived.append((flight, Written(flight.inode, block, place, checksums, flags)))
-        flight.places[number] = None
-        self._counters.add(Counter.REMOTE_BYTES, place.length)
-        if not flight.waiters:
-            self._counters.add(Counter.PREFETCHED_BYTES, place.length)
+    def _arrive(self, flight: Flight, blocks: list[tuple[int, Checksums]]) -> None:
+        """The blocks of these numbers (in the flight) are written; `commit_arrived` tells the index."""
+        flight.attempts = 0  # it goes on, if not in one go
+        for number, checksums in blocks:
+            place = flight.places[number]
+            if place is None:
+                continue
+            block = flight.first + number
+            flags = ExtentFlag.PREFETCH_MARK if block in flight.marked else 0
+            self._arrived.append((flight, Written(flight.inode, block, place, checksums, flags)))
+            flight.places[number] = None
+            self._counters.add(Counter.REMOTE_BYTES, place.length)
+            if not flight.waiters:
+                self._counters.add(Counter.PREFETCHED_BYTES, place.length)
 
     def commit_arrived(self) -> None:
         """Called after each batch of results: one transaction for all blocks that came in it."""
@@ -310,12 +327,10 @@ class Flights:
             log.warning("reads go on without caching: %s", error)
             self._note_error(str(error))
             for flight, written in arrived:
-                self.bytes_in_flight -= written.place.length
                 self._store.release(written.place)
                 self._finish_without_cache(flight, written.block)
             return
         for flight, written in arrived:
-            self.bytes_in_flight -= written.place.length
             self._block_is_there(flight, written.block)
         self._need_room(0)
 
@@ -356,9 +371,11 @@ class Flights:
     def _failed(self, flight: Flight, opened: OpenSource, error: CacheError | None) -> None:
         error = error or CacheError(ErrorKind.BUG, "a range came back without a result")
         self._counters.add(Counter.REMOTE_ERRORS)
+        self.commit_arrived()  # what a stream brought before it broke is neither fetched nor placed again
+        if not flight.pending:
+            return
         if isinstance(error, TierWriteError):
             self._store.tiers[error.tier].note_failure(error.os_error)
-            self.commit_arrived()  # what a stream brought before its tier failed must not be given a second place
             self._release_places(flight)
             self._place(flight, opened)
             return
@@ -398,7 +415,6 @@ class Flights:
     def _release_places(self, flight: Flight) -> None:
         for place in flight.places:
             if place is not None:
-                self.bytes_in_flight -= place.length
                 self._store.release(place)
         flight.places = []
 

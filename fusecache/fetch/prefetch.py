@@ -20,7 +20,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from fusecache.fetch.flights import Flights, split_runs
-from fusecache.fetch.range_size import longest_run
 from fusecache.fetch.workers import Priority
 from fusecache.index.extents import BlockIndex
 from fusecache.index.inodes import Inode, InodeFlag, InodeNo
@@ -29,7 +28,7 @@ from fusecache.tiers.block_store import BlockStore
 from fusecache.tiers.tier import align
 
 START_AHEAD_BYTES = 4 << 20
-MAX_AHEAD_BYTES = 64 << 20  # 4 ranges: the best of 2, 4, 6, 8 on two cores; two thirds of what may be in flight
+MAX_AHEAD_BYTES = 128 << 20
 SMALL_FILE_BYTES = 4 << 20  # files up to this take part in sweeps
 SWEEP_AFTER = 2  # misses in one directory before its siblings are fetched
 SWEEP_BATCH = 64  # files put in flight at once
@@ -119,7 +118,7 @@ class Prefetch:
         last = -(-row.size // block_size)
         target = min(last, position + stream.ahead_bytes // block_size)
         start = max(stream.fetched_to, position)
-        longest = longest_run(self._store.tiers, block_size)
+        longest = self._flights.longest_run(row)
         # Half a range at least, but for the end of the file: small requests cost as much as large ones.
         if target <= start or (target - start < min(longest, stream.ahead_bytes // block_size) // 2 and target < last):
             return
@@ -192,7 +191,7 @@ class Prefetch:
             sweep.position = seq
             if 0 < row.size <= SMALL_FILE_BYTES and not row.flags & InodeFlag.NEEDS_STAT:
                 blocks = self._missing(inode, 0, -(-row.size // self._store.block_size))
-                for first, count in split_runs(blocks, longest_run(self._store.tiers, self._store.block_size)):
+                for first, count in split_runs(blocks, self._flights.longest_run(row)):
                     self._flights.start(inode, row, first, count, Priority.PREFETCH)
         sweep.position = rows[-1].seq
 

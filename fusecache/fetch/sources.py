@@ -8,7 +8,7 @@ from fusecache.contract.errors import CacheError, ErrorKind
 from fusecache.contract.mount_spec import MountSpec, SourceSpec
 from fusecache.fetch.workers import Gate, Workers
 from fusecache.index.source_ids import source_id
-from fusecache.source.protocol import Source
+from fusecache.source.protocol import ReadInto, Source
 from fusecache.source.registry import open_source
 
 MAX_PARALLEL = 16  # threads of one gate; more fight for two cores and the GIL (4 x 8 MiB was best there for large objects)
@@ -22,6 +22,7 @@ class OpenSource:
         self.spec = spec
         self.id = source_id(spec)
         self.source = source
+        self.streams = isinstance(source, ReadInto)
         self.gate = gate
         self.subdir = tuple(part for part in spec.subdir.encode("utf-8", "surrogateescape").split(b"/") if part)
 

@@ -19,7 +19,7 @@ from fusecache.contract.errors import CacheError, ErrorKind
 from fusecache.source.object_version import version_of_etag
 from fusecache.source.protocol import Buffer
 
-MAX_CHECKED_BYTES = 8 << 20  # what fetch reads in one request at most; larger objects arrive in parts nobody has a checksum of
+MAX_CHECKED_BYTES = 8 << 20  # larger objects are passed on while they arrive, and nobody has checksums of their parts
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19}|\*)")
 _MD5_ETAG = re.compile(r'"?([0-9a-fA-F]{32})"?')
 _KEYED_ENCRYPTION = ("aws:kms", "aws:kms:dsse", "kms")  # ETags of such objects are no MD5 of the bytes

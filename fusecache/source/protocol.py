@@ -12,7 +12,7 @@ path (empty component, ".", "..", NUL, "/", more than 255 bytes in a component) 
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
@@ -155,3 +155,9 @@ class ReadInto(Protocol):
 
     def read_into(self, path: bytes, version: bytes, offset: int, target: memoryview) -> None:
         """As `Source.read`, into memory of the caller: `len(target)` bytes. After an error the target may hold anything."""
+
+    def read_through(
+        self, path: bytes, version: bytes, offset: int, length: int, buffer: memoryview, take: Callable[[memoryview], None]
+    ) -> None:
+        """As `Source.read`, with a buffer that is smaller than the range: it is filled and given to `take`, piece after piece in
+        order, the last one short. What came before an error was right. Errors of `take` end the request and pass."""

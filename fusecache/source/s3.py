@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import datetime
 import email.utils
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from fusecache.contract.errors import CacheError, ErrorKind
 from fusecache.source.credentials import CredentialChain, CredentialProvider
 from fusecache.source.object_names import ListingPosition, NamedPage, file_entry, hidden_reason, name_page
 from fusecache.source.object_part import ObjectReader
 from fusecache.source.object_version import version_of_etag
+from fusecache.source.pieces import take_pieces
 from fusecache.source.protocol import Buffer, Capabilities, Entry, EntryKind, Hidden, Page
 from fusecache.source.s3_listing import ListedObject, ListingError
 from fusecache.source.s3_options import S3Options, parse_s3_options
@@ -103,6 +104,14 @@ class ObjectStoreSource:
             self._reader.read_into(self._key(path), version, offset, target)
         else:  # a backend that brings its own memory
             target[:] = memoryview(self._reader.read(self._key(path), version, offset, len(target))).cast("B")
+
+    def read_through(
+        self, path: bytes, version: bytes, offset: int, length: int, buffer: memoryview, take: Callable[[memoryview], None]
+    ) -> None:
+        if isinstance(self._reader, S3RestClient):
+            self._reader.read_through(self._key(path), version, offset, length, buffer, take)
+        else:
+            take_pieces(self._reader.stream(self._key(path), version, offset, length), length, buffer, take, self.url)
 
     def stream(self, path: bytes, version: bytes, offset: int, length: int) -> Iterator[Buffer]:
         return self._reader.stream(self._key(path), version, offset, length)

@@ -8,7 +8,7 @@ Redirects are never followed. OSS is asked in the same way: it has the same requ
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -115,6 +115,26 @@ class S3RestClient:
             if offset == 0 and total == length <= MAX_CHECKED_BYTES:
                 etag = response.headers.get("etag", "")
                 check_whole_body(self._place(key), target, etag, response.headers, self._settings.verify_etag)
+
+    def read_through(
+        self, key: bytes, version: bytes, offset: int, length: int, buffer: memoryview, take: Callable[[memoryview], None]
+    ) -> None:
+        if length <= MAX_CHECKED_BYTES:  # nothing of it may be taken before all of it was checked
+            body = memoryview(self.read(key, version, offset, length))
+            for start in range(0, length, len(buffer)):
+                take(body[start : start + len(buffer)])
+            return
+        response, _ = self._open_part(key, version, offset, length)
+        with _Answer(response):
+            left = length
+            while left:
+                piece = buffer[: min(left, len(buffer))]
+                left -= len(piece)
+                if left:
+                    response.receive_into(piece)
+                else:
+                    self._receive(response, piece)
+                take(piece)
 
     def stream(self, key: bytes, version: bytes, offset: int, length: int) -> Iterator[Buffer]:
         """A whole object that is small enough to be checked arrives in one piece, after the check."""

@@ -19,7 +19,7 @@ from functools import partial
 import pytest
 
 from fusecache.contract.errors import CacheError, ErrorKind
-from fusecache.source.protocol import Entry, EntryKind, Hidden, Source
+from fusecache.source.protocol import Entry, EntryKind, Hidden, ReadInto, Source
 
 _counter = itertools.count()
 
@@ -186,6 +186,29 @@ class SourceSuite:
                 assert 0 < len(piece) <= 8 << 20
                 digest.update(piece)
             assert digest.digest() == hashlib.sha256(body[offset:]).digest()
+
+    @pytest.mark.parametrize("size", [5, 3 << 20, (9 << 20) + 5])
+    def test_reading_through_a_small_buffer_is_exact(
+        self, source: Source, world: SourceWorld, directory: bytes, size: int
+    ) -> None:
+        if not isinstance(source, ReadInto):
+            pytest.skip("reads into memory of its own only")
+        body = content(size, "through")
+        path = directory + b"/file"
+        world.put(path, body)
+        version = source.stat(path).version
+        buffer = memoryview(bytearray(1 << 20))
+        for offset in {0, size // 3}:
+            pieces: list[bytes] = []
+            source.read_through(path, version, offset, size - offset, buffer, lambda piece, to=pieces: to.append(bytes(piece)))
+            assert all(len(piece) == 1 << 20 for piece in pieces[:-1])
+            assert b"".join(pieces) == body[offset:]
+
+        def refuse(piece: memoryview) -> None:
+            raise CacheError(ErrorKind.NO_SPACE, "the disk is full")
+
+        fails(ErrorKind.NO_SPACE, lambda: source.read_through(path, version, 0, size, buffer, refuse))
+        fails(ErrorKind.STALE, lambda: source.read_through(path, version + b"x", 0, size, buffer, refuse))
 
     def test_a_stream_can_be_left_early(self, source: Source, world: SourceWorld, directory: bytes) -> None:
         size = (9 << 20) + 1

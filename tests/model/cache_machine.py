@@ -28,7 +28,7 @@ from fusecache.fuse.filesystem_protocol import ROOT_INODE, Attributes
 from fusecache.tiers.container_files import container_path
 from fusecache.tiers.eviction import pick_victims
 from tests.support.cache_reader import CacheReader
-from tests.support.fake_source import FakeSource, content
+from tests.support.fake_source import Way, content, make_source
 from tests.support.fetch_harness import BLOCK, FetchHarness, spec_of
 from tests.support.index_check import PAGE
 
@@ -71,7 +71,7 @@ class CacheMachine(RuleBasedStateMachine):
     @initialize(
         quotas=st.sampled_from(QUOTAS),
         ttl=st.sampled_from([0.0, LONG]),
-        ranges=st.booleans(),
+        way=st.sampled_from(Way),
         needs_stat=st.booleans(),
         keep_whole=st.booleans(),
         prefetch=st.booleans(),
@@ -81,13 +81,13 @@ class CacheMachine(RuleBasedStateMachine):
         self,
         quotas: tuple[int, ...],
         ttl: float,
-        ranges: bool,
+        way: Way,
         needs_stat: bool,
         keep_whole: bool,
         prefetch: bool,
         sizes: dict[str, int],
     ) -> None:
-        self.source = FakeSource(page_size=2, ranges=ranges, needs_stat=needs_stat)
+        self.source = make_source(way, page_size=2, needs_stat=needs_stat)
         spec = spec_of(self.path, *quotas, ttl_seconds=ttl, prefetch=prefetch)
         self.harness = FetchHarness(spec, self.source, keep_whole=keep_whole, rate=RATE)
         self.harness.start()

@@ -7,13 +7,17 @@ calls. It counts what was asked for, byte by byte. Thread-safe: worker threads r
 from __future__ import annotations
 
 import collections
+import contextlib
+import enum
 import hashlib
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from fusecache.contract.errors import CacheError, ErrorKind
+from fusecache.source.pieces import take_pieces
 from fusecache.source.protocol import Buffer, Capabilities, Entry, EntryKind, Hidden, Page
 
 PIECE_BYTES = 24  # of a stream: no multiple of a test's block size, so that blocks are put together from pieces
@@ -193,7 +197,7 @@ class FakeSource:
         finally:
             self._leave()
 
-    def stream(self, path: bytes, version: bytes, offset: int, length: int) -> Iterator[Buffer]:
+    def stream(self, path: bytes, version: bytes, offset: int, length: int) -> Generator[Buffer, None, None]:
         self._enter("stream", path)
         try:
             for start in range(offset, offset + length, PIECE_BYTES):
@@ -288,6 +292,32 @@ class FakeSource:
             assert offset + length <= len(found.data), "nobody asks past the end"
             self.counts.reads.update((path, position) for position in range(offset, offset + length))
             return found.data[offset : offset + length]
+
+
+class StreamedSource(FakeSource):
+    """The same with `fusecache.source.protocol.ReadInto`."""
+
+    def read_into(self, path: bytes, version: bytes, offset: int, target: memoryview) -> None:
+        target[:] = self.read(path, version, offset, len(target))
+
+    def read_through(
+        self, path: bytes, version: bytes, offset: int, length: int, buffer: memoryview, take: Callable[[memoryview], None]
+    ) -> None:
+        with contextlib.closing(self.stream(path, version, offset, length)) as pieces:
+            take_pieces(pieces, length, buffer, take, self.url)
+
+
+class Way(enum.Enum):
+    """How a source gives the bytes of its objects."""
+
+    RANGES = enum.auto()
+    STREAMED_RANGES = enum.auto()
+    WHOLE = enum.auto()
+
+
+def make_source(way: Way, **fields: Any) -> FakeSource:
+    """A FakeSource of that kind."""
+    return (StreamedSource if way is Way.STREAMED_RANGES else FakeSource)(ranges=way is not Way.WHOLE, **fields)
 
 
 def _bytes(path: bytes | str) -> bytes:

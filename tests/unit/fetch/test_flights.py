@@ -20,7 +20,7 @@ from fusecache.fetch import block_jobs, flights
 from fusecache.fetch.flights import Waiter, split_runs
 from fusecache.fetch.workers import Priority
 from tests.support.cache_reader import CacheReader
-from tests.support.fake_source import FakeSource, content
+from tests.support.fake_source import FakeSource, StreamedSource, Way, content, make_source
 from tests.support.fetch_harness import BLOCK, FetchHarness, fetching
 from tests.support.index_check import PAGE
 from tests.support.log_check import LogCheck
@@ -35,6 +35,12 @@ def source() -> FakeSource:
     made.put("file", DATA)
     made.put("small", b"small")
     return made
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_read_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What streams, streams: the files here are all smaller than what is read as a whole."""
+    monkeypatch.setattr(flights, "WHOLE_OBJECT_BYTES", 0)
 
 
 def together(count: int, work: Callable[[int], None]) -> None:
@@ -65,9 +71,9 @@ def kind_of(call: Callable[[], object]) -> ErrorKind:
 # -- once
 
 
-@pytest.mark.parametrize("ranges", [True, False])
-def test_two_hundred_readers_cost_the_store_each_byte_once(tmp_path: Path, ranges: bool) -> None:
-    source = FakeSource(ranges=ranges)
+@pytest.mark.parametrize("way", Way)
+def test_two_hundred_readers_cost_the_store_each_byte_once(tmp_path: Path, way: Way) -> None:
+    source = make_source(way)
     source.put("file", DATA)
     with fetching(tmp_path, source, **FAST) as (harness, reader):
         inode = reader.inode(b"file")
@@ -154,9 +160,9 @@ def test_blocks_that_came_meanwhile_are_neither_waited_for_nor_fetched_again(
 
 
 @pytest.mark.parametrize("kind", [ErrorKind.UNAVAILABLE, ErrorKind.TIMEOUT])
-@pytest.mark.parametrize("ranges", [True, False])
-def test_what_is_worth_a_retry_is_not_seen_by_readers(tmp_path: Path, kind: ErrorKind, ranges: bool) -> None:
-    source = FakeSource(ranges=ranges)
+@pytest.mark.parametrize("way", Way)
+def test_what_is_worth_a_retry_is_not_seen_by_readers(tmp_path: Path, kind: ErrorKind, way: Way) -> None:
+    source = make_source(way)
     source.put("file", DATA)
     with fetching(tmp_path, source, **FAST) as (harness, reader):
         inode = reader.inode(b"file")
@@ -165,6 +171,34 @@ def test_what_is_worth_a_retry_is_not_seen_by_readers(tmp_path: Path, kind: Erro
         assert reader.read(inode, 0, 1000) == DATA
         assert source.counts.faults == 2
         assert harness.counter(Counter.REMOTE_RETRIES) == 2
+
+
+def test_a_stream_that_breaks_goes_on_where_it_broke(tmp_path: Path) -> None:
+    """What came before the break is read by those who wait for it, and not fetched again."""
+    source = StreamedSource()
+    source.put("file", DATA)
+    with fetching(tmp_path, source, **FAST) as (harness, reader):
+        inode = reader.inode(b"file")
+        asked: list[bytes] = []
+        source.fail(1, ErrorKind.UNAVAILABLE, "piece", matches=lambda path: asked.append(path) or len(asked) == 2)
+        assert reader.read(inode, 0, 1000) == DATA
+        assert source.counts.faults == 1
+        assert source.counts.calls["stream"] == 2
+        assert harness.counter(Counter.REMOTE_RETRIES) == 1
+        assert source.most_reads_of_a_byte == 1  # it broke after two pieces, which are three whole blocks
+        assert harness.counter(Counter.REMOTE_BYTES) == len(DATA)
+
+
+def test_a_stream_that_breaks_again_and_again_but_goes_on_is_read_to_the_end(tmp_path: Path) -> None:
+    source = StreamedSource()
+    source.put("file", DATA)
+    with fetching(tmp_path, source, **FAST) as (_, reader):
+        inode = reader.inode(b"file")
+        asked: list[bytes] = []
+        source.fail(100, ErrorKind.UNAVAILABLE, "piece", matches=lambda path: asked.append(path) or len(asked) % 2 == 0)
+        assert reader.read(inode, 0, 1000) == DATA
+        assert source.counts.faults > 1
+        assert max(source.counts.reads.values()) <= 2
 
 
 def test_pauses_between_retries_grow_and_obey_the_store(tmp_path: Path, source: FakeSource) -> None:
@@ -254,13 +288,13 @@ def test_a_short_answer_is_asked_for_again(tmp_path: Path, source: FakeSource) -
 # -- versions
 
 
-@pytest.mark.parametrize("ranges", [True, False])
+@pytest.mark.parametrize("way", Way)
 @pytest.mark.parametrize("quotas", [(1 << 20,), ()])
 def test_a_replaced_object_is_stale_and_the_next_lookup_sees_the_new_one(
-    tmp_path: Path, ranges: bool, quotas: tuple[int, ...], expect_log: LogCheck
+    tmp_path: Path, way: Way, quotas: tuple[int, ...], expect_log: LogCheck
 ) -> None:
     expect_log("answered to a reader: STALE", level=50)
-    source = FakeSource(ranges=ranges)
+    source = make_source(way)
     source.put("file", DATA)
     with fetching(tmp_path, source, quotas, **FAST) as (_, reader):
         inode = reader.inode(b"file")
@@ -350,9 +384,9 @@ def test_a_quota_below_one_block_is_served_from_the_store(tmp_path: Path, source
 
 
 @pytest.mark.parametrize("quota", [PAGE, 2 * PAGE, 3 * PAGE])
-@pytest.mark.parametrize("ranges", [True, False])
-def test_a_quota_of_a_few_blocks_is_kept_and_everything_is_read(tmp_path: Path, quota: int, ranges: bool) -> None:
-    source = FakeSource(ranges=ranges)
+@pytest.mark.parametrize("way", Way)
+def test_a_quota_of_a_few_blocks_is_kept_and_everything_is_read(tmp_path: Path, quota: int, way: Way) -> None:
+    source = make_source(way)
     source.put("file", DATA)
     for number in range(6):
         source.put(f"s{number}", content(f"s{number}", BLOCK))

@@ -11,6 +11,7 @@ import pytest
 from fusecache.contract.messages import Op, Request
 from fusecache.contract.shared_memory import Counter
 from fusecache.fetch import prefetch
+from fusecache.fetch.flights import Flights
 from tests.support.cache_reader import CacheReader
 from tests.support.fake_source import FakeSource, content
 from tests.support.fetch_harness import BLOCK, FetchHarness, fetching
@@ -27,7 +28,7 @@ def small_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prefetch, "START_AHEAD_BYTES", 4 * BLOCK)
     monkeypatch.setattr(prefetch, "MAX_AHEAD_BYTES", 32 * BLOCK)
     monkeypatch.setattr(prefetch, "SMALL_FILE_BYTES", 4 * BLOCK)
-    monkeypatch.setattr(prefetch, "longest_run", lambda tiers, block_size: 8)
+    monkeypatch.setattr(Flights, "longest_run", lambda self, row: 8)
 
 
 @pytest.fixture

@@ -18,4 +18,4 @@ MIB = 1 << 20
 )
 def test_a_range_is_small_beside_the_roomiest_tier(tmp_path: Path, quotas: list[int], blocks: int) -> None:
     tiers = [Tier(number, TierSpec(str(tmp_path), Medium.SSD, quota), quota) for number, quota in enumerate(quotas)]
-    assert longest_run(tiers, MIB) == blocks
+    assert longest_run(tiers, MIB, streamed=False) == blocks
