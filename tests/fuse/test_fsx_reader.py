@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.fuse, pytest.mark.root, pytest.mark.slow]
 
 NO_PYFUSE3 = pytest.mark.skipif(importlib.util.find_spec("pyfuse3") is None, reason="pyfuse3 is not installed")
 SIZES = (0, 1, 4095, 4097, 131_071, 131_073, 1 << 20, (1 << 20) + 1, 5_000_000, 9 << 20)
-SECONDS = 5.0
+SECONDS = 2.5
 READERS = 3
 
 

@@ -42,7 +42,7 @@ def read_while_killing(mount: NativeMount, seconds: float) -> tuple[int, list[di
 def test_no_read_fails_when_serve_is_killed(
     tmp_path: Path, serve_count: int, resend: bool, capsys: pytest.CaptureFixture[str], pytestconfig: pytest.Config
 ) -> None:
-    seconds = 20.0 if pytestconfig.getoption("--full-length", False) else 5.0
+    seconds = 20.0 if pytestconfig.getoption("--full-length", False) else 3.0
     with native_mount(tmp_path, serve_count=serve_count, settings={"ask_resend": resend}) as mount:
         has_resend = bool(U64.unpack_from(mount.memory, shared.H_INIT_FLAGS)[0] & InitFlag.HAS_RESEND)
         assert resend or not has_resend

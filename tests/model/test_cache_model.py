@@ -15,7 +15,7 @@ from fusecache.fetch import flights
 from tests.model.cache_machine import CacheMachine
 from tests.support.log_check import LogCheck
 
-SECONDS = float(os.environ.get("FUSECACHE_MODEL_SECONDS", "20"))
+SECONDS = float(os.environ.get("FUSECACHE_MODEL_SECONDS", "12"))
 STEPS = 30
 ROUND = 50  # runs between two looks at the clock
 
