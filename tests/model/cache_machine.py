@@ -330,7 +330,7 @@ class CacheMachine(RuleBasedStateMachine):
 
     @rule(clean=st.booleans(), same_connection=st.booleans())
     def restart(self, clean: bool, same_connection: bool) -> None:
-        self._count("restart")
+        self._count("restart" if clean else "kill")
         self._let_go()
         if clean:
             self.harness.rest()
