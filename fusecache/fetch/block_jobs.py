@@ -47,13 +47,13 @@ def fetch_range(source: Source, wanted: Range, granule_size: int, buffers: Buffe
     """Read a range as a whole and write its blocks. Returns the checksums of each block; every one has a place."""
     if wanted.length < POOLED_BYTES or not isinstance(source, ReadInto):
         data = memoryview(source.read(wanted.path, wanted.version, wanted.offset, wanted.length))
-        return _write_range(source, wanted, granule_size, data)
+        return write_range(source, wanted, granule_size, data)
     with buffers.borrow(wanted.length) as target:
         source.read_into(wanted.path, wanted.version, wanted.offset, target)
-        return _write_range(source, wanted, granule_size, target)
+        return write_range(source, wanted, granule_size, target)
 
 
-def _write_range(source: Source, wanted: Range, granule_size: int, data: memoryview) -> list[Checksums]:
+def write_range(source: Source, wanted: Range, granule_size: int, data: memoryview) -> list[Checksums]:
     if len(data) != wanted.length:
         raise CacheError(ErrorKind.UNAVAILABLE, f"{source.url}: {len(data)} bytes arrived where {wanted.length} were asked for")
     results: list[Checksums] = []

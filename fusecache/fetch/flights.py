@@ -7,6 +7,7 @@ threads and come back through callbacks, and what came back together is committe
 
 from __future__ import annotations
 
+import functools
 import logging
 import random
 import time
@@ -18,7 +19,7 @@ import trio
 from fusecache.base.counters import CounterPage
 from fusecache.contract.errors import ANSWERS, CacheError, ErrorKind, Retry
 from fusecache.contract.shared_memory import Counter
-from fusecache.fetch.block_jobs import Checksums, Range, TierWriteError, fetch_range, stream_range
+from fusecache.fetch.block_jobs import Checksums, Range, TierWriteError, fetch_range, stream_range, write_range
 from fusecache.fetch.buffer_pool import BufferPool
 from fusecache.fetch.range_size import WHOLE_OBJECT_BYTES, longest_run
 from fusecache.fetch.sources import OpenSource, Sources
@@ -282,6 +283,10 @@ class Flights:
                     self._failed(flight, opened, error)
 
             job = Job(lambda: fetch_range(source, wanted, granule, buffers), done, memory, flight.priority)
+            begins = opened.begins
+            if begins is not None and flight.count == 1 and length == row.size:
+                job.begin = functools.partial(begins.begin_read, row.path, row.version, length)
+                job.take = lambda data: write_range(source, wanted, granule, memoryview(data))
         else:
             memory = 2 * block_size
 

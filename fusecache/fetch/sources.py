@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping
 
 from fusecache.contract.errors import CacheError, ErrorKind
 from fusecache.contract.mount_spec import MountSpec, SourceSpec
+from fusecache.fetch.read_loop import ReadLoop
 from fusecache.fetch.workers import Gate, Workers
 from fusecache.index.source_ids import source_id
-from fusecache.source.protocol import ReadInto, Source
+from fusecache.source.protocol import BeginRead, ReadInto, Source
 from fusecache.source.registry import open_source
 
 MAX_PARALLEL = 16  # threads of one gate; more fight for two cores and the GIL (4 x 8 MiB was best there for large objects)
@@ -23,6 +24,7 @@ class OpenSource:
         self.id = source_id(spec)
         self.source = source
         self.streams = isinstance(source, ReadInto)
+        self.begins = source if isinstance(source, BeginRead) else None
         self.gate = gate
         self.subdir = tuple(part for part in spec.subdir.encode("utf-8", "surrogateescape").split(b"/") if part)
 
@@ -34,10 +36,15 @@ class Sources:
         """Raises: CacheError(INVALID) for a URL or option that no source understands."""
         self.all: list[OpenSource] = []
         self._by_id: dict[int, OpenSource] = {}
+        self.read_loop = ReadLoop(workers)
         for source_spec in spec.sources:
             source = opener(source_spec.url, source_spec.options, environment)
             limit = max(2, min(MAX_PARALLEL, source.capabilities.parallel_requests))
-            opened = OpenSource(source_spec, source, Gate(workers, limit, spec.fetch_memory_bytes // len(spec.sources)))
+            opened = OpenSource(
+                source_spec,
+                source,
+                Gate(workers, limit, spec.fetch_memory_bytes // len(spec.sources), start=self.read_loop.start),
+            )
             self.all.append(opened)
             self._by_id[opened.id] = opened
 
@@ -49,5 +56,6 @@ class Sources:
         return opened
 
     def close(self) -> None:
+        self.read_loop.stop()
         for opened in self.all:
             opened.source.close()

@@ -55,11 +55,11 @@ class HttpResponse:
     `close` the object holds no connection; `finish` keeps it for the next request only if the body was read to its end.
     """
 
-    def __init__(self, pool: HttpPool, connection: _Connection, status: int, headers: dict[str, str], has_body: bool) -> None:
+    def __init__(self, pool: HttpPool, connection: HttpConnection, status: int, headers: dict[str, str], has_body: bool) -> None:
         self.status = status
         self.headers = headers
         self._pool = pool
-        self._connection: _Connection | None = connection
+        self._connection: HttpConnection | None = connection
         self._chunked = headers.get("transfer-encoding", "").lower() == "chunked"
         self._chunk_left = 0
         self._is_done = not has_body
@@ -81,6 +81,20 @@ class HttpResponse:
             if count == 0:
                 raise self._pool.failure(ErrorKind.UNAVAILABLE, "ended its answer too early: it is asked again")
             got += count
+
+    def receive_now(self, target: memoryview) -> int:
+        """Take what has arrived of the body, without waiting; return how much (0: nothing now). Not for chunked bodies. Raises
+        UNAVAILABLE if the body ended."""
+        if self._connection is None or self._left is None:
+            raise self._pool.failure(ErrorKind.BUG, "has a body that must be waited for")
+        count = self._connection.receive_into_now(target[: self._left])
+        if count is None:
+            return 0
+        if count == 0:
+            raise self._pool.failure(ErrorKind.UNAVAILABLE, "cut the connection in its answer: it is asked again")
+        self._left -= count
+        self._is_done = self._left == 0
+        return count
 
     def read(self, limit: int = _RECEIVE_BYTES) -> bytes:
         """Return the next piece of the body, b"" at its end."""
@@ -162,6 +176,13 @@ class HttpResponse:
         return False
 
 
+def _serialize(method: str, target: str, headers: Mapping[str, str]) -> bytes:
+    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    if "\r\n\r\n" in lines or "\0" in lines:
+        raise CacheError(ErrorKind.BUG, "a header of a request to a store holds a line end")
+    return f"{method} {target} HTTP/1.1\r\n{lines}\r\n".encode("latin-1")
+
+
 class HttpPool:
     """The kept connections to one origin.
 
@@ -172,8 +193,8 @@ class HttpPool:
     def __init__(self, settings: HttpSettings) -> None:
         self.settings = settings
         self._lock = threading.Lock()
-        self._idle: list[_Connection] = []
-        self._open: set[_Connection] = set()
+        self._idle: list[HttpConnection] = []
+        self._open: set[HttpConnection] = set()
         self._is_closed = False
         self._tls = _tls_context(settings) if settings.scheme == "https" else None
 
@@ -183,10 +204,7 @@ class HttpPool:
         A kept connection that the store closed meanwhile is replaced once, as HTTP allows for requests without effect.
         Raises: UNAVAILABLE, TIMEOUT, INVALID (certificate).
         """
-        lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-        if "\r\n\r\n" in lines or "\0" in lines:
-            raise CacheError(ErrorKind.BUG, "a header of a request to a store holds a line end")
-        request = f"{method} {target} HTTP/1.1\r\n{lines}\r\n".encode("latin-1") + body
+        request = _serialize(method, target, headers) + body
         while True:
             connection = self._take_idle() or self._connect()
             try:
@@ -204,7 +222,20 @@ class HttpPool:
                 connection.close()
                 raise
 
-    def keep(self, connection: _Connection) -> None:
+    def begin_get(self, target: str, headers: Mapping[str, str]) -> HttpConnection | None:
+        """Send a request over a kept connection and return that at once; None if there is none. It is the caller's to close, or
+        to give to a response."""
+        connection = None if self._tls is not None else self._take_idle()
+        if connection is None:
+            return None
+        try:
+            connection.send_now(_serialize("GET", target, headers))
+        except OSError:
+            connection.close()
+            return None
+        return connection
+
+    def keep(self, connection: HttpConnection) -> None:
         connection.idle_since = time.monotonic()
         connection.is_reused = True
         with self._lock:
@@ -213,7 +244,7 @@ class HttpPool:
                 return
         connection.close()
 
-    def forget(self, connection: _Connection) -> None:
+    def forget(self, connection: HttpConnection) -> None:
         with self._lock:
             self._open.discard(connection)
 
@@ -241,7 +272,7 @@ class HttpPool:
             raise self.failure(ErrorKind.UNAVAILABLE, f"sent a malformed Content-Length {text[:40]!r}: it is asked again")
         return int(text)
 
-    def _take_idle(self) -> _Connection | None:
+    def _take_idle(self) -> HttpConnection | None:
         while True:
             with self._lock:
                 if not self._idle:
@@ -251,7 +282,7 @@ class HttpPool:
                 return connection
             connection.close()
 
-    def _connect(self) -> _Connection:
+    def _connect(self) -> HttpConnection:
         settings = self.settings
         with self._lock:
             if self._is_closed:
@@ -276,7 +307,7 @@ class HttpPool:
             plain.close()
             raise
 
-    def _prepare(self, plain: socket.socket) -> _Connection:
+    def _prepare(self, plain: socket.socket) -> HttpConnection:
         stream: socket.socket = plain
         if self._tls is not None:
             try:
@@ -289,7 +320,7 @@ class HttpPool:
             except OSError as error:
                 raise self.failure(ErrorKind.UNAVAILABLE, f"does not speak TLS ({error}): is endpoint_url http://?") from error
         stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        connection = _Connection(self, stream)
+        connection = HttpConnection(self, stream)
         with self._lock:
             if not self._is_closed:
                 self._open.add(connection)
@@ -298,7 +329,7 @@ class HttpPool:
         raise self.failure(ErrorKind.UNAVAILABLE, "is no longer in use: the source was closed")
 
 
-class _Connection:
+class HttpConnection:
     """One socket with the bytes received beyond the last head."""
 
     def __init__(self, pool: HttpPool, stream: socket.socket) -> None:
@@ -335,12 +366,46 @@ class _Connection:
             raise self._pool.failure(ErrorKind.UNAVAILABLE, f"cannot be reached ({error.strerror}): check the network") from error
         return self._parse_head(head)
 
+    def fileno(self) -> int:
+        return self._stream.fileno()
+
+    def send_now(self, request: bytes) -> None:
+        """Send a small request whole. Raises OSError (BlockingIOError if the socket does not take it at once)."""
+        if self._stream.send(request, socket.MSG_DONTWAIT) != len(request):
+            raise BlockingIOError
+
+    def receive_now(self) -> bytes | None:
+        """Return what has arrived, b"" at the end; None if there is nothing. Raises OSError."""
+        try:
+            return self._stream.recv(_RECEIVE_BYTES, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return None
+
+    def receive_into_now(self, target: memoryview) -> int | None:
+        """Return how much arrived, 0 at the end; None if there is nothing."""
+        if self._pending:
+            return self._take_pending(target)
+        try:
+            return self._stream.recv_into(target, 0, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            raise self._pool.failure(ErrorKind.UNAVAILABLE, "cut the connection in its answer: it is asked again") from error
+
+    def take_head(self, data: bytes) -> tuple[int, dict[str, str]]:
+        """Parse the head of an answer at the beginning of `data`; the rest is the beginning of its body."""
+        self._pending = data
+        return self._parse_head(self._read_head())
+
+    def _take_pending(self, target: memoryview) -> int:
+        count = min(len(self._pending), len(target))
+        target[:count] = self._pending[:count]
+        self._pending = self._pending[count:]
+        return count
+
     def receive_into(self, target: memoryview) -> int:
         if self._pending:
-            count = min(len(self._pending), len(target))
-            target[:count] = self._pending[:count]
-            self._pending = self._pending[count:]
-            return count
+            return self._take_pending(target)
         try:
             if self._is_plain:
                 return self._stream.recv_into(target, 0, socket.MSG_WAITALL)

@@ -161,3 +161,32 @@ class ReadInto(Protocol):
     ) -> None:
         """As `Source.read`, with a buffer that is smaller than the range: it is filled and given to `take`, piece after piece in
         order, the last one short. What came before an error was right. Errors of `take` end the request and pass."""
+
+
+class ReadState(enum.Enum):
+    WAITING = enum.auto()  # for more bytes
+    COMPLETE = enum.auto()  # `take` returns them
+    ODD = enum.auto()  # `take` has to wait, or raises: for a thread that may wait
+
+
+class StartedRead(Protocol):
+    """A read that was sent and is not waited for. Used by one thread at a time."""
+
+    deadline: float  # of time.monotonic(): by then its answer should be complete
+
+    def fileno(self) -> int:
+        """The descriptor that becomes readable when `advance` has something to do."""
+
+    def advance(self) -> ReadState:
+        """Take what has arrived, without waiting. Raises nothing."""
+
+    def take(self) -> Buffer:
+        """Return the bytes, checked. Called once; waits if the state is not COMPLETE. Raises as `Source.read`."""
+
+
+@runtime_checkable
+class BeginRead(Protocol):
+    """An optional ability of a source: ask with isinstance. One thread can have many small reads under way."""
+
+    def begin_read(self, path: bytes, version: bytes, length: int) -> StartedRead | None:
+        """Send a read of a whole object. None: it would have to wait (for a connection, say); `read` does. Raises nothing."""

@@ -21,7 +21,7 @@ from fusecache.source.object_names import ListingPosition, NamedPage, file_entry
 from fusecache.source.object_part import ObjectReader
 from fusecache.source.object_version import version_of_etag
 from fusecache.source.pieces import take_pieces
-from fusecache.source.protocol import Buffer, Capabilities, Entry, EntryKind, Hidden, Page
+from fusecache.source.protocol import Buffer, Capabilities, Entry, EntryKind, Hidden, Page, StartedRead
 from fusecache.source.s3_listing import ListedObject, ListingError
 from fusecache.source.s3_options import S3Options, parse_s3_options
 from fusecache.source.s3_rest import BucketSettings, S3RestClient
@@ -112,6 +112,14 @@ class ObjectStoreSource:
             self._reader.read_through(self._key(path), version, offset, length, buffer, take)
         else:
             take_pieces(self._reader.stream(self._key(path), version, offset, length), length, buffer, take, self.url)
+
+    def begin_read(self, path: bytes, version: bytes, length: int) -> StartedRead | None:
+        if not isinstance(self._reader, S3RestClient):
+            return None
+        try:
+            return self._reader.begin_read(self._key(path), version, length)
+        except CacheError:
+            return None
 
     def stream(self, path: bytes, version: bytes, offset: int, length: int) -> Iterator[Buffer]:
         return self._reader.stream(self._key(path), version, offset, length)

@@ -8,6 +8,7 @@ Redirects are never followed. OSS is asked in the same way: it has the same requ
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -17,10 +18,11 @@ from fusecache.source.credentials import Credential, CredentialProvider
 from fusecache.source.http_connection import HttpPool, HttpResponse, HttpSettings
 from fusecache.source.object_part import MAX_CHECKED_BYTES, check_part, check_whole_body
 from fusecache.source.object_version import if_match_of_version
-from fusecache.source.protocol import Buffer
+from fusecache.source.protocol import Buffer, StartedRead
 from fusecache.source.s3_errors import Asked, Refusal, is_wrong_region, read_refusal, refusal_error
 from fusecache.source.s3_listing import Listing, ListingError, parse_listing
 from fusecache.source.sigv4 import RequestSigner, encode_key, encode_query
+from fusecache.source.started_part import StartedGet, StartedPart
 
 MAX_ERROR_BYTES = 256 << 10
 STREAM_PIECE_BYTES = 1 << 20
@@ -69,6 +71,7 @@ class S3RestClient:
     def __init__(self, settings: BucketSettings, signer: RequestSigner, credentials: CredentialProvider) -> None:
         self._settings = settings
         self._credentials = credentials
+        self.begins_reads = True
         self._lock = threading.Lock()
         self._pools: list[HttpPool] = []
         self._address = self._make_address(signer)
@@ -113,8 +116,7 @@ class S3RestClient:
         with _Answer(response):
             self._receive(response, target)
             if offset == 0 and total == length <= MAX_CHECKED_BYTES:
-                etag = response.headers.get("etag", "")
-                check_whole_body(self._place(key), target, etag, response.headers, self._settings.verify_etag)
+                self.check_object(response, key, target)
 
     def read_through(
         self, key: bytes, version: bytes, offset: int, length: int, buffer: memoryview, take: Callable[[memoryview], None]
@@ -150,8 +152,7 @@ class S3RestClient:
                 else:
                     self._receive(response, memoryview(piece))
                 if is_whole:
-                    etag = response.headers.get("etag", "")
-                    check_whole_body(self._place(key), piece, etag, response.headers, self._settings.verify_etag)
+                    self.check_object(response, key, piece)
                 yield piece
 
     def close(self) -> None:
@@ -159,6 +160,43 @@ class S3RestClient:
             pools = list(self._pools)
         for pool in pools:
             pool.close()
+
+    def begin_read(self, key: bytes, version: bytes, length: int) -> StartedRead | None:
+        """Ask for a whole object over a connection that is free, and do not wait for the answer."""
+        if length > MAX_CHECKED_BYTES or not self.begins_reads:
+            return None
+        try:
+            credential, address = self._credentials.get(), self._address
+            target, headers = self._request(address, credential, "GET", key, "", self._part_headers(version, 0, length))
+        except CacheError:
+            return None
+        connection = address.pool.begin_get(target, headers)
+        if connection is None:
+            return None
+        deadline = time.monotonic() + self._settings.read_timeout_seconds
+        return StartedPart(
+            StartedGet(address.pool, connection), length, _Reading(self, key, version, length, credential), deadline
+        )
+
+    def check_part(self, response: HttpResponse, key: bytes, version: bytes, offset: int, length: int) -> int | None:
+        """Raise what is wrong with the head of an answer; return the object's size, if it says so."""
+        return check_part(self._place(key), response.status, response.headers, version, offset, length)
+
+    def check_object(self, response: HttpResponse, key: bytes, body: Buffer) -> None:
+        """Raise what is wrong with the bytes of a whole object."""
+        etag = response.headers.get("etag", "")
+        check_whole_body(self._place(key), body, etag, response.headers, self._settings.verify_etag)
+
+    def explain_refusal(self, response: HttpResponse, key: bytes, credential: Credential | None) -> CacheError:
+        """Read a refusal to its end and return what it means for a read of an object."""
+        with _Answer(response):
+            refusal = read_refusal(response.status, response.headers, response.read_all(MAX_ERROR_BYTES))
+        if refusal.status in (404, 412, 416):
+            return self._replaced(key)
+        return refusal_error(Asked(self._settings.url, self.origin, credential, self._settings.key_names), refusal)
+
+    def _replaced(self, key: bytes) -> CacheError:
+        return CacheError(ErrorKind.STALE, f"{self._place(key)}: the object was replaced or deleted in the store")
 
     def _receive(self, response: HttpResponse, target: memoryview) -> None:
         """Fill `target` with the last bytes of the body and see that it ends there."""
@@ -169,18 +207,22 @@ class S3RestClient:
             )
 
     def _open_part(self, key: bytes, version: bytes, offset: int, length: int) -> tuple[HttpResponse, int | None]:
+        headers = self._part_headers(version, offset, length)
+        response = self._ask("GET", key, "", headers, is_versioned=True)
+        try:
+            return response, self.check_part(response, key, version, offset, length)
+        except BaseException:
+            response.close()
+            raise
+
+    def _part_headers(self, version: bytes, offset: int, length: int) -> dict[str, str]:
         headers = {"range": f"bytes={offset}-{offset + length - 1}"}
         condition = if_match_of_version(version)
         if condition is not None:
             headers["if-match"] = condition
         if self._settings.checksum_mode:
             headers["x-amz-checksum-mode"] = "ENABLED"
-        response = self._ask("GET", key, "", headers, is_versioned=True)
-        try:
-            return response, check_part(self._place(key), response.status, response.headers, version, offset, length)
-        except BaseException:
-            response.close()
-            raise
+        return headers
 
     def _ask(
         self, method: str, key: bytes | None, query: str, headers: dict[str, str], *, is_versioned: bool = False
@@ -197,7 +239,7 @@ class S3RestClient:
             with _Answer(response):
                 refusal = read_refusal(response.status, response.headers, response.read_all(MAX_ERROR_BYTES))
             if is_versioned and refusal.status in (404, 412, 416):
-                raise CacheError(ErrorKind.STALE, f"{self._place(key or b'')}: the object was replaced or deleted in the store")
+                raise self._replaced(key or b"")
             if not has_new_region and self._change_region(address, refusal):
                 has_new_region = True
                 continue
@@ -218,6 +260,22 @@ class S3RestClient:
         query: str,
         headers: dict[str, str],
     ) -> HttpResponse:
+        target, sent = self._request(address, credential, method, key, query, headers)
+        try:
+            return address.pool.request(method, target, sent)
+        except CacheError as error:
+            raise CacheError(error.kind, f"{self._settings.url}: {error}") from error
+
+    def _request(
+        self,
+        address: _Address,
+        credential: Credential | None,
+        method: str,
+        key: bytes | None,
+        query: str,
+        headers: dict[str, str],
+    ) -> tuple[str, dict[str, str]]:
+        """Return the target and the signed headers."""
         encoded = encode_key(key or b"")
         path = (
             address.path_prefix + encoded
@@ -230,10 +288,7 @@ class S3RestClient:
         if credential is not None:
             resource = f"/{self._settings.bucket}/{encoded}"
             sent = address.signer.sign(credential, method, path, query, sent, resource=resource)
-        try:
-            return address.pool.request(method, f"{path}?{query}" if query else path, sent)
-        except CacheError as error:
-            raise CacheError(error.kind, f"{self._settings.url}: {error}") from error
+        return f"{path}?{query}" if query else path, sent
 
     def _change_region(self, old: _Address, refusal: Refusal) -> bool:
         """Move to the region that the store names; True if the request is worth repeating."""
@@ -265,6 +320,35 @@ class S3RestClient:
 
     def _place(self, key: bytes) -> str:
         return f"{self._settings.url} (object {key!r})"
+
+
+class _Reading:
+    """A whole object that is being read (`started_part.Reading`)."""
+
+    def __init__(self, client: S3RestClient, key: bytes, version: bytes, length: int, credential: Credential | None) -> None:
+        self._client = client
+        self._key = key
+        self._version = version
+        self._length = length
+        self._credential = credential
+
+    def check_head(self, response: HttpResponse) -> None:
+        self._client.check_part(response, self._key, self._version, 0, self._length)
+
+    def check_body(self, response: HttpResponse, body: memoryview) -> None:
+        self._client.check_object(response, self._key, body)
+
+    def refused(self, response: HttpResponse) -> Buffer:
+        error = self._client.explain_refusal(response, self._key, self._credential)
+        if error.kind in (ErrorKind.STALE, ErrorKind.UNAVAILABLE):
+            raise error
+        return self.again()  # keys may have been rotated, the bucket may be in another region
+
+    def unsuited(self) -> None:
+        self._client.begins_reads = False
+
+    def again(self) -> Buffer:
+        return self._client.read(self._key, self._version, 0, self._length)
 
 
 class _Answer:

@@ -11,6 +11,7 @@ import hashlib
 import itertools
 import os
 import random
+import select
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -19,7 +20,7 @@ from functools import partial
 import pytest
 
 from fusecache.contract.errors import CacheError, ErrorKind
-from fusecache.source.protocol import Entry, EntryKind, Hidden, ReadInto, Source
+from fusecache.source.protocol import BeginRead, Entry, EntryKind, Hidden, ReadInto, ReadState, Source, StartedRead
 
 _counter = itertools.count()
 
@@ -39,7 +40,7 @@ class SourceWorld:
     delete: removes a file.
     put_odd: stores a name no directory can show; None where the store cannot hold one.
     odd_names: names of ODD_NAMES the store can hold.
-    has_empty_directories: whether a directory survives its last file.
+    begins_reads: whether reads can be begun without waiting: the store keeps connections, and the source uses that.
     """
 
     open: Callable[[], Source]
@@ -48,6 +49,7 @@ class SourceWorld:
     put_odd: Callable[[bytes, bytes], None] | None = None
     odd_names: tuple[bytes, ...] = ODD_NAMES
     hidden_keys: tuple[bytes, ...] = ()
+    begins_reads: bool = False
     sources: list[Source] = field(default_factory=list)
 
 
@@ -68,6 +70,15 @@ def list_all(source: Source, path: bytes, limit: int = 1000) -> tuple[list[Entry
 
 def stat_exact(source: Source, path: bytes, entry: Entry) -> Entry:
     return source.stat(path) if entry.needs_stat else entry
+
+
+def finish(read: StartedRead) -> ReadState:
+    """Take what arrives until no more is to come."""
+    poll = select.poll()
+    poll.register(read.fileno(), select.POLLIN)
+    while (state := read.advance()) is ReadState.WAITING:
+        assert poll.poll(5000), "nothing arrives"
+    return state
 
 
 def fails(kind: ErrorKind, call: Callable[[], object]) -> CacheError:
@@ -209,6 +220,32 @@ class SourceSuite:
 
         fails(ErrorKind.NO_SPACE, lambda: source.read_through(path, version, 0, size, buffer, refuse))
         fails(ErrorKind.STALE, lambda: source.read_through(path, version + b"x", 0, size, buffer, refuse))
+
+    @pytest.mark.parametrize("size", [1, 100_000, 1 << 20])
+    def test_reads_that_are_begun_and_taken_later_are_exact(
+        self, source: Source, world: SourceWorld, directory: bytes, size: int
+    ) -> None:
+        if not isinstance(source, BeginRead) or not world.begins_reads:
+            pytest.skip("has only reads that wait")
+        bodies = {directory + b"/%d" % number: content(size, f"begun {number}") for number in range(8)}
+        for path, body in bodies.items():
+            world.put(path, body)
+        versions = {path: source.stat(path).version for path in bodies}
+        with ThreadPoolExecutor(4) as pool:  # opens connections
+            list(pool.map(lambda path: source.read(path, versions[path], 0, size), bodies))
+        begun = 0
+        for _ in range(3):
+            reads = [(path, source.begin_read(path, versions[path], size)) for path in bodies]
+            for path, read in reads:
+                if read is not None:
+                    begun += 1
+                    assert finish(read) is ReadState.COMPLETE
+                    assert read.take() == bodies[path]
+        assert begun >= 3, "no connection was free"
+        stale = source.begin_read(path, versions[path] + b"x", size)
+        assert stale is not None
+        assert finish(stale) is ReadState.ODD
+        fails(ErrorKind.STALE, stale.take)
 
     def test_a_stream_can_be_left_early(self, source: Source, world: SourceWorld, directory: bytes) -> None:
         size = (9 << 20) + 1

@@ -36,7 +36,9 @@ class TestSeaweed(SourceSuite):
         with S3Bucket(seaweed.endpoint_url, f"suite-{request.param}", ADMIN.access_key, ADMIN.secret_key).create() as bucket:
             bucket.put(b"outside", b"must not be seen")
             names = tuple(name for name in ODD_NAMES if b"\\" not in name)  # SeaweedFS makes a slash of it
-            yield bucket_world(bucket, f"s3://{bucket.bucket}/some/prefix/", options, b"some/prefix/", odd_names=names)
+            begins = request.param == "rest"
+            url = f"s3://{bucket.bucket}/some/prefix/"
+            yield bucket_world(bucket, url, options, b"some/prefix/", odd_names=names, begins_reads=begins)
 
 
 class TestMoto(SourceSuite):

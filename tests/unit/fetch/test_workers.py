@@ -11,7 +11,7 @@ import trio
 import trio.testing
 
 from fusecache.contract.errors import CacheError, ErrorKind
-from fusecache.fetch.workers import Gate, Job, Priority, Workers
+from fusecache.fetch.workers import BEGUN_FACTOR, Gate, Job, Priority, Workers
 from fusecache.index.sealed import IndexDamagedError
 from tests.support.log_check import LogCheck
 
@@ -93,6 +93,26 @@ def test_no_more_run_at_once_than_the_limit_says() -> None:
         assert bench.most == 4
         assert bench.ran == list(range(20))
         assert gate.is_idle
+
+    run(test)
+
+
+def test_more_reads_run_at_once_if_they_need_no_thread_each() -> None:
+    async def test(bench: Bench) -> None:
+        begun: list[Job] = []
+        gate = Gate(bench.workers, 2, 1 << 30, start=begun.append)
+        for number in range(10):
+            job = bench.job(number)
+            job.begin = lambda: None
+            gate.submit(job)
+        assert len(begun) == 2 * BEGUN_FACTOR
+        gate.submit(bench.job("needs a thread"))
+        for number in range(8):
+            begun[number].done(None, None)
+        assert len(begun) == 10, "it waits until fewer than two run"
+        begun[8].done(None, None)
+        assert len(begun) == 11
+        assert begun[10].begin is None
 
     run(test)
 
