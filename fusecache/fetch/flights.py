@@ -284,7 +284,7 @@ class Flights:
 
             job = Job(lambda: fetch_range(source, wanted, granule, buffers), done, memory, flight.priority)
             begins = opened.begins
-            if begins is not None and flight.count == 1 and length == row.size:
+            if begins is not None and begins.begins_reads and flight.count == 1 and length == row.size:
                 job.begin = functools.partial(begins.begin_read, row.path, row.version, length)
                 job.take = lambda data: write_range(source, wanted, granule, memoryview(data))
         else:

@@ -225,9 +225,10 @@ class HttpPool:
     def begin_get(self, target: str, headers: Mapping[str, str]) -> HttpConnection | None:
         """Send a request over a kept connection and return that at once; None if there is none. It is the caller's to close, or
         to give to a response."""
-        connection = None if self._tls is not None else self._take_idle()
+        connection = self._take_idle()
         if connection is None:
             return None
+        connection.wait(False)
         try:
             connection.send_now(_serialize("GET", target, headers))
         except OSError:
@@ -236,6 +237,7 @@ class HttpPool:
         return connection
 
     def keep(self, connection: HttpConnection) -> None:
+        connection.wait(True)
         connection.idle_since = time.monotonic()
         connection.is_reused = True
         with self._lock:
@@ -336,6 +338,7 @@ class HttpConnection:
         self._pool = pool
         self._stream = stream
         self._is_plain = not isinstance(stream, ssl.SSLSocket)
+        self._now = socket.MSG_DONTWAIT if self._is_plain else 0  # TLS knows no flags
         self._pending = b""
         self.idle_since = 0.0
         self.is_reused = False
@@ -369,16 +372,21 @@ class HttpConnection:
     def fileno(self) -> int:
         return self._stream.fileno()
 
+    def wait(self, on: bool) -> None:
+        """Say whether the calls that wait, or those that do not (`*_now`), are used next. A plain socket is told each time."""
+        if not self._is_plain:
+            self._stream.settimeout(self._pool.settings.read_timeout_seconds if on else 0.0)
+
     def send_now(self, request: bytes) -> None:
         """Send a small request whole. Raises OSError (BlockingIOError if the socket does not take it at once)."""
-        if self._stream.send(request, socket.MSG_DONTWAIT) != len(request):
+        if self._stream.send(request, self._now) != len(request):
             raise BlockingIOError
 
     def receive_now(self) -> bytes | None:
         """Return what has arrived, b"" at the end; None if there is nothing. Raises OSError."""
         try:
-            return self._stream.recv(_RECEIVE_BYTES, socket.MSG_DONTWAIT)
-        except BlockingIOError:
+            return self._stream.recv(_RECEIVE_BYTES, self._now)
+        except (BlockingIOError, ssl.SSLWantReadError):
             return None
 
     def receive_into_now(self, target: memoryview) -> int | None:
@@ -386,8 +394,8 @@ class HttpConnection:
         if self._pending:
             return self._take_pending(target)
         try:
-            return self._stream.recv_into(target, 0, socket.MSG_DONTWAIT)
-        except BlockingIOError:
+            return self._stream.recv_into(target, 0, self._now)
+        except (BlockingIOError, ssl.SSLWantReadError):
             return None
         except OSError as error:
             raise self._pool.failure(ErrorKind.UNAVAILABLE, "cut the connection in its answer: it is asked again") from error

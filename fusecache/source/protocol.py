@@ -188,5 +188,9 @@ class StartedRead(Protocol):
 class BeginRead(Protocol):
     """An optional ability of a source: ask with isinstance. One thread can have many small reads under way."""
 
+    @property
+    def begins_reads(self) -> bool:
+        """Whether there is any point in `begin_read`; may change."""
+
     def begin_read(self, path: bytes, version: bytes, length: int) -> StartedRead | None:
         """Send a read of a whole object. None: it would have to wait (for a connection, say); `read` does. Raises nothing."""

@@ -113,11 +113,13 @@ class ObjectStoreSource:
         else:
             take_pieces(self._reader.stream(self._key(path), version, offset, length), length, buffer, take, self.url)
 
+    @property
+    def begins_reads(self) -> bool:
+        return self._reader is self._client and self._client.begins_reads
+
     def begin_read(self, path: bytes, version: bytes, length: int) -> StartedRead | None:
-        if not isinstance(self._reader, S3RestClient):
-            return None
         try:
-            return self._reader.begin_read(self._key(path), version, length)
+            return self._client.begin_read(self._key(path), version, length) if self.begins_reads else None
         except CacheError:
             return None
 

@@ -47,18 +47,21 @@ class StartedGet:
 
     def receive_head(self) -> HttpResponse | None:
         """Return the answer once its head is there, its body unread. Raises UNAVAILABLE; OSError if the connection ended."""
-        piece = self._connection.receive_now()
-        if piece is None:
-            return None
-        if not piece:
-            raise ConnectionResetError
-        self._head += piece
-        if b"\r\n\r\n" not in self._head and len(self._head) < MAX_HEAD_BYTES:
-            return None
+        while b"\r\n\r\n" not in self._head and len(self._head) < MAX_HEAD_BYTES:
+            piece = self._connection.receive_now()
+            if piece is None:
+                return None
+            if not piece:
+                raise ConnectionResetError
+            self._head += piece
         status, headers = self._connection.take_head(self._head)
         if status < 200:  # it announces another answer: for a reader who waits
             raise ConnectionAbortedError
         return HttpResponse(self._pool, self._connection, status, headers, status not in (204, 304))
+
+    def wait(self) -> None:
+        """The rest of the answer is read by somebody who waits."""
+        self._connection.wait(True)
 
     def close(self) -> None:
         self._connection.close()
@@ -98,6 +101,7 @@ class StartedPart:
         if self._error is not None:
             raise self._error
         if self._state is ReadState.ODD and self._response is not None:
+            self._started.wait()
             return self._reading.refused(self._response)
         self._close()
         return self._reading.again()

@@ -11,7 +11,6 @@ import hashlib
 import itertools
 import os
 import random
-import select
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -20,7 +19,8 @@ from functools import partial
 import pytest
 
 from fusecache.contract.errors import CacheError, ErrorKind
-from fusecache.source.protocol import BeginRead, Entry, EntryKind, Hidden, ReadInto, ReadState, Source, StartedRead
+from fusecache.source.protocol import BeginRead, Entry, EntryKind, Hidden, ReadInto, ReadState, Source
+from tests.support.started_reads import finish
 
 _counter = itertools.count()
 
@@ -70,15 +70,6 @@ def list_all(source: Source, path: bytes, limit: int = 1000) -> tuple[list[Entry
 
 def stat_exact(source: Source, path: bytes, entry: Entry) -> Entry:
     return source.stat(path) if entry.needs_stat else entry
-
-
-def finish(read: StartedRead) -> ReadState:
-    """Take what arrives until no more is to come."""
-    poll = select.poll()
-    poll.register(read.fileno(), select.POLLIN)
-    while (state := read.advance()) is ReadState.WAITING:
-        assert poll.poll(5000), "nothing arrives"
-    return state
 
 
 def fails(kind: ErrorKind, call: Callable[[], object]) -> CacheError:

@@ -12,9 +12,10 @@ from functools import partial
 import pytest
 
 from fusecache.contract.errors import CacheError, ErrorKind
-from fusecache.source.protocol import Source
+from fusecache.source.protocol import BeginRead, ReadState, Source, StartedRead
 from fusecache.source.s3 import open_source
 from tests.support.fake_object_store import Answer, FakeObjectStore, Request, error_answer, etag_of, xml_answer
+from tests.support.started_reads import finish
 
 BODY = bytes(range(256)) * 400
 VERSION = etag_of(BODY).strip('"').encode()
@@ -304,3 +305,67 @@ def test_long_etags_are_hashed_and_still_checked(store: FakeObjectStore, rest: S
     assert rest.read(b"top", version, 0, 1) == b"y"
     store.lie = only_objects(lambda _, honest: with_headers(honest, etag='"short"'))
     assert raised(lambda: rest.read(b"top", version, 0, 1)).kind is ErrorKind.STALE
+
+
+WRONG_WHOLES: dict[str, Lie] = {
+    name: WRONG_PARTS[name]
+    for name in ("malformed Content-Range", "truncated body", "short, honest length", "no ETag", "weak ETag", "500", "503")
+} | {"a flipped bit": lambda _, honest: flipped(honest)}
+
+
+def begin(source: Source, version: bytes = VERSION) -> StartedRead:
+    """Begin to read the file over a connection that a read before left open."""
+    assert isinstance(source, BeginRead)
+    source.read(b"top", etag_of(b"y").strip('"').encode(), 0, 1)
+    begun = source.begin_read(b"dir/file", version, len(BODY))
+    assert begun is not None
+    return begun
+
+
+@pytest.mark.parametrize("name", WRONG_WHOLES)
+def test_a_wrong_answer_to_a_begun_read_is_worth_a_retry(store: FakeObjectStore, rest: Source, name: str) -> None:
+    read = begin(rest)
+    assert finish(read) is ReadState.COMPLETE
+    assert read.take() == BODY
+    store.lie = lambda request, honest: WRONG_WHOLES[name](request, honest) if request.key == b"dir/file" else honest
+    asked = len(store.requests)
+    read = begin(rest)
+    assert finish(read) is ReadState.ODD
+    assert raised(read.take).kind is ErrorKind.UNAVAILABLE
+    assert len(store.requests) == asked + 2, "a refusal is not asked for twice"
+    store.lie = None
+    assert finish(begin(rest)) is ReadState.COMPLETE
+
+
+def test_a_begun_read_of_another_version_is_stale(store: FakeObjectStore, rest: Source) -> None:
+    read = begin(rest, b"0123456789abcdef0123456789abcdef")
+    assert finish(read) is ReadState.ODD
+    assert raised(read.take).kind is ErrorKind.STALE
+
+
+def test_a_begun_read_whose_connection_had_ended_is_asked_for_again(store: FakeObjectStore, rest: Source) -> None:
+    def hang_up_once(request: Request, honest: Answer) -> Answer:
+        if request.key == b"dir/file":
+            store.lie = None
+            raise ConnectionAbortedError
+        return honest
+
+    store.lie = hang_up_once
+    read = begin(rest)
+    assert finish(read) is ReadState.ODD
+    assert read.take() == BODY
+
+
+def test_a_store_that_does_not_say_how_long_its_answers_are_is_read_by_waiting(store: FakeObjectStore, rest: Source) -> None:
+    def chunked(request: Request, honest: Answer) -> Answer:
+        if request.key != b"dir/file":
+            return honest
+        body = b"%x\r\n%b\r\n0\r\n\r\n" % (len(honest.body), honest.body)
+        return Answer(honest.status, {**without(honest, "content-length").headers, "transfer-encoding": "chunked"}, body)
+
+    store.lie = chunked
+    read = begin(rest)
+    assert finish(read) is ReadState.ODD
+    assert read.take() == BODY
+    assert isinstance(rest, BeginRead)
+    assert not rest.begins_reads, "it costs two requests each time"

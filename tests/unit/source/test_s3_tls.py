@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 
 from fusecache.contract.errors import CacheError, ErrorKind
+from fusecache.source.protocol import ReadState
 from fusecache.source.s3 import open_source
 from tests.support.fake_object_store import FakeObjectStore, etag_of
+from tests.support.started_reads import finish
 
 pytestmark = pytest.mark.requires("openssl")
 BODY = os.urandom(9 << 20)
@@ -56,6 +58,28 @@ def test_bytes_over_tls(store: FakeObjectStore, certificate: Path, backend: str)
     for offset, length in ((0, 1 << 20), (5, 100), (1 << 20, 8 << 20)):
         assert source.read(b"file", VERSION, offset, length) == BODY[offset : offset + length]
     assert b"".join(bytes(piece) for piece in source.stream(b"file", VERSION, 3, len(BODY) - 3)) == BODY[3:]
+    source.close()
+
+
+def test_reads_that_are_begun_over_tls(store: FakeObjectStore, certificate: Path) -> None:
+    """Also after refusals on the same connection, which are waited for."""
+    small = BODY[:300_000]
+    store.objects[b"small"] = small
+    options = {"endpoint_url": store.url, "ca_file": str(certificate.with_name("ca")), **KEYS}
+    source = open_source("s3://bucket", options, {})
+    version = source.stat(b"small").version
+    for _ in range(20):
+        read = source.begin_read(b"small", version, len(small))
+        assert read is not None
+        assert finish(read) is ReadState.COMPLETE
+        assert read.take() == small
+        read = source.begin_read(b"small", b"0123456789abcdef0123456789abcdef", len(small))
+        assert read is not None
+        assert finish(read) is ReadState.ODD
+        with pytest.raises(CacheError) as caught:
+            read.take()
+        assert caught.value.kind is ErrorKind.STALE
+        assert source.read(b"small", version, 5, 100) == small[5:105]
     source.close()
 
 
