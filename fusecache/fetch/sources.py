@@ -39,12 +39,10 @@ class Sources:
         self.read_loop = ReadLoop(workers)
         for source_spec in spec.sources:
             source = opener(source_spec.url, source_spec.options, environment)
-            limit = max(2, min(MAX_PARALLEL, source.capabilities.parallel_requests))
-            opened = OpenSource(
-                source_spec,
-                source,
-                Gate(workers, limit, spec.fetch_memory_bytes // len(spec.sources), start=self.read_loop.start),
-            )
+            most = max(2, source.capabilities.parallel_requests)
+            limit = min(MAX_PARALLEL, most)
+            gate = Gate(workers, limit, spec.fetch_memory_bytes // len(spec.sources), most, start=self.read_loop.start)
+            opened = OpenSource(source_spec, source, gate)
             self.all.append(opened)
             self._by_id[opened.id] = opened
 

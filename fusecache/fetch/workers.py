@@ -137,6 +137,7 @@ class Gate:
     workers: Workers
     limit: int
     memory_bytes: int
+    most: int = 0  # jobs at once, also of those that need no thread; 0: no bound but BEGUN_FACTOR
     max_limit: int = 0
     start: Callable[[Job], None] | None = None  # Workers.start, unless somebody else runs some of the jobs
     _waiting: tuple[collections.deque[Job], ...] = field(default_factory=lambda: tuple(collections.deque() for _ in Priority))
@@ -164,7 +165,7 @@ class Gate:
             line = next((line for line in self._waiting if line), None)
             if line is None:
                 return
-            limit = self.limit if line[0].begin is None else self.limit * BEGUN_FACTOR
+            limit = self.limit if line[0].begin is None else min(self.limit * BEGUN_FACTOR, self.most or 1 << 30)
             if self._running >= limit:
                 return
             # One place is kept for readers: a queue of large prefetches must not delay the next demand by a whole range.

@@ -62,7 +62,7 @@ class OssOptions:
     backend: str = "rest"
     connect_timeout_seconds: float = 5.0
     read_timeout_seconds: float = 30.0
-    parallel_requests: int = 32
+    parallel_requests: int = 48
     verify_etag: bool = True
 
 
@@ -99,7 +99,7 @@ def parse_oss_options(bucket: str, options: Mapping[str, str], environment: Mapp
         backend=reader.choice("backend", "rest", BACKENDS),
         connect_timeout_seconds=read_duration("oss", reader, "connect_timeout", 5.0),
         read_timeout_seconds=read_duration("oss", reader, "read_timeout", 30.0),
-        parallel_requests=reader.integer("parallel", 32, 1, 1024),
+        parallel_requests=reader.integer("parallel", 48, 1, 1024),
         verify_etag=reader.boolean("verify_etag", True),
     )
     reader.reject_unknown()

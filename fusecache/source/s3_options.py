@@ -85,7 +85,7 @@ class S3Options:
     backend: str = "rest"
     connect_timeout_seconds: float = 5.0
     read_timeout_seconds: float = 30.0
-    parallel_requests: int = 32
+    parallel_requests: int = 48
     verify_etag: bool = True
     requester_pays: bool = False
 
@@ -132,7 +132,7 @@ def read_s3_options(scheme: str, reader: OptionReader, environment: Mapping[str,
         backend=reader.choice("backend", "rest", BACKENDS),
         connect_timeout_seconds=read_duration(scheme, reader, "connect_timeout", 5.0),
         read_timeout_seconds=read_duration(scheme, reader, "read_timeout", 30.0),
-        parallel_requests=reader.integer("parallel", 32, 1, 1024),
+        parallel_requests=reader.integer("parallel", 48, 1, 1024),
         verify_etag=reader.boolean("verify_etag", True),
         requester_pays=reader.boolean("requester_pays", False),
     )

@@ -39,5 +39,11 @@ def render(records: Path, machine: str, date: str, footer: str = "") -> str:
         promise = Promise(**json.loads(line))
         promises[promise.figure] = promise
     rows = sorted(promises.values(), key=lambda promise: (int("".join(filter(str.isdigit, promise.figure)) or 0), promise.figure))
-    table = "".join(f"| {one.figure} | {one.what} | {one.counted} | {one.promise} |\n" for one in rows)
+    table = "".join(
+        f"| {_cell(one.figure)} | {_cell(one.what)} | {_cell(one.counted)} | {_cell(one.promise)} |\n" for one in rows
+    )
     return HEADER.format(machine=machine, date=date) + table + footer
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")

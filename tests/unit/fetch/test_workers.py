@@ -97,6 +97,19 @@ def test_no_more_run_at_once_than_the_limit_says() -> None:
     run(test)
 
 
+def test_the_users_bound_holds_also_for_reads_that_need_no_thread() -> None:
+    async def test(bench: Bench) -> None:
+        begun: list[Job] = []
+        gate = Gate(bench.workers, 4, 1 << 30, 5, start=begun.append)
+        for number in range(10):
+            job = bench.job(number)
+            job.begin = lambda: None
+            gate.submit(job)
+        assert len(begun) == 5
+
+    run(test)
+
+
 def test_more_reads_run_at_once_if_they_need_no_thread_each() -> None:
     async def test(bench: Bench) -> None:
         begun: list[Job] = []
