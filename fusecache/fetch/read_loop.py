@@ -53,9 +53,9 @@ class ReadLoop:
 
     def stop(self) -> None:
         """Let go of what is under way; nobody waits for it any more."""
-        self._is_stopping = True
-        if self._thread is not None:
-            os.eventfd_write(self._wake_fd, 1)
+        if self._thread is not None and not self._is_stopping:
+            self._is_stopping = True
+            os.eventfd_write(self._wake_fd, 1)  # the thread closes it
 
     # -- in the thread
 
@@ -76,6 +76,7 @@ class ReadLoop:
                         self._advance(poll, fd, finished)
                 self._expire(poll, finished)
                 self._workers.post_all(finished)
+        os.close(self._wake_fd)
 
     def _begin(self, poll: select.epoll) -> None:
         while self._new:
