@@ -289,6 +289,7 @@ class Listing:
                     self._directory_is_gone(current.inode, row)
         finally:
             current.finished = True
+            self._tree.forget_pass(current.inode)
             self._passes.pop(current.inode, None)
             current.advance()
 

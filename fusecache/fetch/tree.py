@@ -6,6 +6,7 @@ answer it to the kernel. What writes raises CacheError(NO_SPACE) where the index
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import logging
 import mmap
@@ -28,6 +29,9 @@ log = logging.getLogger(__name__)
 _U64 = struct.Struct("<Q")
 
 
+UNCERTAIN = -(1 << 62)
+
+
 @dataclass(slots=True)
 class Changes:
     """What a transaction changed of what the kernel may know."""
@@ -48,6 +52,9 @@ class Tree:
         self._index = index
         self._memory = memory
         self._clock = clock
+        # Names seen by the pass under way in each directory: if it saw as many as there are, none is stale. UNCERTAIN after
+        # anything else changed the directory meanwhile.
+        self._noticed: collections.Counter[InodeNo] = collections.Counter()
         with index.read() as txn:
             self._epoch = index.meta.get(txn, "epoch")
             self._next = index.meta.get(txn, "next_inode", 2)
@@ -201,6 +208,7 @@ class Tree:
             if directory is None:
                 return 0
             number = directory.listing_pass + 1
+            self._noticed[inode] = 0
             self.hidden -= directory.hidden
             self._index.dirs.put(txn, inode, directory._replace(listing_pass=number, hidden=0, token=b""))
             return number
@@ -218,25 +226,37 @@ class Tree:
             for entry in entries:
                 writer.apply(entry)
             writer.finish()
+        if parent in self._noticed:
+            self._noticed[parent] += writer.noticed
         return changes
 
     def end_pass(self, inode: InodeNo, listing_pass: int, began_at: float) -> Changes:
         """All pages were applied: what this pass did not see is gone, the directory is complete as of `began_at`."""
         changes = Changes()
+        noticed = self._noticed.pop(inode, 0)
         with self._change() as txn:
-            if self._index.dirs.get(txn, inode) is None:
+            found = self._index.dirs.get(txn, inode)
+            if found is None:
                 return changes
-            stale = [
-                (name, row)
-                for name, row in self._index.names.iterate(txn, inode)
-                if row.listing_pass < listing_pass and not self._is_from_spec(txn, row)
-            ]
-            for name, row in stale:
-                self._remove_name(txn, inode, name, row, changes)
+            if noticed != found.entries:  # else every name there is was seen: looking for others costs 2 us a name
+                self._remove_unseen(txn, inode, listing_pass, changes)
             directory = self._index.dirs.get(txn, inode) or Directory()
             flags = directory.flags | DirectoryFlag.COMPLETE
             self._index.dirs.put(txn, inode, directory._replace(flags=flags, listed_at=began_at, token=b""))
         return changes
+
+    def forget_pass(self, inode: InodeNo) -> None:
+        """A pass is over, whether it came to its end or not."""
+        self._noticed.pop(inode, None)
+
+    def _remove_unseen(self, txn: Transaction, inode: InodeNo, listing_pass: int, changes: Changes) -> None:
+        stale = [
+            (name, row)
+            for name, row in self._index.names.iterate(txn, inode)
+            if row.listing_pass < listing_pass and not self._is_from_spec(txn, row)
+        ]
+        for name, row in stale:
+            self._remove_name(txn, inode, name, row, changes)
 
     def is_from_spec(self, row: NameRow) -> bool:
         """Whether a name leads to the place of a source: it is there whatever another source says."""
@@ -260,6 +280,8 @@ class Tree:
         """A single name was asked for: what is there now (None: nothing)."""
         changes = Changes()
         now = int(self._clock())
+        if parent in self._noticed:
+            self._noticed[parent] = UNCERTAIN
         with self._change() as txn:
             parent_row = self._index.inodes.get(txn, parent)
             directory = self._index.dirs.get(txn, parent)
@@ -381,6 +403,9 @@ class _PageWriter:
         self._changes = changes
         self._checked_at = checked_at
         self._directory = directory
+        self._next_seq = directory.next_seq
+        self._changed = 0
+        self.noticed = 0  # names that this pass had not seen before
         self._prefix = parent_row.path + b"/" if parent_row.path else b""
 
     def hide(self, count: int) -> None:
@@ -428,6 +453,7 @@ class _PageWriter:
 
     def _seen(self, name: bytes, known: NameRow) -> None:
         checked = self._checked_at or known.checked_at
+        self.noticed += known.listing_pass != self._pass
         if known.listing_pass != self._pass or checked != known.checked_at:
             self._index.names.touch(self._txn, self._parent, name, known._replace(listing_pass=self._pass, checked_at=checked))
 
@@ -461,11 +487,13 @@ class _PageWriter:
         if entry.kind == EntryKind.FILE:
             tree.files += 1
             tree.total_bytes += 0 if entry.needs_stat else entry.size
-        seq = known.seq if known is not None else self._directory.next_seq
+        seq = known.seq if known is not None else self._next_seq
+        if known is None or known.listing_pass != self._pass:
+            self.noticed += 1
         self._index.names.put(txn, self._parent, entry.name, NameRow(inode, entry.kind, seq, self._pass, self._checked_at))
-        self._directory = self._directory._replace(changes=self._directory.changes + 1)
+        self._changed += 1
         if known is None:
-            self._directory = self._directory._replace(next_seq=self._directory.next_seq + 1, entries=self._directory.entries + 1)
+            self._next_seq += 1
             self._changes.directories.add(self._parent)
         else:
             self._changes.entries.append((self._parent, entry.name))
@@ -485,7 +513,10 @@ class _PageWriter:
             self._index.meta.put(self._txn, f"link:{source:x}:{entry.file_id.hex()}", inode)
 
     def finish(self) -> None:
-        self._index.dirs.put(self._txn, self._parent, self._directory)
+        row = self._directory
+        added = self._next_seq - row.next_seq
+        row = row._replace(next_seq=self._next_seq, entries=row.entries + added, changes=row.changes + self._changed)
+        self._index.dirs.put(self._txn, self._parent, row)
 
 
 def _size_of(entry: Entry) -> int:

@@ -8,9 +8,11 @@ Specification: https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectsV2
 from __future__ import annotations
 
 import datetime
+import functools
 import xml.parsers.expat
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
 MAX_LISTING_BYTES = 16 << 20  # 1,000 keys of 1,024 bytes, each byte percent-encoded, are 3.5 MB
@@ -21,8 +23,7 @@ class ListingError(Exception):
     """The page cannot be trusted; the text says why."""
 
 
-@dataclass(frozen=True, slots=True)
-class ListedObject:
+class ListedObject(NamedTuple):
     """`etag` as sent, with its quotes; b"" keys do not occur."""
 
     key: bytes
@@ -143,6 +144,7 @@ def _decode(text: str, is_encoded: bool) -> bytes:
     return unquote_to_bytes(text.replace("+", " "))
 
 
+@functools.lru_cache(maxsize=1024)  # many objects are of one second
 def _nanoseconds(text: str) -> int:
     """Return nanoseconds since the epoch, 0 for what is not an ISO 8601 time: a missing time is no reason to fail."""
     try:

@@ -196,6 +196,23 @@ def test_a_tree_deeper_than_the_stack_can_go(bench: TreeBench) -> None:
     assert bench.tree.files == 0
 
 
+def test_a_name_that_goes_while_another_is_asked_for_alone_is_noticed(bench: TreeBench) -> None:
+    """A pass that saw as many names as there are looks for no stale ones: what is asked for by name must not make up for one."""
+    bench.list([file("a"), file("b"), file("c")])
+    number = bench.tree.begin_pass(ROOT)
+    bench.tree.apply_page(ROOT, [file("a"), file("b")], number)  # c is gone
+    bench.tree.apply_stat(ROOT, b"b", None)  # and b a moment later
+    bench.tree.end_pass(ROOT, number, bench.now)
+    assert bench.names() == [b"a"]
+
+
+@pytest.mark.parametrize("order", [("a", "b"), ("b", "b"), ("a", "a")])
+def test_names_that_come_twice_do_not_hide_a_stale_one(bench: TreeBench, order: tuple[str, str]) -> None:
+    bench.list([file("a"), file("b")])
+    bench.list([file(name) for name in order])
+    assert bench.names() == sorted({name.encode() for name in order})
+
+
 def test_a_directory_that_was_removed_while_it_was_listed_stays_removed(bench: TreeBench) -> None:
     bench.list([directory("d")])
     inode = bench.inode(b"d")
