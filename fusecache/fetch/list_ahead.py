@@ -1,7 +1,7 @@
 """Read-ahead for listings: a program that walks a tree finds the next directories listed already.
 
-A walk is recognised when a directory is listed soon after its parent was: its next siblings, in readdir order, are then listed
-too, a few at a time. Runs in fetch's loop, without checkpoints; memory is a table of fixed size.
+A walk is recognised when a directory is listed soon after its parent was: its nearest siblings are then listed too, a few
+at a time. Runs in fetch's loop, without checkpoints; memory is a table of fixed size.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from fusecache.fetch.tree import Tree
 from fusecache.index.inodes import ROOT, InodeNo
 
 WALK_SECONDS = 5.0  # between the listing of a directory and of one in it, for a program that walks
-SIBLINGS = 8  # listed ahead of the one that is read
-MAX_UNDER_WAY = 16  # listings at once, those that readers wait for included
+SIBLINGS = 16  # listed ahead of the one that is read
+MAX_UNDER_WAY = 24  # listings at once, those that readers wait for included
 REMEMBERED = 256
 
 
@@ -37,7 +37,7 @@ class ListAhead:
         row = self._tree.inode(inode)
         if row is None or inode == ROOT or now - self._listed.get(row.parent, -WALK_SECONDS) > WALK_SECONDS:
             return
-        for sibling in self._tree.unlisted_after(row.parent, row.path.rpartition(b"/")[2], SIBLINGS):
+        for sibling in self._tree.unlisted_near(row.parent, row.path.rpartition(b"/")[2], SIBLINGS):
             if self._under_way() >= MAX_UNDER_WAY:
                 return
             self._start(sibling)

@@ -21,7 +21,7 @@ from fusecache.index.directories import Directory, DirectoryFlag
 from fusecache.index.environment import NoSpaceError, Transaction
 from fusecache.index.index import Index
 from fusecache.index.inodes import EPOCH_SHIFT, NO_MODE, NO_OWNER, ROOT, Inode, InodeFlag, InodeNo, identity_of
-from fusecache.index.names import NameRow
+from fusecache.index.names import NameRow, SeqRow
 from fusecache.source.protocol import Entry, EntryKind
 
 log = logging.getLogger(__name__)
@@ -100,19 +100,25 @@ class Tree:
                 if (inode := self._index.inodes.get(txn, row.inode)) is not None and inode.flags & InodeFlag.NEEDS_STAT
             ]
 
-    def unlisted_after(self, parent: InodeNo, name: bytes, count: int) -> list[InodeNo]:
-        """Return up to `count` directories that come after a name in readdir order and were never listed."""
+    def unlisted_near(self, parent: InodeNo, name: bytes, count: int) -> list[InodeNo]:
+        """Return up to `count` directories that were never listed: those that follow a name in readdir order, then those before
+        it, the nearest first (a program that keeps its directories on a stack comes from the end)."""
         with self._index.read() as txn:
             row = self._index.names.get(txn, parent, name)
-            rows = self._index.names.after(txn, parent, row.seq if row else 0, 16 * count)
-            directories = [
-                one.inode
-                for one in rows
-                if one.kind == EntryKind.DIRECTORY
-                and (found := self._index.dirs.get(txn, one.inode)) is not None
-                and not found.is_complete
-            ]
-        return directories[:count]
+            seq = row.seq if row else 0
+            found = self._unlisted(txn, self._index.names.after(txn, parent, seq, 16 * count))[:count]
+            if len(found) < count:
+                found += self._unlisted(txn, self._index.names.before(txn, parent, seq, 16 * count))[: count - len(found)]
+        return found
+
+    def _unlisted(self, txn: Transaction, rows: Iterable[SeqRow]) -> list[InodeNo]:
+        return [
+            row.inode
+            for row in rows
+            if row.kind == EntryKind.DIRECTORY
+            and (found := self._index.dirs.get(txn, row.inode)) is not None
+            and not found.is_complete
+        ]
 
     # -- making
 

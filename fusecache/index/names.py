@@ -95,6 +95,21 @@ class Names:
                     break
         return found
 
+    def before(self, txn: Transaction, parent: InodeNo, seq: int, count: int) -> list[SeqRow]:
+        """Return up to `count` rows of a directory whose seq is smaller than `seq`, the nearest first."""
+        found: list[SeqRow] = []
+        with txn.cursor(db=self._dirseq) as cursor:
+            if not (cursor.prev() if cursor.set_range(_SEQ_KEY.pack(parent, seq)) else cursor.last()):
+                return found
+            for key, sealed in cursor.iterprev():
+                row_parent, row_seq = _SEQ_KEY.unpack(key)
+                if row_parent != parent or len(found) >= count:
+                    break
+                value = unseal(key, sealed)
+                inode, kind = _SEQ_ROW.unpack_from(value)
+                found.append(SeqRow(row_seq, inode, kind, value[_SEQ_ROW.size :]))
+        return found
+
     def iterate(self, txn: Transaction, parent: InodeNo, start: bytes = b"") -> Iterator[tuple[bytes, NameRow]]:
         """Yield (name, row) in bytewise order of names, from `start` on. The table must not change meanwhile."""
         prefix = _PARENT.pack(parent)

@@ -35,7 +35,7 @@ COLUMNS = (
     Column("small-cached-2", "small files, cached, pages dropped, 2 readers", FILES_S, "small"),
     Column("small-hot-1", "small files, hot, 1 reader", FILES_S, "small"),
     Column("small-hot-2", "small files, hot, 2 readers", FILES_S, "small"),
-    Column("find-first", "find, first time, nothing listed ahead", NAMES_S, "find", cold=True),
+    Column("find-first", "find, first time, background listing off", NAMES_S, "find", cold=True),
     Column("find-mounted", "find, first time, mounted with its defaults", NAMES_S, "find", cold=True),
     Column("find-again", "find, again, dentries dropped", NAMES_S, "find"),
 )

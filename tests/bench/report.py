@@ -182,8 +182,8 @@ def _method(run: Run) -> list[str]:
   contender's cache, and the kernel's pages are dropped (`vm.drop_caches=1`). Hot: read once more, with nothing dropped (and
   again if anybody else dropped pages meanwhile, which the kernel counts).
 - `find` begins right after the mount, once with fusecache's defaults, which list the whole tree from the moment it is mounted,
-  once with that switched off (`-o sync_listing=false`), so that every name is asked for while `find` waits. JuiceFS has its
-  names in a local database and asks no store for them.
+  once with that switched off (`-o sync_listing=false`): what is known before is then what the mount itself looked at to choose
+  how it answers OPEN, with the nearest siblings of that. JuiceFS has its names in a local database and asks no store for them.
 - A reader is a process that opens, reads with readv(2) into one buffer of 1 MiB until the file ends, and closes; two readers
   share the files. Random reads are preads of 128 KiB at distinct places, so that no page comes twice.
 - Contenders take turns in each round, and each session begins with another one, so that all of them meet the same noise.
@@ -200,6 +200,7 @@ def _remarks(run: Run) -> list[str]:
 ## What these figures do not say
 - Server, client and readers share the same cores here, so cold figures measure CPU time more than networks. A store across a
   network has latency that parallel requests hide, and that none of these columns shows.
+- "Hot" is the kernel's page cache for all who leave the files in it, whatever daemon is behind: near tmpfs nothing is left to win.
 - The machine is not ours alone: look at the spread and at the brackets before believing a difference of some percent.
 - JuiceFS is read as it is meant to be, from its own format, which it wrote itself; fusecache and rclone read plain objects.
 - The readers are Python: with 8 threads they wait for each other above some 50,000 preads a second (tmpfs shows the limit).

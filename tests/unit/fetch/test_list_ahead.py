@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from fusecache.fetch.list_ahead import MAX_UNDER_WAY, SIBLINGS, ListAhead
+from fusecache.fetch.list_ahead import MAX_UNDER_WAY, ListAhead
 from fusecache.index.inodes import ROOT
 
 
@@ -23,10 +23,12 @@ class Directories:
     def inode(self, number: int) -> Row | None:
         return Row(ROOT, b"d%03d" % number) if number < 100 else Row(number - 100, b"d%03d/sub" % (number - 100))
 
-    def unlisted_after(self, parent: int, name: bytes, count: int) -> list[int]:
+    def unlisted_near(self, parent: int, name: bytes, count: int) -> list[int]:
         if parent != ROOT:
             return []
-        return [number for number in range(2, 12) if b"d%03d" % number > name and number not in self.listed][:count]
+        unlisted = [number for number in range(2, 12) if number not in self.listed]
+        after = [number for number in unlisted if b"d%03d" % number > name]
+        return [*after, *(number for number in reversed(unlisted) if number not in after)][:count]
 
 
 def walk(*order: int, under_way: int = 0) -> list[int]:
@@ -50,11 +52,15 @@ def test_a_single_listing_lists_nothing_else() -> None:
 
 
 def test_a_directory_after_its_parent_brings_the_next_siblings() -> None:
-    assert walk(ROOT, 2) == list(range(3, 3 + SIBLINGS))
+    assert walk(ROOT, 2) == list(range(3, 12))
 
 
 def test_what_was_listed_ahead_counts_as_part_of_the_walk() -> None:
-    assert walk(ROOT, 2, 103) == list(range(3, 3 + SIBLINGS))  # nothing beside 103, but it was recognised without 3 being read
+    assert walk(ROOT, 2, 103) == list(range(3, 12))  # nothing beside 103, but it was recognised without 3 being read
+
+
+def test_a_program_that_comes_from_the_end_is_served_too() -> None:
+    assert walk(ROOT, 11) == list(range(10, 1, -1))
 
 
 def test_many_listings_at_once_are_enough() -> None:

@@ -49,6 +49,10 @@ def test_listing_goes_on_from_a_seq_and_stays_in_its_directory(index: Index) -> 
         assert [row.name for row in index.names.after(txn, 50, 0, 2)] == [b"c", b"a"]
         assert [row.name for row in index.names.after(txn, 50, 4, 9)] == [b"b"]
         assert index.names.after(txn, 50, 5, 9) == []
+        assert [row.name for row in index.names.before(txn, 50, 5, 9)] == [b"a", b"c"]
+        assert [row.name for row in index.names.before(txn, 50, 99, 2)] == [b"b", b"a"]
+        assert [row.name for row in index.names.before(txn, 51, 99, 9)] == [b"z"]
+        assert index.names.before(txn, 50, 3, 9) == []
         assert [name for name, _ in index.names.iterate(txn, 50, b"b")] == [b"b", b"c"]
     with index.write() as txn:
         for name in (b"a", b"b", b"c"):
