@@ -200,7 +200,7 @@ def _remarks(run: Run) -> list[str]:
 ## What these figures do not say
 - Server, client and readers share the same cores here, so cold figures measure CPU time more than networks. A store across a
   network has latency that parallel requests hide, and that none of these columns shows.
-- "Hot" is the kernel's page cache for all who leave the files in it, whatever daemon is behind: near tmpfs nothing is left to win.
+- "Hot" is the kernel's page cache for all who leave the files in it, whatever daemon is behind: beside tmpfs nothing is left.
 - The machine is not ours alone: look at the spread and at the brackets before believing a difference of some percent.
 - JuiceFS is read as it is meant to be, from its own format, which it wrote itself; fusecache and rclone read plain objects.
 - The readers are Python: with 8 threads they wait for each other above some 50,000 preads a second (tmpfs shows the limit).
