@@ -284,7 +284,9 @@ class Listing:
         except CacheError as error:
             current.error = error
             self.last_error = str(error)
-            if error.kind is ErrorKind.NOT_FOUND:
+            if error.kind is ErrorKind.NOT_A_DIRECTORY:  # a file took its place: who holds the directory holds one that is gone
+                current.error = CacheError(ErrorKind.NOT_FOUND, str(error))
+            if current.error.kind is ErrorKind.NOT_FOUND:
                 with contextlib.suppress(CacheError):  # a full index: the next listing removes it
                     self._directory_is_gone(current.inode, row)
         finally:

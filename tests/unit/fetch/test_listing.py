@@ -324,6 +324,20 @@ def test_refresh_sees_what_changed_after_a_pass_had_begun(tmp_path: Path, source
         assert b"0" in reader.names()
 
 
+def test_a_directory_whose_place_a_file_took_is_gone_for_those_inside(tmp_path: Path, source: FakeSource) -> None:
+    """Found by the model: they got ENOTDIR for a directory they had open."""
+    with fetching(tmp_path, source, **FAST) as (harness, reader):
+        inode = reader.inode(b"dir")
+        assert reader.names(inode) == [b"x", b"y"]
+        source.remove("dir")
+        source.put("dir", b"a file now")
+        harness.now += TTL + 1
+        with pytest.raises(CacheError) as caught:
+            reader.names(inode)
+        assert caught.value.kind in (ErrorKind.NOT_FOUND, ErrorKind.STALE)
+        assert reader.read_file(b"dir") == b"a file now"
+
+
 def test_refresh_goes_on_when_a_directory_is_gone(tmp_path: Path, source: FakeSource) -> None:
     source.put("zz/file", b"1")
     with fetching(tmp_path, source, **FAST) as (harness, reader):
