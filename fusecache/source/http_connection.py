@@ -225,12 +225,13 @@ class HttpPool:
     def begin_get(self, target: str, headers: Mapping[str, str]) -> HttpConnection | None:
         """Send a request over a kept connection and return that at once; None if there is none. It is the caller's to close, or
         to give to a response."""
+        request = _serialize("GET", target, headers)
         connection = self._take_idle()
         if connection is None:
             return None
         connection.wait(False)
         try:
-            connection.send_now(_serialize("GET", target, headers))
+            connection.send_now(request)
         except OSError:
             connection.close()
             return None

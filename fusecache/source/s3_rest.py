@@ -233,7 +233,11 @@ class S3RestClient:
         while True:
             credential = self._credentials.get()
             address = self._address
-            response = self._send(address, credential, method, key, query, headers)
+            target, sent = self._request(address, credential, method, key, query, headers)
+            try:
+                response = address.pool.request(method, target, sent)
+            except CacheError as failure:
+                raise CacheError(failure.kind, f"{self._settings.url}: {failure}") from failure
             if 200 <= response.status < 300:
                 return response
             with _Answer(response):
@@ -250,21 +254,6 @@ class S3RestClient:
                 has_new_keys = True
                 continue
             raise error
-
-    def _send(
-        self,
-        address: _Address,
-        credential: Credential | None,
-        method: str,
-        key: bytes | None,
-        query: str,
-        headers: dict[str, str],
-    ) -> HttpResponse:
-        target, sent = self._request(address, credential, method, key, query, headers)
-        try:
-            return address.pool.request(method, target, sent)
-        except CacheError as error:
-            raise CacheError(error.kind, f"{self._settings.url}: {error}") from error
 
     def _request(
         self,

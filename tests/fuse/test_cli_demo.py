@@ -101,3 +101,12 @@ def test_ctrl_c_at_any_moment(disk_path: Path, step: str, delay_seconds: float) 
     is_over = process.returncode == 0 and (step == "unmounting" or delay_seconds > 0)  # it was done when the signal came
     assert is_over or (process.returncode == 130 and rest.endswith("fusecache: interrupted\n")), "".join(said) + rest
     _assert_nothing_left(disk_path, memory_before)
+
+
+def test_a_picture_that_cannot_be_written_is_said_before_anything_starts(tmp_path: Path) -> None:
+    cli = CommandLine(tmp_path)
+    command = cli.command("demo", "--directory", str(tmp_path), "--picture", str(tmp_path / "missing" / "demo.svg"))
+    done = subprocess.run(command, env=cli.environment, capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode != 0
+    assert "--picture" in done.stderr
+    assert "Traceback" not in done.stderr
