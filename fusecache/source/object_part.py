@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import base64
 import binascii
+import functools
 import hashlib
 import re
-import zlib
-from collections.abc import Iterator, Mapping
-from typing import Protocol
+from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple, Protocol
 
 from fusecache.contract.errors import CacheError, ErrorKind
+from fusecache.source.crc import crc_named
 from fusecache.source.object_version import version_of_etag
 from fusecache.source.protocol import Buffer
 
@@ -23,6 +24,17 @@ MAX_CHECKED_BYTES = 8 << 20  # larger objects are passed on while they arrive, a
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19}|\*)")
 _MD5_ETAG = re.compile(r'"?([0-9a-fA-F]{32})"?')
 _KEYED_ENCRYPTION = ("aws:kms", "aws:kms:dsse", "kms")  # ETags of such objects are no MD5 of the bytes
+
+
+_CHECKSUM_BYTES = {"crc64nvme": 8, "crc32c": 4, "crc32": 4, "sha256": 32, "sha1": 20}  # the cheapest first
+
+
+class _Check(NamedTuple):
+    """What the bytes of an object are compared with."""
+
+    name: str
+    expected: bytes
+    compute: Callable[[Buffer], bytes]
 
 
 class ObjectReader(Protocol):
@@ -33,23 +45,6 @@ class ObjectReader(Protocol):
     def stream(self, key: bytes, version: bytes, offset: int, length: int) -> Iterator[Buffer]: ...
 
     def close(self) -> None: ...
-
-
-class _Hash(Protocol):
-    def update(self, data: Buffer, /) -> None: ...
-
-    def digest(self) -> bytes: ...
-
-
-class _Crc32:
-    def __init__(self) -> None:
-        self._value = 0
-
-    def update(self, data: Buffer, /) -> None:
-        self._value = zlib.crc32(data, self._value)
-
-    def digest(self) -> bytes:
-        return self._value.to_bytes(4, "big")
 
 
 def check_part(place: str, status: int, headers: Mapping[str, str], version: bytes, offset: int, length: int) -> int | None:
@@ -92,14 +87,11 @@ def check_whole_body(place: str, body: Buffer, etag: str, headers: Mapping[str, 
 
     An x-amz-checksum-* of the full object wins over the MD5 in the ETag: it is cheaper and says what it is.
     """
-    name, expected, summer = _find_checksum(headers) or (_find_md5(etag, headers) if verify_etag else None) or ("", b"", None)
-    if summer is None:
-        return
-    summer.update(body)
-    if summer.digest() != expected:
-        cure = " (if this store's ETags are no MD5, set -o verify_etag=false)" if name == "ETag" else ""
+    check = _find_checksum(headers) or (_find_md5(etag, headers) if verify_etag else None)
+    if check is not None and check.compute(body) != check.expected:
+        cure = " (if this store's ETags are no MD5, set -o verify_etag=false)" if check.name == "ETag" else ""
         raise CacheError(
-            ErrorKind.UNAVAILABLE, f"{place}: the bytes that arrived do not fit the store's {name}: asked again{cure}"
+            ErrorKind.UNAVAILABLE, f"{place}: the bytes that arrived do not fit the store's {check.name}: asked again{cure}"
         )
 
 
@@ -115,19 +107,18 @@ def is_md5_etag(etag: str) -> bool:
     return _MD5_ETAG.fullmatch(etag) is not None
 
 
-def _find_md5(etag: str, headers: Mapping[str, str]) -> tuple[str, bytes, _Hash] | None:
+def _find_md5(etag: str, headers: Mapping[str, str]) -> _Check | None:
     match = _MD5_ETAG.fullmatch(etag)
     is_plain = headers.get("x-oss-object-type", "Normal") == "Normal"  # the ETag of an appendable object is no MD5
     if match is None or not is_plain or uses_keyed_encryption(headers):
         return None
-    return "ETag", bytes.fromhex(match[1]), hashlib.md5(usedforsecurity=False)
+    return _Check("ETag", bytes.fromhex(match[1]), lambda body: hashlib.md5(body, usedforsecurity=False).digest())
 
 
-def _find_checksum(headers: Mapping[str, str]) -> tuple[str, bytes, _Hash] | None:
-    """CRC-32C and CRC-64/NVME are left out: in plain Python they would cost a second per 8 MiB."""
+def _find_checksum(headers: Mapping[str, str]) -> _Check | None:
     if headers.get("x-amz-checksum-type", "").upper() == "COMPOSITE":
         return None
-    for name, size in (("crc32", 4), ("sha256", 32), ("sha1", 20)):
+    for name, size in _CHECKSUM_BYTES.items():
         text = headers.get(f"x-amz-checksum-{name}")
         if not text or "-" in text:  # "-N": a checksum of the checksums of N parts
             continue
@@ -135,9 +126,17 @@ def _find_checksum(headers: Mapping[str, str]) -> tuple[str, bytes, _Hash] | Non
             expected = base64.b64decode(text, validate=True)
         except binascii.Error:
             continue
-        if len(expected) == size:
-            return name.upper(), expected, _Crc32() if name == "crc32" else hashlib.new(name, usedforsecurity=False)
+        compute = _compute_named(name)
+        if len(expected) == size and compute is not None:
+            return _Check(name.upper(), expected, compute)
     return None
+
+
+@functools.cache
+def _compute_named(name: str) -> Callable[[Buffer], bytes] | None:
+    if name.startswith("sha"):
+        return lambda body: hashlib.new(name, body, usedforsecurity=False).digest()
+    return crc_named(name)
 
 
 def _wrong(place: str, what: str) -> CacheError:
