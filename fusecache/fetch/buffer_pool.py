@@ -30,38 +30,35 @@ class BufferPool:
     @contextlib.contextmanager
     def borrow(self, length: int) -> Iterator[memoryview]:
         """Give a buffer of `length` bytes with anything in it."""
-        size = max(mmap.PAGESIZE, 1 << (length - 1).bit_length())
-        buffer = self._take(size) or mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        buffer = self.take(length)
         try:
             with memoryview(buffer) as view, view[:length] as target:
                 yield target
         finally:
-            if not self._keep(size, buffer):
-                buffer.close()
+            self.give_back(buffer)
 
-    def _take(self, size: int) -> mmap.mmap | None:
+    def take(self, length: int) -> mmap.mmap:
+        """Return a buffer of at least `length` bytes with anything in it: for `give_back`, or just to be dropped."""
+        size = max(mmap.PAGESIZE, 1 << (length - 1).bit_length())
         with self._lock:
             self._used = True
-            if not self._free[size]:
-                return None
-            self.kept_bytes -= size
-            return self._free[size].pop()
+            if self._free[size]:
+                self.kept_bytes -= size
+                return self._free[size].pop()
+        return mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
 
-    def _keep(self, size: int, buffer: mmap.mmap) -> bool:
+    def give_back(self, buffer: mmap.mmap) -> None:
+        """Nobody looks at it any more. (One that is not kept ends with its last reference.)"""
+        size = len(buffer)
         with self._lock:
-            if self.kept_bytes + size > self._most:
-                return False
-            self.kept_bytes += size
-            self._free[size].append(buffer)
-            return True
+            if self.kept_bytes + size <= self._most:
+                self.kept_bytes += size
+                self._free[size].append(buffer)
 
     def release_idle(self) -> None:
         """Called now and then: gives the memory back when nothing was borrowed since the last call."""
         with self._lock:
             if not self._used:
-                for buffers in self._free.values():
-                    for buffer in buffers:
-                        buffer.close()
                 self._free.clear()
                 self.kept_bytes = 0
             self._used = False

@@ -28,6 +28,7 @@ from fusecache.fetch.flights import Flights
 from fusecache.fetch.leftover_containers import find_leftovers, remove_leftovers
 from fusecache.fetch.listing import Listing
 from fusecache.fetch.prefetch import Prefetch
+from fusecache.fetch.read_loop import ReadLoop
 from fusecache.fetch.scrubber import Scrubber
 from fusecache.fetch.sources import Opener, Sources
 from fusecache.fetch.tree import Changes, Tree
@@ -48,6 +49,8 @@ log = logging.getLogger(__name__)
 WORKER_THREADS = 24  # all gates together; a thread that waits for a store costs little
 DISK_JOBS = 2  # demotions and verifications at once: more would fight readers for the disk
 TICK_SECONDS = 0.25
+COMMIT_AT_ONCE = 16  # blocks that nobody waits for are committed together, so many
+COMMIT_WITHIN_SECONDS = 0.005  # or what has come until then
 IDLE_TICKS = 20  # 5 s without a large range: its buffers are given back
 
 
@@ -80,8 +83,11 @@ class Cache:
         async def crash(error: Exception) -> None:
             raise error
 
+        self._nursery = nursery
+        self._commits_later = False
         self.workers = Workers(WORKER_THREADS, self._after_batch, lambda error: nursery.start_soon(crash, error))
-        self.sources = Sources(spec, self.workers, environment, opener)
+        buffers = BufferPool(min(KEPT_BYTES, spec.fetch_memory_bytes // 2))
+        self.sources = Sources(spec, self.workers, ReadLoop(self.workers, nursery, buffers), environment, opener)
         self.tree = Tree(index, memory, clock)
         self.store = BlockStore(index, tiers, marks, spec.block_size_bytes, keep_whole=keep_whole)
         self._check = BlockCheck(self.store, spec.granule_size_bytes)
@@ -95,7 +101,7 @@ class Cache:
             spec.granule_size_bytes,
             need_room=self._need_room,
             on_stale=self._source_moved_on,
-            buffers=BufferPool(min(KEPT_BYTES, spec.fetch_memory_bytes // 2)),
+            buffers=buffers,
         )
         self.evictor = Evictor(self.store, self.disk_gate, counters, spec.granule_size_bytes, self.flights.room_was_made)
         self.listing = Listing(spec, self.tree, self.sources, nursery, counters, self.pass_on, clock)
@@ -142,9 +148,19 @@ class Cache:
             log.info("%d containers that an earlier process left behind were removed", len(leftovers.empty))
 
     def _after_batch(self) -> None:
-        self.flights.commit_arrived()
+        """What nobody waits for may wait for more of its kind: a transaction for each small file costs as much as its bytes."""
+        if self.flights.arrived >= COMMIT_AT_ONCE or self.flights.is_arrival_awaited:
+            self.flights.commit_arrived()
+        elif self.flights.arrived and not self._commits_later:
+            self._commits_later = True
+            self._nursery.start_soon(self._commit_later)
         self.bounced.tick()
         self.prefetch.tick()
+
+    async def _commit_later(self) -> None:
+        await trio.sleep(COMMIT_WITHIN_SECONDS)
+        self._commits_later = False
+        self.workers.take_results([self.flights.commit_arrived])
 
     def _need_room(self, size: int) -> None:
         if size:

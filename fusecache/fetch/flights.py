@@ -38,6 +38,9 @@ UNWANTED_ATTEMPTS = 3  # tries for a flight nobody waits for
 # must not wait for a second deadline.
 FAIL_AGAIN_SECONDS = 1.0
 NO_ANSWER = "the store did not answer in time"
+# Bytes that are checked and written to a memory tier within some 0.5 ms: the event loop does that itself. A disk may make its
+# writer wait, and a larger object would let the others wait.
+QUICK_BYTES = 256 << 10
 ROOM_SECONDS = 2.0  # how long a flight waits for eviction before its readers go through the bounce buffer
 
 
@@ -144,6 +147,8 @@ class Flights:
             waiter.finish(given_up)
             return
         self._waiters.add(waiter)
+        if any(written.inode == waiter.inode for _, written in self._arrived):
+            self.commit_arrived()
         run: list[BlockIndex] = []
         self._take_what_is_there(waiter)
         for block in sorted(waiter.remaining):
@@ -285,8 +290,10 @@ class Flights:
             job = Job(lambda: fetch_range(source, wanted, granule, buffers), done, memory, flight.priority)
             begins = opened.begins
             if begins is not None and begins.begins_reads and flight.count == 1 and length == row.size:
+                place = flight.places[0]
                 job.begin = functools.partial(begins.begin_read, row.path, row.version, length)
                 job.take = lambda data: write_range(source, wanted, granule, memoryview(data))
+                job.is_quick = length <= QUICK_BYTES and place is not None and self._store.tiers[place.tier].is_memory
         else:
             memory = 2 * block_size
 
@@ -321,8 +328,17 @@ class Flights:
             if not flight.waiters:
                 self._counters.add(Counter.PREFETCHED_BYTES, place.length)
 
+    @property
+    def arrived(self) -> int:
+        """How many blocks `commit_arrived` would make visible."""
+        return len(self._arrived)
+
+    @property
+    def is_arrival_awaited(self) -> bool:
+        return any(flight.waiters for flight, _ in self._arrived)
+
     def commit_arrived(self) -> None:
-        """Called after each batch of results: one transaction for all blocks that came in it."""
+        """One transaction for all blocks that arrived since the last one."""
         if not self._arrived:
             return
         arrived, self._arrived = self._arrived, []

@@ -32,16 +32,22 @@ class OpenSource:
 class Sources:
     """Opened once; the set does not change while fetch lives."""
 
-    def __init__(self, spec: MountSpec, workers: Workers, environment: Mapping[str, str], opener: Opener = open_source) -> None:
+    def __init__(
+        self,
+        spec: MountSpec,
+        workers: Workers,
+        read_loop: ReadLoop,
+        environment: Mapping[str, str],
+        opener: Opener = open_source,
+    ) -> None:
         """Raises: CacheError(INVALID) for a URL or option that no source understands."""
         self.all: list[OpenSource] = []
         self._by_id: dict[int, OpenSource] = {}
-        self.read_loop = ReadLoop(workers)
         for source_spec in spec.sources:
             source = opener(source_spec.url, source_spec.options, environment)
             most = max(2, source.capabilities.parallel_requests)
             limit = min(MAX_PARALLEL, most)
-            gate = Gate(workers, limit, spec.fetch_memory_bytes // len(spec.sources), most, start=self.read_loop.start)
+            gate = Gate(workers, limit, spec.fetch_memory_bytes // len(spec.sources), most, start=read_loop.start)
             opened = OpenSource(source_spec, source, gate)
             self.all.append(opened)
             self._by_id[opened.id] = opened
@@ -54,6 +60,5 @@ class Sources:
         return opened
 
     def close(self) -> None:
-        self.read_loop.stop()
         for opened in self.all:
             opened.source.close()

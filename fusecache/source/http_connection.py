@@ -82,19 +82,30 @@ class HttpResponse:
                 raise self._pool.failure(ErrorKind.UNAVAILABLE, "ended its answer too early: it is asked again")
             got += count
 
-    def receive_now(self, target: memoryview) -> int:
-        """Take what has arrived of the body, without waiting; return how much (0: nothing now). Not for chunked bodies. Raises
-        UNAVAILABLE if the body ended."""
+    def note_received(self, count: int) -> None:
+        """So many bytes of the body were received together with the head. Raises UNAVAILABLE if it has fewer."""
+        if self._left is None or count > self._left:
+            raise self._pool.failure(ErrorKind.UNAVAILABLE, "sent more than its answer: it is asked again")
+        self._left -= count
+        self._is_done = self._left == 0
+
+    def receive_now(self, target: memoryview) -> tuple[int, bool]:
+        """Take what has arrived of the body, without waiting; return how much, and whether that was all there is now. Not for
+        chunked bodies. Raises UNAVAILABLE if the body ended."""
         if self._connection is None or self._left is None:
             raise self._pool.failure(ErrorKind.BUG, "has a body that must be waited for")
-        count = self._connection.receive_into_now(target[: self._left])
+        wanted = min(len(target), self._left)
+        try:
+            count = self._connection.receive_some_now(target[:wanted])
+        except OSError:
+            count = 0
         if count is None:
-            return 0
+            return 0, True
         if count == 0:
             raise self._pool.failure(ErrorKind.UNAVAILABLE, "cut the connection in its answer: it is asked again")
         self._left -= count
         self._is_done = self._left == 0
-        return count
+        return count, count < wanted and self._connection.is_plain  # TLS may hold more than one call returns
 
     def read(self, limit: int = _RECEIVE_BYTES) -> bytes:
         """Return the next piece of the body, b"" at its end."""
@@ -333,19 +344,19 @@ class HttpPool:
 
 
 class HttpConnection:
-    """One socket with the bytes received beyond the last head."""
+    """One socket with the bytes received beyond the last head. `is_plain`: no TLS."""
 
     def __init__(self, pool: HttpPool, stream: socket.socket) -> None:
         self._pool = pool
         self._stream = stream
-        self._is_plain = not isinstance(stream, ssl.SSLSocket)
-        self._now = socket.MSG_DONTWAIT if self._is_plain else 0  # TLS knows no flags
+        self.is_plain = not isinstance(stream, ssl.SSLSocket)
+        self._now = socket.MSG_DONTWAIT if self.is_plain else 0  # TLS knows no flags
         self._pending = b""
         self.idle_since = 0.0
         self.is_reused = False
         # A blocking socket with the kernel's timeout lets MSG_WAITALL fill a whole buffer in one call without the GIL.
         timeout = pool.settings.read_timeout_seconds
-        if self._is_plain:
+        if self.is_plain:
             stream.settimeout(None)
             packed = int(timeout).to_bytes(8, "little") + int(timeout % 1 * 1e6).to_bytes(8, "little")  # struct timeval
             stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, packed)
@@ -368,14 +379,14 @@ class HttpConnection:
             raise self._stalled() from error
         except OSError as error:
             raise self._pool.failure(ErrorKind.UNAVAILABLE, f"cannot be reached ({error.strerror}): check the network") from error
-        return self._parse_head(head)
+        return self.parse_head(head)
 
     def fileno(self) -> int:
         return self._stream.fileno()
 
     def wait(self, on: bool) -> None:
         """Say whether the calls that wait, or those that do not (`*_now`), are used next. A plain socket is told each time."""
-        if not self._is_plain:
+        if not self.is_plain:
             self._stream.settimeout(self._pool.settings.read_timeout_seconds if on else 0.0)
 
     def send_now(self, request: bytes) -> None:
@@ -383,28 +394,18 @@ class HttpConnection:
         if self._stream.send(request, self._now) != len(request):
             raise BlockingIOError
 
-    def receive_now(self) -> bytes | None:
-        """Return what has arrived, b"" at the end; None if there is nothing. Raises OSError."""
-        try:
-            return self._stream.recv(_RECEIVE_BYTES, self._now)
-        except (BlockingIOError, ssl.SSLWantReadError):
-            return None
-
-    def receive_into_now(self, target: memoryview) -> int | None:
-        """Return how much arrived, 0 at the end; None if there is nothing."""
+    def receive_some_now(self, target: memoryview) -> int | None:
+        """Return how much arrived, 0 at the end; None if there is nothing. Raises OSError."""
         if self._pending:
             return self._take_pending(target)
         try:
             return self._stream.recv_into(target, 0, self._now)
         except (BlockingIOError, ssl.SSLWantReadError):
             return None
-        except OSError as error:
-            raise self._pool.failure(ErrorKind.UNAVAILABLE, "cut the connection in its answer: it is asked again") from error
 
-    def take_head(self, data: bytes) -> tuple[int, dict[str, str]]:
-        """Parse the head of an answer at the beginning of `data`; the rest is the beginning of its body."""
-        self._pending = data
-        return self._parse_head(self._read_head())
+    def push_back(self, data: bytes) -> None:
+        """Give back what was received too early: it is received again next."""
+        self._pending = data + self._pending
 
     def _take_pending(self, target: memoryview) -> int:
         count = min(len(self._pending), len(target))
@@ -416,7 +417,7 @@ class HttpConnection:
         if self._pending:
             return self._take_pending(target)
         try:
-            if self._is_plain:
+            if self.is_plain:
                 return self._stream.recv_into(target, 0, socket.MSG_WAITALL)
             return self._stream.recv_into(target)
         except (BlockingIOError, TimeoutError, ssl.SSLWantReadError) as error:
@@ -468,7 +469,8 @@ class HttpConnection:
         self._pending = data[end + 4 :]
         return data[:end]
 
-    def _parse_head(self, head: bytes) -> tuple[int, dict[str, str]]:
+    def parse_head(self, head: bytes) -> tuple[int, dict[str, str]]:
+        """Return status and headers (lower-case names) of an answer. Raises UNAVAILABLE."""
         first, *lines = head.decode("latin-1").split("\r\n")
         parts = first.split(" ", 2)
         if not first.startswith("HTTP/1.") or len(parts) < 2 or not parts[1].isdigit() or len(parts[1]) != 3:

@@ -163,9 +163,12 @@ class ReadInto(Protocol):
         order, the last one short. What came before an error was right. Errors of `take` end the request and pass."""
 
 
+BEGIN_ROOM_BYTES = 8 << 10  # what a buffer for `begin_read` is longer than the object: room for what the store sends before it
+
+
 class ReadState(enum.Enum):
     WAITING = enum.auto()  # for more bytes
-    COMPLETE = enum.auto()  # `take` returns them
+    COMPLETE = enum.auto()  # `take` checks and returns them, without waiting
     ODD = enum.auto()  # `take` has to wait, or raises: for a thread that may wait
 
 
@@ -181,7 +184,8 @@ class StartedRead(Protocol):
         """Take what has arrived, without waiting. Raises nothing."""
 
     def take(self) -> Buffer:
-        """Return the bytes, checked. Called once; waits if the state is not COMPLETE. Raises as `Source.read`."""
+        """Return the bytes, checked; they may lie in the buffer that `begin_read` got. Called once; waits if the state is not
+        COMPLETE. Raises as `Source.read`."""
 
 
 @runtime_checkable
@@ -192,5 +196,7 @@ class BeginRead(Protocol):
     def begins_reads(self) -> bool:
         """Whether there is any point in `begin_read`; may change."""
 
-    def begin_read(self, path: bytes, version: bytes, length: int) -> StartedRead | None:
-        """Send a read of a whole object. None: it would have to wait (for a connection, say); `read` does. Raises nothing."""
+    def begin_read(self, path: bytes, version: bytes, length: int, buffer: memoryview) -> StartedRead | None:
+        """Send a read of a whole object. None: it would have to wait (for a connection, say); `read` does. Raises nothing.
+
+        `buffer` is the read's until it has ended; it has BEGIN_ROOM_BYTES more than `length`, at least."""

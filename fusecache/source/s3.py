@@ -117,9 +117,9 @@ class ObjectStoreSource:
     def begins_reads(self) -> bool:
         return self._reader is self._client and self._client.begins_reads
 
-    def begin_read(self, path: bytes, version: bytes, length: int) -> StartedRead | None:
+    def begin_read(self, path: bytes, version: bytes, length: int, buffer: memoryview) -> StartedRead | None:
         try:
-            return self._client.begin_read(self._key(path), version, length) if self.begins_reads else None
+            return self._client.begin_read(self._key(path), version, length, buffer) if self.begins_reads else None
         except CacheError:
             return None
 

@@ -161,7 +161,7 @@ class S3RestClient:
         for pool in pools:
             pool.close()
 
-    def begin_read(self, key: bytes, version: bytes, length: int) -> StartedRead | None:
+    def begin_read(self, key: bytes, version: bytes, length: int, buffer: memoryview) -> StartedRead | None:
         """Ask for a whole object over a connection that is free, and do not wait for the answer."""
         if length > MAX_CHECKED_BYTES or not self.begins_reads:
             return None
@@ -174,9 +174,8 @@ class S3RestClient:
         if connection is None:
             return None
         deadline = time.monotonic() + self._settings.read_timeout_seconds
-        return StartedPart(
-            StartedGet(address.pool, connection), length, _Reading(self, key, version, length, credential), deadline
-        )
+        started = StartedGet(address.pool, connection, buffer)
+        return StartedPart(started, buffer, length, _Reading(self, key, version, length, credential), deadline)
 
     def check_part(self, response: HttpResponse, key: bytes, version: bytes, offset: int, length: int) -> int | None:
         """Raise what is wrong with the head of an answer; return the object's size, if it says so."""

@@ -20,7 +20,7 @@ import pytest
 
 from fusecache.contract.errors import CacheError, ErrorKind
 from fusecache.source.protocol import BeginRead, Entry, EntryKind, Hidden, ReadInto, ReadState, Source
-from tests.support.started_reads import finish
+from tests.support.started_reads import begin_buffer, finish
 
 _counter = itertools.count()
 
@@ -226,14 +226,14 @@ class SourceSuite:
             list(pool.map(lambda path: source.read(path, versions[path], 0, size), bodies))
         begun = 0
         for _ in range(3):
-            reads = [(path, source.begin_read(path, versions[path], size)) for path in bodies]
+            reads = [(path, source.begin_read(path, versions[path], size, begin_buffer(size))) for path in bodies]
             for path, read in reads:
                 if read is not None:
                     begun += 1
                     assert finish(read) is ReadState.COMPLETE
                     assert read.take() == bodies[path]
         assert begun >= 3, "no connection was free"
-        stale = source.begin_read(path, versions[path] + b"x", size)
+        stale = source.begin_read(path, versions[path] + b"x", size, begin_buffer(size))
         assert stale is not None
         assert finish(stale) is ReadState.ODD
         fails(ErrorKind.STALE, stale.take)

@@ -1,10 +1,15 @@
-"""Reads that were begun (`fusecache.source.protocol.StartedRead`), brought to their end as fetch's thread does it."""
+"""Reads that were begun (`fusecache.source.protocol.StartedRead`), brought to their end as fetch does it."""
 
 from __future__ import annotations
 
 import select
 
-from fusecache.source.protocol import ReadState, StartedRead
+from fusecache.source.protocol import BEGIN_ROOM_BYTES, ReadState, StartedRead
+
+
+def begin_buffer(length: int) -> memoryview:
+    """A buffer for `begin_read` of an object of this length, with something else in it."""
+    return memoryview(bytearray(b"?" * (length + BEGIN_ROOM_BYTES)))
 
 
 def finish(read: StartedRead) -> ReadState:

@@ -14,7 +14,7 @@ from fusecache.contract.errors import CacheError, ErrorKind
 from fusecache.source.protocol import ReadState
 from fusecache.source.s3 import open_source
 from tests.support.fake_object_store import FakeObjectStore, etag_of
-from tests.support.started_reads import finish
+from tests.support.started_reads import begin_buffer, finish
 
 pytestmark = pytest.mark.requires("openssl")
 BODY = os.urandom(9 << 20)
@@ -69,11 +69,11 @@ def test_reads_that_are_begun_over_tls(store: FakeObjectStore, certificate: Path
     source = open_source("s3://bucket", options, {})
     version = source.stat(b"small").version
     for _ in range(20):
-        read = source.begin_read(b"small", version, len(small))
+        read = source.begin_read(b"small", version, len(small), begin_buffer(len(small)))
         assert read is not None
         assert finish(read) is ReadState.COMPLETE
         assert read.take() == small
-        read = source.begin_read(b"small", b"0123456789abcdef0123456789abcdef", len(small))
+        read = source.begin_read(b"small", b"0123456789abcdef0123456789abcdef", len(small), begin_buffer(len(small)))
         assert read is not None
         assert finish(read) is ReadState.ODD
         with pytest.raises(CacheError) as caught:
