@@ -167,7 +167,8 @@ class S3RestClient:
             return None
         try:
             credential, address = self._credentials.get(), self._address
-            target, headers = self._request(address, credential, "GET", key, "", self._part_headers(version, 0, length))
+            # Without a range, as stores send the checksum of an object only then.
+            target, headers = self._request(address, credential, "GET", key, "", self._version_headers(version))
         except CacheError:
             return None
         connection = address.pool.begin_get(target, headers)
@@ -215,7 +216,10 @@ class S3RestClient:
             raise
 
     def _part_headers(self, version: bytes, offset: int, length: int) -> dict[str, str]:
-        headers = {"range": f"bytes={offset}-{offset + length - 1}"}
+        return {"range": f"bytes={offset}-{offset + length - 1}", **self._version_headers(version)}
+
+    def _version_headers(self, version: bytes) -> dict[str, str]:
+        headers = {}
         condition = if_match_of_version(version)
         if condition is not None:
             headers["if-match"] = condition

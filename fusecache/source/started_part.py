@@ -142,12 +142,12 @@ class StartedPart:
             if not 200 <= response.status < 300:
                 self._started.push_back()
                 return ReadState.ODD
-            self._reading.check_head(response)
-            if response.length != self._length:  # chunked: as it is not told in advance, it is waited for
+            if response.length is None:  # chunked: as its end is not told in advance, it is waited for
                 self._reading.unsuited()
                 self._close()
                 self._response = None
                 return ReadState.ODD
+            self._reading.check_head(response)
             start = self._started.body_start
             self._body = self._buffer[start : start + self._length]
             self._filled = self._started.filled - start

@@ -311,9 +311,11 @@ def test_long_etags_are_hashed_and_still_checked(store: FakeObjectStore, rest: S
 
 
 WRONG_WHOLES: dict[str, Lie] = {
-    name: WRONG_PARTS[name]
-    for name in ("malformed Content-Range", "truncated body", "short, honest length", "no ETag", "weak ETag", "500", "503")
-} | {"a flipped bit": lambda _, honest: flipped(honest)}
+    name: WRONG_PARTS[name] for name in ("truncated body", "short, honest length", "no ETag", "weak ETag", "500", "503")
+} | {
+    "a flipped bit": lambda _, honest: flipped(honest),
+    "a part of what it is": lambda _, honest: Answer(206, {**honest.headers, "content-range": "bytes ten-twenty/many"}, BODY),
+}
 
 
 def begin(source: Source, version: bytes = VERSION) -> StartedRead:
@@ -338,6 +340,22 @@ def test_a_wrong_answer_to_a_begun_read_is_worth_a_retry(store: FakeObjectStore,
     assert len(store.requests) == asked + 2, "a refusal is not asked for twice"
     store.lie = None
     assert finish(begin(rest)) is ReadState.COMPLETE
+
+
+def test_a_begun_read_asks_for_the_whole_object(store: FakeObjectStore, rest: Source) -> None:
+    """Stores send the checksum of an object with the whole of it only."""
+    assert finish(begin(rest)) is ReadState.COMPLETE
+    assert "range" not in store.requests[-1].headers
+
+
+def test_a_begun_read_of_what_has_another_length_now_is_stale_even_where_conditions_are_ignored(
+    store: FakeObjectStore, rest: Source
+) -> None:
+    other = Answer(200, {"etag": etag_of(BODY * 2), "content-length": str(2 * len(BODY))}, BODY * 2)
+    store.lie = lambda request, honest: other if request.key == b"dir/file" else honest
+    read = begin(rest)
+    assert finish(read) is ReadState.ODD
+    assert raised(read.take).kind is ErrorKind.STALE
 
 
 def test_a_begun_read_of_another_version_is_stale(store: FakeObjectStore, rest: Source) -> None:
