@@ -31,6 +31,7 @@ from fusecache.contract.mount_spec import Medium, MountSpec, SourceSpec, TierSpe
 from fusecache.source.registry import normalise_url
 
 DEFAULT_TIMEOUT_SECONDS = 60.0
+MOST_SERVE_PROCESSES = 4  # by default: each takes some 15 MiB, and four answer more than most programs ask
 _MEDIA = (Medium.MEM, Medium.SSD, Medium.HDD)
 _ENDPOINT_VARIABLES = {
     "s3": ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"),
@@ -79,7 +80,11 @@ def build_plan(given: MountArguments, places: Places) -> MountPlan:
     if requests is None:
         requests = default_tiers(places.shared_memory, state_dir)
     tiers, directories, warnings = _place_tiers(requests, places.uid, dataset_id)
-    fields = {**_owner(places, settings), **{SETTINGS[name].field: value for name, value in settings.items()}}
+    fields = {
+        "serve_processes": default_serve_processes(),
+        **_owner(places, settings),
+        **{SETTINGS[name].field: value for name, value in settings.items()},
+    }
     spec = MountSpec(
         dataset_id=dataset_id,
         mountpoint=os.path.abspath(mountpoint),
@@ -92,6 +97,11 @@ def build_plan(given: MountArguments, places: Places) -> MountPlan:
     _check_together(spec)
     timeout = _timeout(given.timeout if given.timeout is not None else config.timeout)
     return MountPlan(spec, directories, cache_base, timeout, tuple(warnings))
+
+
+def default_serve_processes() -> int:
+    """Return one for each processor that this process may use, as each answers with one thread; four are enough for most."""
+    return min(MOST_SERVE_PROCESSES, len(os.sched_getaffinity(0)))
 
 
 def _load_config(path: str | None) -> Config:

@@ -67,6 +67,7 @@ class Counter(enum.IntEnum):
     MISSES = 8
     OTHER_ERRORS = 9  # EIO and the like to anything but READ; ENOENT and EROFS are not errors
     PASSTHROUGH_OPENS = 10
+    ANSWERING = 11  # no counter: 1 while a request is being answered
 
     REMOTE_BYTES = 32
     REMOTE_REQUESTS = 33
@@ -86,13 +87,13 @@ class Layout:
     """Where things are; every process computes the same from the header.
 
     Attributes:
-        readers: reading threads of one serve process.
+        readers: reading threads of one serve process; more than one is of use only while others wait for a disk.
         landing_bytes: size of one landing buffer: max_write + 4096 at least.
         table_entries: parked requests of one serve process.
     """
 
     serve_count: int
-    readers: int = 2
+    readers: int = 4
     landing_bytes: int = 132 << 10
     table_entries: int = 4096
 

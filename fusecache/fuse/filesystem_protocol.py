@@ -98,6 +98,9 @@ class Statfs:
 
 
 class Filesystem(Protocol):
+    def on_wait(self, callback: Callable[[], None]) -> None:
+        """Register what is called before a thread waits for a disk, by that thread."""
+
     def lookup(self, parent: int, name: bytes) -> EntryAnswer:
         """Raises: NOT_FOUND never (negative EntryAnswer instead); NAME_TOO_LONG; STALE for inodes of an older epoch."""
 

@@ -14,7 +14,7 @@ from typing import Concatenate, NoReturn, ParamSpec, TypeVar, cast
 
 from fusecache.contract.errors import CacheError, ErrorKind
 from fusecache.contract.messages import Answer, Op
-from fusecache.contract.mount_spec import Access, MountSpec, Verify
+from fusecache.contract.mount_spec import Access, Medium, MountSpec, Verify
 from fusecache.contract.process import ExitCode
 from fusecache.fuse.filesystem_protocol import (
     Attributes,
@@ -101,7 +101,8 @@ class CacheFilesystem:
         self._bounce_fd = bounce_fd
         self._on_index_damaged = on_index_damaged
         self._attributes = attributes_of(spec)
-        self._containers = OpenContainers([tier.path for tier in spec.tiers])
+        in_memory = [number for number, tier in enumerate(spec.tiers) if tier.medium is Medium.MEM]
+        self._containers = OpenContainers([tier.path for tier in spec.tiers], in_memory=in_memory)
         self._freshness = Freshness(spec.ttl_seconds, clock)
         geometry = self._read_geometry()
         self._listings = Listings(index, self._freshness, self._attributes, spec.ttl_seconds)
@@ -109,6 +110,9 @@ class CacheFilesystem:
         passthrough = access is Access.PASSTHROUGH and spec.verify is not Verify.ALWAYS
         self._opens = Opens(index, self._containers, marks, misses, geometry.block_size, passthrough)
         self._xattrs = Xattrs(index, source_urls or {})
+
+    def on_wait(self, callback: Callable[[], None]) -> None:
+        self._containers.before_waiting = callback
 
     def close(self) -> None:
         """Close containers; the index and the marks stay the caller's."""

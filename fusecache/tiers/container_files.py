@@ -10,7 +10,7 @@ import os
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 MAX_OPEN_CONTAINERS = 512  # half the usual soft limit of 1024 descriptors
@@ -29,8 +29,13 @@ class OpenContainers:
 
     Invariant: a descriptor is closed only when no `pread_into` of it is under way."""
 
-    def __init__(self, tier_paths: Sequence[str | Path], limit: int = MAX_OPEN_CONTAINERS) -> None:
+    def __init__(
+        self, tier_paths: Sequence[str | Path], limit: int = MAX_OPEN_CONTAINERS, in_memory: Collection[int] = ()
+    ) -> None:
+        """`in_memory`: numbers of the tiers on tmpfs, which nobody has to wait for."""
         self._paths = [str(path) for path in tier_paths]
+        self._in_memory = frozenset(in_memory)
+        self.before_waiting: Callable[[], None] = lambda: None  # called by a thread that is about to wait for a disk
         self._limit = limit
         self._lock = threading.Lock()
         self._open: OrderedDict[tuple[int, int], int] = OrderedDict()
@@ -44,6 +49,10 @@ class OpenContainers:
         if fd < 0:
             fd = os.open(container_path(self._paths[tier], container), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         try:
+            if tier not in self._in_memory:
+                if _is_read_at_once(fd, buffer, offset):
+                    return len(buffer)
+                self.before_waiting()
             return os.preadv(fd, [buffer], offset)
         finally:
             self._give_back(key, fd)
@@ -91,3 +100,11 @@ class OpenContainers:
             for fd in self._open.values():
                 os.close(fd)
             self._open.clear()
+
+
+def _is_read_at_once(fd: int, buffer: memoryview, offset: int) -> bool:
+    """Fill the buffer if all of it is in the page cache. A file system that cannot tell may always wait."""
+    try:
+        return os.preadv(fd, [buffer], offset, os.RWF_NOWAIT) == len(buffer)
+    except OSError:
+        return False

@@ -62,10 +62,11 @@ LATE_FILES, LATE_BYTES = 100, 300_000
 MANY = 3_000
 BLOCK = 128 << 10
 TTL = 3600.0
+SLOW_SECONDS = 3.0  # how long its disk takes
 PERIOD = 1_000_003  # prime, so that a shift of a page or a block never looks right
 
 SMALL, LATE, NEVER, ERRORS, MANY_DIR, GROWING = 2, 3, 4, 5, 6, 7
-BIG, BOUNCE, NEVER_READ, DEFECT, POISON, REFUSED, LINK, CHANGING = 10, 11, 12, 13, 14, 15, 16, 20
+BIG, BOUNCE, NEVER_READ, DEFECT, POISON, REFUSED, LINK, SLOW, CHANGING = 10, 11, 12, 13, 14, 15, 16, 17, 20
 FIRST_ERROR, FIRST_LATE, FIRST_SMALL, FIRST_MANY = 100, 1_000, 100_000, 1_000_000
 
 
@@ -86,7 +87,15 @@ class RuleFilesystem:
         self._pread_fd = os.open(pread, os.O_RDONLY) if pread else -1
         self.present: set[object] = set()
         self.changes = 0
-        self._files = {BIG: BIG_BYTES, BOUNCE: LATE_BYTES, NEVER_READ: 1 << 20, DEFECT: 4096, POISON: 4096, REFUSED: 4096}
+        self._files = {
+            BIG: BIG_BYTES,
+            BOUNCE: LATE_BYTES,
+            NEVER_READ: 1 << 20,
+            DEFECT: 4096,
+            POISON: 4096,
+            REFUSED: 4096,
+            SLOW: 4096,
+        }
         self._top = {
             b"small": SMALL,
             b"late": LATE,
@@ -98,9 +107,13 @@ class RuleFilesystem:
             b"defect": DEFECT,
             b"poison": POISON,
             b"refused": REFUSED,
+            b"slow": SLOW,
             b"link": LINK,
             b"growing": GROWING,
         }
+
+    def on_wait(self, callback: Callable[[], None]) -> None:
+        self._before_waiting = callback
 
     def _size(self, inode: int) -> int:
         if inode >= FIRST_SMALL:
@@ -213,6 +226,9 @@ class RuleFilesystem:
             raise Miss(Op.READ, inode, offset, size)
         elif inode >= FIRST_ERROR and inode < FIRST_LATE:
             raise CacheError(ErrorKind(inode - FIRST_ERROR), "a test asked for this")
+        elif inode == SLOW and size:
+            self._before_waiting()
+            time.sleep(SLOW_SECONDS)
         elif inode == DEFECT:
             _ = 1 // 0
         elif inode == POISON:

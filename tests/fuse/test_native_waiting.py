@@ -11,6 +11,7 @@ import pytest
 
 from fusecache.contract.shared_memory import Counter
 from tests.fuse.native_mount import NativeMount, native_mount
+from tests.fuse.native_serve import SLOW_SECONDS
 from tests.support.mounted import wait_until
 
 pytestmark = [pytest.mark.fuse, pytest.mark.root]
@@ -130,3 +131,18 @@ def test_unmounting_ends_the_engine(tmp_path: Path) -> None:
         mount.abort()
         assert process.wait(5) == 0
         assert stuck[0].wait(5) != 0
+
+
+def test_who_waits_for_a_disk_holds_up_nobody(tmp_path: Path) -> None:
+    """Also with a single serve process, whose threads take turns."""
+    with native_mount(tmp_path, readers=3) as mount:
+        slow = [
+            mount.spawn_reader("-c", "import os; os.pread(os.open('slow', os.O_RDONLY | os.O_DIRECT), 4096, 0)") for _ in "ab"
+        ]
+        time.sleep(0.5)  # until both are in the file system
+        begin = time.monotonic()
+        assert mount.run_reader("print(sum(open(f'small/{n}', 'rb').read(1) != b'' for n in range(100)))").strip() == "100"
+        assert time.monotonic() - begin < SLOW_SECONDS / 2
+        assert [process.poll() for process in slow] == [None, None], "the slow ones were not slow: nothing was shown"
+        for process in slow:
+            assert process.wait(timeout=2 * SLOW_SECONDS) == 0

@@ -3,9 +3,7 @@
 State: the reading threads; everything that must survive is in the shared memory (request_slots.py, session.py). Each reading
 thread reads into its own landing slot, answers hits at once, and parks misses (waiting.py); on the way of a hit there is no lock.
 
-How many threads (`Layout.readers`): small files a second with one reader / two, medians of 3 on two quiet cores, over a file
-system that only preads, without spinning: one thread 4,500 / 11,000, two 8,100 / 14,900, three 15,500 / 15,600. On loaded cores
-two and three differ by less than the noise.
+The threads take turns (turn.py): one reads and answers, the others stand by for when it has to wait for a disk, or for custody.
 """
 
 from __future__ import annotations
@@ -31,6 +29,8 @@ from fusecache.fuse.native.protocol import IN_HEADER_BYTES, IN_HEADER_START, INT
 from fusecache.fuse.native.request_slots import LandingSlot, RequestSlots, Unanswered
 from fusecache.fuse.native.session import Session
 from fusecache.fuse.native.settings import EngineSettings, Favours
+from fusecache.fuse.native.siblings import Siblings
+from fusecache.fuse.native.turn import Turn
 from fusecache.fuse.native.waiting import WaitingRequests
 
 _log = logging.getLogger(__name__)
@@ -67,7 +67,9 @@ class NativeEngine:
         self._counters = memoryview(shared_memory)[page : page + PAGE].cast("Q")
         self._slots = RequestSlots(shared_memory, layout, serve_index)
         self._session = Session(shared_memory, layout, self._device, self._settings)
-        rows = Operations(filesystem, self._session, favours).rows
+        self._turn = Turn()
+        filesystem.on_wait(self._turn.give)
+        rows = Operations(filesystem, self._session, favours, self._turn.give).rows
         rows[Opcode.INTERRUPT] = self._interrupt
         self._executor = Executor(rows, self._device, self._counters)
         self._waiting = WaitingRequests(self._slots, misses, filesystem, self._executor, self._device, self._counters)
@@ -75,6 +77,7 @@ class NativeEngine:
             shared_memory, layout, serve_index, self._waiting.interrupt, self._waiting.nonempty, lambda: len(self._waiting)
         )
         self._has_siblings = layout.serve_count > 1
+        self._siblings = Siblings(memoryview(shared_memory), layout, serve_index)
         self._notifier = Notifier(self._device, filesystem)
         misses.on_invalidate(self._notifier.put)
 
@@ -125,6 +128,8 @@ class NativeEngine:
                 _log.exception("a defect in the engine answers EIO; please report this")
                 if slot.words[0]:
                     self._device.fail(slot.unique, errno.EIO)
+            finally:
+                self._turn.give()
 
     def _read_requests(self, slot: LandingSlot) -> None:
         """The loop of a reading thread. Returns when the session has ended."""
@@ -132,16 +137,13 @@ class NativeEngine:
         target = (buffer,)
         unpack, execute, counters = IN_HEADER_START.unpack_from, self._executor.execute, self._counters
         requests, hits, hit_bytes = int(Counter.REQUESTS), int(Counter.HITS), int(Counter.HIT_BYTES)
-        queue = select.poll()
-        queue.register(fd, select.POLLIN)
-        has_request, clock, give_way, spin_seconds = queue.poll, time.perf_counter, os.sched_yield, self._settings.spin_seconds
+        answering, take_turn, look_for_request = int(Counter.ANSWERING), self._turn.take, self._make_lookout()
         while True:
-            if spin_seconds and not has_request(0):
-                deadline = clock() + spin_seconds
-                while clock() < deadline and not has_request(0):
-                    give_way()
+            take_turn()
+            counters[answering] = 0
+            look_for_request()
             try:
-                readv(fd, target)  # blocks if there is nothing yet; of several waiting threads the kernel wakes one
+                readv(fd, target)  # blocks if there is nothing yet; of several waiting processes the kernel wakes one
             except OSError as error:
                 words[0] = 0
                 if error.errno in _ENDED:
@@ -149,8 +151,9 @@ class NativeEngine:
                 if error.errno not in _GO_ON:
                     raise
                 if error.errno == errno.EAGAIN:  # somebody made the descriptor non-blocking
-                    has_request()
+                    select.select([fd], [], [])
                 continue
+            counters[answering] = 1
             length, opcode, unique, inode = unpack(buffer)
             counters[requests] += 1
             try:
@@ -161,6 +164,28 @@ class NativeEngine:
             except Miss as miss:
                 self._waiting.park(bytes(buffer[:length]), opcode, unique, inode, miss)
             words[0] = 0
+
+    def _make_lookout(self) -> Callable[[], None]:
+        """Return what a thread does before it sleeps: look for the next request a while, unless somebody else needs the core."""
+        spin_seconds, calm_seconds = self._settings.spin_seconds, self._settings.calm_seconds
+        queue = select.poll()
+        queue.register(self._device.fd, select.POLLIN)
+        has_request, clock, give_way, is_busy = queue.poll, time.perf_counter, os.sched_yield, self._siblings.is_one_answering
+        calm_until = 0.0
+
+        def look() -> None:
+            nonlocal calm_until
+            if has_request(0):
+                return
+            now = clock()
+            if is_busy():
+                calm_until = now + calm_seconds
+            elif now >= calm_until:
+                deadline = now + spin_seconds
+                while clock() < deadline and not has_request(0):
+                    give_way()
+
+        return look if spin_seconds else lambda: None
 
     def _replay(self) -> None:
         """Take up what the predecessor took and perhaps did not answer. Answering twice is harmless: the kernel says ENOENT."""

@@ -78,10 +78,14 @@ class Refused(Exception):
 class Operations:
     """The table `rows` and the operations behind it."""
 
-    def __init__(self, filesystem: Filesystem, session: Session, favours: Favours | None) -> None:
+    def __init__(
+        self, filesystem: Filesystem, session: Session, favours: Favours | None, before_waiting: Callable[[], None]
+    ) -> None:
+        """`before_waiting` is called by a thread that is about to wait for custody."""
         self._filesystem = filesystem
         self._session = session
         self._favours = favours
+        self._before_waiting = before_waiting
         # ENOSYS for all others: ACCESS (default_permissions checks), FLUSH and FSYNC (nothing to write), LSEEK (the kernel's own
         # SEEK_DATA and SEEK_HOLE), POLL, BMAP, STATX, SYNCFS, locks (local ones), mappings, and whatever a newer kernel knows.
         rows: list[Operation] = [_refuse(errno.ENOSYS)] * OPCODE_LIMIT
@@ -140,6 +144,7 @@ class Operations:
         """Asked for every open, container or not, so that the supervisor knows each inode's opens and never mixes its modes."""
         if self._favours is None or not self._session.flags & InitFlag.PASSTHROUGH:
             return None
+        self._before_waiting()
         try:
             return self._favours.open_file(inode, unique & ~UNIQUE_RESEND, container_fd)
         except OSError as error:
@@ -148,6 +153,7 @@ class Operations:
 
     def _release(self, request: Buffer, length: int, unique: int, inode: int) -> Sequence[Buffer]:
         if self._favours is not None and self._session.flags & InitFlag.PASSTHROUGH:
+            self._before_waiting()
             try:
                 self._favours.release_file(inode, unique & ~UNIQUE_RESEND)
             except OSError as error:

@@ -23,12 +23,10 @@ class EngineSettings:
             two shared virtual cores (99 % of small reads within 2.5-5.6 ms beside that thread), so it stays at CPython's own
             value.
         spin_seconds: how long a reading thread looks for the next request before it sleeps; 0: sleeps at once. Waking a thread
-            on an idle virtual CPU takes about 100 us, longer than answering; the thread yields to whoever wants the CPU. Measured
-            with 0 / 100 us, two threads, runs in turn, median (lowest-highest) of 6, on two cores that others used as well (load
-            2 to 6), so the ranges overlap: small files a second with one reader 8,800 (7,100-12,200) / 11,700 (7,200-16,100),
-            with two 14,700 (12,200-15,200) / 10,700 (8,300-15,800); random reads of 128 KiB 11,300 (9,400-15,900) / 14,500
-            (12,600-18,900). It helps a lone reader, and takes from two readers when the cores are short. To be measured again
-            on quiet cores before it is relied on.
+            on an idle virtual CPU takes about 100 us, longer than answering; the thread yields to whoever wants the CPU. Small
+            files a second with a lone reader, two processes: 4,300 without, 6,400 with 100 us.
+        calm_seconds: for how long it sleeps at once after it saw another process answer at the same time: then there is more than
+            one reader, who need the cores themselves (with two readers 14,700 without spinning, 10,200 with it). A guess.
     """
 
     passthrough: bool = False
@@ -39,6 +37,7 @@ class EngineSettings:
     max_readahead_bytes: int = 16 << 20
     switch_interval_seconds: float = 0.005
     spin_seconds: float = 0.0001
+    calm_seconds: float = 0.002
 
 
 class Favours(Protocol):

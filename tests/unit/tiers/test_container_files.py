@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 import os
 from pathlib import Path
 
@@ -52,3 +53,23 @@ def test_at_most_so_many_descriptors_stay_open(tmp_path: Path) -> None:
     assert len(open_files(tmp_path)) == 2
     containers.close()
     assert open_files(tmp_path) == []
+
+
+def test_whoever_has_to_wait_for_a_disk_says_so_before(disk_path: Path, tmp_path: Path) -> None:
+    content = os.urandom(1 << 20)
+    for number in range(2):
+        path = make_container(disk_path, number, content)
+        make_container(tmp_path, number, content)
+        with path.open("rb+") as file:
+            os.fsync(file.fileno())
+            if number == 1:
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    containers = OpenContainers([disk_path, tmp_path], in_memory=[1])
+    waits: list[str] = []
+    for tier, number, name in ((0, 0, "in the page cache"), (0, 1, "on the disk"), (1, 0, "in memory"), (0, 1, "read just now")):
+        containers.before_waiting = functools.partial(waits.append, name)
+        buffer = bytearray(100_000)
+        assert containers.pread_into(tier, number, memoryview(buffer), 5) == 100_000
+        assert buffer == content[5:100_005]
+    assert waits == ["on the disk"]
+    containers.close()
