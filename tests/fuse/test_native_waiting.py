@@ -72,6 +72,7 @@ def test_a_stuck_reader_dies_after_serve_was_replaced(tmp_path: Path) -> None:
     """The successor knows the parked requests, so it can answer their interrupts."""
     with native_mount(tmp_path) as mount:
         stuck = start_stuck(mount, STUCK_DIRECT_READ, 3)
+        assert wait_until(lambda: mount.counter(Counter.MISSES) >= 3, 5.0)  # taken, not only asked
         mount.kill()
         mount.start()
         assert wait_until(lambda: mount.counter(Counter.REPLAYED) >= 3, 5.0)
