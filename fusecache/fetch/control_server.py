@@ -111,8 +111,7 @@ class ControlServer:
             nursery.cancel_scope.cancel()
         if error is not None:
             raise error
-        answer = {"done": True, **dataclasses.asdict(warm.progress), "warning": warm.check_capacity()}
-        await _say(stream, answer)
+        await _say(stream, {"done": True, **dataclasses.asdict(warm.progress)})
 
 
 def os_path(path: object) -> bytes:

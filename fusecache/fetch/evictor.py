@@ -48,6 +48,7 @@ class Evictor:
         self._room_was_made = room_was_made
         self._wake = trio.Event()
         self._needed = 0  # bytes that found no place since the last round
+        self._at_rest = trio.Event()
 
     def wake(self) -> None:
         """Cheap: called for every batch of blocks."""
@@ -59,10 +60,16 @@ class Evictor:
         self._needed = max(self._needed, size)
         self._wake.set()
 
+    async def wait_at_rest(self) -> None:
+        """Wait until nothing leaves a tier, and nothing is about to."""
+        while self._wake.is_set() or not self._at_rest.is_set():
+            await self._at_rest.wait()
+
     async def run(self) -> None:
         while True:
+            self._at_rest.set()
             await self._wake.wait()
-            self._wake = trio.Event()
+            self._wake, self._at_rest = trio.Event(), trio.Event()
             needed, self._needed = self._needed, 0
             before = self._used_bytes()
             try:

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 import trio
 
-from fusecache.base.units import format_size
 from fusecache.contract.errors import CacheError, ErrorKind
+from fusecache.contract.shared_memory import Counter
 from fusecache.fetch.cache import Cache
 from fusecache.fetch.flights import Waiter
 from fusecache.fetch.workers import Priority
@@ -20,6 +20,8 @@ OUTSTANDING_BYTES = 64 << 20  # asked for at once: keeps every store busy withou
 OUTSTANDING_FILES = 256
 PAGE = 512
 MAX_FAILURES_NAMED = 1000
+EVICTION_SECONDS = 30.0  # how long the end of a warm-up waits for the evictor, which others may keep busy; a guess
+_EVICTED = "it was evicted again when the rest was fetched: give a tier a larger quota, or warm less"
 
 
 @dataclass(slots=True)
@@ -47,6 +49,7 @@ class Warm:
     async def run(self) -> Progress:
         """Raises: CacheError(NOT_FOUND) for a path that is not there."""
         roots = [await find(self._cache, path) for path in self._paths or [b""]]
+        evicted_before = self._cache.counters.get(Counter.EVICTED_BYTES)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._count, roots)
             for root in roots:
@@ -55,12 +58,29 @@ class Warm:
             while self._outstanding_files:
                 await self._wait()
             nursery.cancel_scope.cancel()
+        with trio.move_on_after(EVICTION_SECONDS):  # the last blocks may have taken a tier above its watermark
+            await self._cache.evictor.wait_at_rest()
+        if self._cache.counters.get(Counter.EVICTED_BYTES) != evicted_before:
+            await self._look_again(roots)
         self.progress.listing = False
         self.progress.files_total = self.progress.files + self.progress.failures
         self.progress.bytes_total = (
             max(self.progress.bytes, self.progress.bytes_total) if self.progress.failures else self.progress.bytes
         )
         return self.progress
+
+    async def _look_again(self, roots: list[InodeNo]) -> None:
+        """Something left the cache meanwhile: count what is in it now, and name the files that no longer are."""
+        named = {path for path, _ in self.progress.failed}
+        self.progress.files = self.progress.bytes = 0
+        for root in roots:
+            async for inode, row in walk_files(self._cache, root, lambda path, error: None):
+                cached = self._cache.store.cached_of(inode)
+                self.progress.bytes += cached
+                if cached >= row.size and not row.flags & InodeFlag.NEEDS_STAT:
+                    self.progress.files += 1
+                elif row.path.decode("utf-8", "surrogateescape") not in named:
+                    self._note_failure(row.path, CacheError(ErrorKind.NO_SPACE, _EVICTED))
 
     async def _count(self, roots: list[InodeNo]) -> None:
         """Totals for the bar, ahead of the work."""
@@ -149,16 +169,6 @@ class Warm:
         self.progress.failures += 1
         if len(self.progress.failed) < MAX_FAILURES_NAMED:
             self.progress.failed.append((path.decode("utf-8", "surrogateescape"), str(error)))
-
-    def check_capacity(self) -> str:
-        """Return a sentence if what was asked for cannot be cached as a whole, else ""."""
-        capacity = sum(tier.quota_bytes for tier in self._cache.store.tiers)
-        if self.progress.bytes_total > capacity:
-            return (
-                f"{format_size(self.progress.bytes_total)} do not fit into tiers of {format_size(capacity)}: "
-                "what came first was evicted again. Give a tier a larger quota, or warm less"
-            )
-        return ""
 
 
 @dataclass(slots=True)

@@ -125,9 +125,11 @@ def test_metrics_are_text(tmp_path: Path, source: FakeSource) -> None:
 
 
 def test_what_does_not_fit_is_said(tmp_path: Path, source: FakeSource) -> None:
-    with controlled(tmp_path, source, 4096) as (_, _, client):
+    with controlled(tmp_path, source, 4096) as (harness, _, client):
         done = client.ask(do="warm", paths=[])
-        assert done["failed"] or done["warning"] or done["files"] == 5
+        assert len(done["failed"]) == done["failures"] == 5 - done["files"]
+        harness.rest()
+        assert client.ask(do="status")["cached_bytes"] == done["bytes"] < 200
 
 
 @pytest.mark.parametrize(
