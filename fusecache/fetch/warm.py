@@ -21,6 +21,7 @@ OUTSTANDING_FILES = 256
 PAGE = 512
 MAX_FAILURES_NAMED = 1000
 EVICTION_SECONDS = 30.0  # how long the end of a warm-up waits for the evictor, which others may keep busy; a guess
+_MISSING = "check the name, and whether the source has it (fusecache refresh shows what is new there)"
 _EVICTED = "it was evicted again when the rest was fetched: give a tier a larger quota, or warm less"
 
 
@@ -74,19 +75,19 @@ class Warm:
         named = {path for path, _ in self.progress.failed}
         self.progress.files = self.progress.bytes = 0
         for root in roots:
-            async for inode, row in walk_files(self._cache, root, lambda path, error: None):
+            async for inode, row in walk_files(self._cache, root, lambda directory, error: None):
                 cached = self._cache.store.cached_of(inode)
                 self.progress.bytes += cached
                 if cached >= row.size and not row.flags & InodeFlag.NEEDS_STAT:
                     self.progress.files += 1
-                elif row.path.decode("utf-8", "surrogateescape") not in named:
-                    self._note_failure(row.path, CacheError(ErrorKind.NO_SPACE, _EVICTED))
+                elif self._path_of(row) not in named:
+                    self._note_failure(row, CacheError(ErrorKind.NO_SPACE, _EVICTED))
 
     async def _count(self, roots: list[InodeNo]) -> None:
         """Totals for the bar, ahead of the work."""
         files = size = 0
         for root in roots:
-            async for _, row in walk_files(self._cache, root, lambda path, error: None):
+            async for _, row in walk_files(self._cache, root, lambda directory, error: None):
                 files += 1
                 size += row.size
                 self.progress.files_total = max(files, self.progress.files)
@@ -100,7 +101,7 @@ class Warm:
             try:
                 await cache.listing.look_up(row.parent, name)
             except CacheError as error:
-                self._note_failure(row.path, error)
+                self._note_failure(row, error)
                 return
             known = cache.tree.name(row.parent, name)
             found = None if known is None else cache.tree.inode(known.inode)
@@ -158,17 +159,22 @@ class Warm:
             if state.error is None:
                 self.progress.files += 1
             else:
-                self._note_failure(row.path, state.error)
+                self._note_failure(row, state.error)
         event, self._room = self._room, trio.Event()
         event.set()
 
     async def _wait(self) -> None:
         await self._room.wait()
 
-    def _note_failure(self, path: bytes, error: CacheError) -> None:
+    def _note_failure(self, row: Inode, error: CacheError) -> None:
         self.progress.failures += 1
         if len(self.progress.failed) < MAX_FAILURES_NAMED:
-            self.progress.failed.append((path.decode("utf-8", "surrogateescape"), str(error)))
+            self.progress.failed.append((self._path_of(row), str(error)))
+
+    def _path_of(self, row: Inode) -> str:
+        """Return the path from the root of the tree; `row.path` begins at the source's."""
+        subdir = next((one.subdir for one in self._cache.sources.all if one.id == row.source), ())
+        return b"/".join((*subdir, row.path) if row.path else subdir).decode("utf-8", "surrogateescape")
 
 
 @dataclass(slots=True)
@@ -191,13 +197,13 @@ async def find(cache: Cache, path: bytes) -> InodeNo:
         await cache.listing.look_up(inode, part)
         row = cache.tree.name(inode, part)
         if row is None:
-            raise CacheError(ErrorKind.NOT_FOUND, f"{path.decode('utf-8', 'replace')!r} is not in the dataset")
+            raise CacheError(ErrorKind.NOT_FOUND, f"{path.decode('utf-8', 'surrogateescape')!r} is not in the dataset; {_MISSING}")
         inode = row.inode
     return inode
 
 
 async def walk_files(
-    cache: Cache, root: InodeNo, on_error: Callable[[bytes, CacheError], None]
+    cache: Cache, root: InodeNo, on_error: Callable[[Inode, CacheError], None]
 ) -> AsyncIterator[tuple[InodeNo, Inode]]:
     """Yield every file below an inode, depth first; directories are listed on the way."""
     row = cache.tree.inode(root)
@@ -214,7 +220,8 @@ async def walk_files(
             await cache.listing.complete(directory)
         except CacheError as error:
             found = cache.tree.inode(directory)
-            on_error(found.path if found else b"", error)
+            if found is not None:  # else it went with its parent
+                on_error(found, error)
             continue
         seq = 0
         while True:
@@ -238,7 +245,7 @@ async def drop(cache: Cache, paths: list[bytes]) -> int:
     """Forget the cached blocks of everything below these paths; return the bytes freed."""
     freed = 0
     for path in paths or [b""]:
-        async for inode, _ in walk_files(cache, await find(cache, path), lambda path, error: None):
+        async for inode, _ in walk_files(cache, await find(cache, path), lambda directory, error: None):
             with cache.index.read() as txn:
                 blocks = [(inode, block) for block, _ in cache.index.extents.of_inode(txn, inode)]
             blocks = [block for block in blocks if not cache.store.leases[block]]

@@ -14,7 +14,7 @@ from fusecache.contract.errors import CacheError, ErrorKind
 from fusecache.fetch import flights, warm
 from fusecache.fetch.warm import Progress, Warm, drop
 from tests.support.fake_source import FakeSource, content
-from tests.support.fetch_harness import BLOCK, FetchHarness, fetching
+from tests.support.fetch_harness import BLOCK, FetchHarness, fetching, spec_of
 from tests.support.index_check import PAGE
 
 FAST: dict[str, Any] = {"rate": 8.0, "ttl_seconds": 1000.0}
@@ -79,6 +79,17 @@ def test_what_fails_is_named_with_its_reason_and_the_rest_is_there(tmp_path: Pat
         assert [path for path, _ in progress.failed] == ["d1/e/f7"]
         assert "fault" in progress.failed[0][1]
         assert (progress.files, progress.failures, progress.files_total) == (19, 1, 20)
+
+
+def test_what_fails_is_named_from_the_root_of_the_tree(tmp_path: Path) -> None:
+    sources = [FakeSource(url=f"fake://{number}") for number in range(2)]
+    for one in sources:
+        one.put("d/f", content(one.url, 100))
+        one.fail(10_000, ErrorKind.DENIED, "read")
+    urls = {"": "fake://0", "deep/er": "fake://1"}
+    harness = FetchHarness(spec_of(tmp_path, 1 << 20, urls=urls, ttl_seconds=1000.0), *sources, rate=8.0)
+    with harness.start():
+        assert sorted(path for path, _ in warm_up(harness).failed) == ["d/f", "deep/er/d/f"]
 
 
 def test_a_warm_up_survives_a_bad_minute_of_the_store(
