@@ -205,6 +205,7 @@ assert open("small/00001", "rb").read() == expected({FIRST_SMALL + 1}, 0, {SMALL
             assert pipe is not None
             assert pipe.readline() == b"closed\n"
         assert mount.counter(Counter.HIT_BYTES) == SMALL_BYTES  # the second time from the page cache
+        assert mount.counter(Counter.PASSTHROUGH_OPENS) == 2 * 2
 
 
 @pytest.mark.parametrize("plus", [False, True])

@@ -69,7 +69,7 @@ class NativeEngine:
         self._session = Session(shared_memory, layout, self._device, self._settings)
         self._turn = Turn()
         filesystem.on_wait(self._turn.give)
-        rows = Operations(filesystem, self._session, favours, self._turn.give).rows
+        rows = Operations(filesystem, self._session, favours, self._counters, self._turn.give).rows
         rows[Opcode.INTERRUPT] = self._interrupt
         self._executor = Executor(rows, self._device, self._counters)
         self._waiting = WaitingRequests(self._slots, misses, filesystem, self._executor, self._device, self._counters)

@@ -14,6 +14,7 @@ import logging
 import os
 from collections.abc import Callable, Sequence
 
+from fusecache.contract.shared_memory import Counter
 from fusecache.fuse.filesystem_protocol import Buffer, Filesystem
 from fusecache.fuse.native.protocol import (
     DIRENT,
@@ -79,9 +80,15 @@ class Operations:
     """The table `rows` and the operations behind it."""
 
     def __init__(
-        self, filesystem: Filesystem, session: Session, favours: Favours | None, before_waiting: Callable[[], None]
+        self,
+        filesystem: Filesystem,
+        session: Session,
+        favours: Favours | None,
+        counters: memoryview,
+        before_waiting: Callable[[], None],
     ) -> None:
         """`before_waiting` is called by a thread that is about to wait for custody."""
+        self._counters = counters
         self._filesystem = filesystem
         self._session = session
         self._favours = favours
@@ -138,6 +145,7 @@ class Operations:
                 os.close(container_fd)
         if backing_id is None:
             return _OPENED_CACHED
+        self._counters[Counter.PASSTHROUGH_OPENS] += 1
         return (OPEN_OUT.pack(0, OpenFlag.PASSTHROUGH, backing_id),)
 
     def _ask_for_passthrough(self, inode: int, unique: int, container_fd: int) -> int | None:

@@ -19,6 +19,13 @@ def test_every_counter_is_exposed_once() -> None:
     assert len(set(names)) == len(names)
 
 
+def test_every_counter_is_counted_somewhere() -> None:
+    package = DOCUMENT.parents[1] / "fusecache"
+    definitions = ("base/metrics.py", "contract/shared_memory.py")
+    text = "".join(path.read_text() for path in package.rglob("*.py") if str(path.relative_to(package)) not in definitions)
+    assert [counter.name for counter in Counter if not re.search(rf"\bCounter\.{counter.name}\b", text)] == []
+
+
 def test_the_exposition_parses_and_keeps_the_values() -> None:
     text = metrics.exposition({metrics.COUNTERS[Counter.HITS]: 7, metrics.TIER_USED: {"0": 1.0, "1": 2.0}})
     samples = {
