@@ -29,22 +29,31 @@ SILENCE_SECONDS = 60.0  # fetch reports several times a second; a process that m
 def warm(paths: tuple[str, ...], quiet: bool) -> int:
     """Fetch paths into the cache. Returns 0 when everything is cached, else 1 with the list of what failed and why."""
     failed: list[tuple[str, str]] = []
+    failures = 0
     for record, relative in find_by_request(paths, Places.of_process().run_base):
-        failed += warm_mount(record, relative, quiet=quiet)
+        named, count = warm_mount(record, relative, quiet=quiet)
+        failed += named
+        failures += count
     for path, reason in failed:
         click.echo(f"fusecache: {printable(path)}: {printable(reason)}", err=True)
-    if failed:
-        click.echo(f"fusecache: {len(failed)} not cached; mend what the lines above say, and warm again", err=True)
+    if failures:
+        some = f" (the lines above name {len(failed)} of them)" if failures > len(failed) else ""
+        click.echo(f"fusecache: {failures} not cached{some}; mend what the lines above say, and warm again", err=True)
         return ExitStatus.FAILED
     return ExitStatus.OK
 
 
-def warm_mount(record: MountRecord, relative: list[str], *, quiet: bool = False) -> list[tuple[str, str]]:
-    """Warm paths of one mount; returns (path, reason) of what failed. Raises: CacheError if the mount does not answer."""
+def warm_mount(record: MountRecord, relative: list[str], *, quiet: bool = False) -> tuple[list[tuple[str, str]], int]:
+    """Warm paths of one mount.
+
+    Returns: (path, reason) of what failed, as far as it is named, and how many failed.
+    Raises: CacheError if the mount does not answer.
+    """
     with open_display(record.mountpoint, quiet=quiet) as display:
         answer = ask_until_done(record, relative, display)
         display.finish(answer)
-    return [(f"{record.mountpoint}/{path}".rstrip("/"), str(reason)) for path, reason in answer.get("failed", [])]
+    named = [(f"{record.mountpoint}/{path}".rstrip("/"), str(reason)) for path, reason in answer.get("failed", [])]
+    return named, max(len(named), int(answer.get("failures", 0)))
 
 
 def ask_until_done(record: MountRecord, relative: list[str], display: Progress) -> dict[str, Any]:

@@ -99,9 +99,8 @@ class _Lines:
         total = {**self._last, **answer}
         size = format_size(int(total.get("bytes", 0)))
         seconds = time.monotonic() - self._started
-        click.echo(
-            f"{self._name}: {total.get('files', 0)} files, {size} in {seconds:.1f} s, {len(answer.get('failed', []))} failed"
-        )
+        failed = max(len(answer.get("failed", [])), int(answer.get("failures", 0)))
+        click.echo(f"{self._name}: {total.get('files', 0)} files, {size} in {seconds:.1f} s, {failed} failed")
 
 
 class _Bar:

@@ -6,10 +6,11 @@ root; names that are not UTF-8 travel with surrogate escapes.
 | request | answers |
 |---|---|
 | {"do": "status"} | {"done": true, ...} with the fields of `Status` |
-| {"do": "warm", "paths": [...]} | often `Progress`; at the end with "done": true, "failed": [[path, reason], ...] |
+| {"do": "warm", "paths": [...]} | often `Progress`; at the end with "done": true, "failures", "failed": [[path, reason], ...] |
 | {"do": "drop", "paths": [...]} | {"done": true, "bytes": freed} |
 | {"do": "refresh", "paths": [...]} | {"done": true, "changed": entries that differ now} |
 | {"do": "metrics"} | {"done": true, "text": Prometheus exposition} |
+"failures" counts all, "failed" names the first 1,000.
 Progress is {"files", "files_total", "bytes", "bytes_total", "listing": bool}.
 An error is {"done": true, "error": SENTENCE, "kind": ErrorKind}.
 """

@@ -197,7 +197,9 @@ async def find(cache: Cache, path: bytes) -> InodeNo:
         await cache.listing.look_up(inode, part)
         row = cache.tree.name(inode, part)
         if row is None:
-            raise CacheError(ErrorKind.NOT_FOUND, f"{path.decode('utf-8', 'surrogateescape')!r} is not in the dataset; {_MISSING}")
+            raise CacheError(
+                ErrorKind.NOT_FOUND, f"{path.decode('utf-8', 'surrogateescape')!r} is not in the dataset; {_MISSING}"
+            )
         inode = row.inode
     return inode
 

@@ -79,6 +79,15 @@ def test_warm_lists_what_failed_and_why(run_base: Path, capsys: pytest.CaptureFi
     assert "1 files, 5.00B" in captured.out
 
 
+def test_warm_counts_more_failures_than_it_names(run_base: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    answer = {"done": True, "files": 1, "bytes": 5, "failures": 2000, "failed": [["b", "no"], ["c", "no"]]}
+    with ScriptedMount(run_base, "/nowhere/m", lambda request: [answer]):
+        assert main.run(["warm", "/nowhere/m"]) == 1
+    captured = capsys.readouterr()
+    assert "fusecache: 2000 not cached (the lines above name 2 of them)" in captured.err
+    assert "2000 failed" in captured.out
+
+
 def test_warm_goes_on_when_the_daemon_was_replaced(run_base: Path, capsys: pytest.CaptureFixture[str]) -> None:
     first: list[dict[str, Any] | None] = [{"files": 1}, None]
     second: list[dict[str, Any] | None] = [{"done": True, "files": 2, "bytes": 7, "failed": []}]
