@@ -46,7 +46,7 @@ def check_source(spec: SourceSpec, environment: Mapping[str, str]) -> Iterator[F
 def _check_open(source: Source, spec: SourceSpec, environment: Mapping[str, str]) -> Iterator[Finding]:
     skew = clock_skew(date_url(spec, environment))
     try:
-        seconds, _ = _timed(source.url, source.check)
+        seconds, _ = _timed(source, source.check)
     except CacheError as error:
         yield _failure("credentials" if error.kind is ErrorKind.DENIED else "reachability", error)
         yield from _skew(skew)
@@ -64,7 +64,7 @@ def _check_open(source: Source, spec: SourceSpec, environment: Mapping[str, str]
 
 def _listing(source: Source) -> Iterator[Finding]:
     try:
-        seconds, page = _timed(source.url, lambda: source.list_page(b"", None, 100))
+        seconds, page = _timed(source, lambda: source.list_page(b"", None, 100))
     except CacheError as error:
         yield _failure("listing", error)
         return
@@ -83,12 +83,12 @@ def _listing(source: Source) -> Iterator[Finding]:
 
 
 def _ranges(source: Source, entries: list[Entry]) -> Finding:
-    found = look(source.url, lambda: _find_file(source, b"", entries, _DEPTH), STEP_SECONDS)
+    _, found = _timed(source, lambda: _find_file(source, b"", entries, _DEPTH))
     if found is None:
         return Finding("ranges", WARN, "no file was found to try", "try again with a deeper prefix")
     path, entry = found
     length = min(1024, entry.size)
-    seconds, _ = _timed(source.url, lambda: source.read(path, entry.version, entry.size - length, length))
+    seconds, _ = _timed(source, lambda: source.read(path, entry.version, entry.size - length, length))
     if not source.capabilities.ranges:
         cure = "a read of a part fetches the whole object; serve the files from a server with byte ranges"
         return Finding("ranges", WARN, "the server does not serve ranges", cure)
@@ -117,9 +117,12 @@ def _join(directory: bytes, name: bytes) -> bytes:
     return directory + b"/" + name if directory else name
 
 
-def _timed(place: str, call: Callable[[], T]) -> tuple[float, T]:
+def _timed(source: Source, call: Callable[[], T]) -> tuple[float, T]:
     started = time.monotonic()
-    result = look(place, call, STEP_SECONDS)
+    overdue = (
+        f"{source.url} did not answer within {STEP_SECONDS:g} s; check its address, and whether a firewall swallows requests"
+    )
+    result = look(source.url, call, STEP_SECONDS, overdue)
     return time.monotonic() - started, result
 
 

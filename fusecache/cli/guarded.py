@@ -16,8 +16,13 @@ T = TypeVar("T")
 LOOK_SECONDS = 3.0
 
 
-def look(path: str, call: Callable[[], T], seconds: float = LOOK_SECONDS) -> T:
-    """Return call(), which looks at `path`. Raises: what it raises; CacheError(TIMEOUT) if it does not return in time."""
+def look(path: str, call: Callable[[], T], seconds: float = LOOK_SECONDS, overdue: str = "") -> T:
+    """Return call(), which looks at `path`.
+
+    Args:
+        overdue: what to say if it does not return in time, where `path` is no path of this machine.
+    Raises: what the call raises; CacheError(TIMEOUT) if it does not return in time.
+    """
     result: list[Any] = []
 
     def run() -> None:
@@ -31,7 +36,7 @@ def look(path: str, call: Callable[[], T], seconds: float = LOOK_SECONDS) -> T:
     thread.join(seconds)
     if not result:
         cure = "find it with fusecache status, and remove it with fusecache umount --lazy"
-        raise CacheError(ErrorKind.TIMEOUT, f"{path} does not answer: a mount on the way to it is dead; {cure}")
+        raise CacheError(ErrorKind.TIMEOUT, overdue or f"{path} does not answer: a mount on the way to it is dead; {cure}")
     succeeded, value = result[0]
     if not succeeded:
         raise value

@@ -6,6 +6,7 @@ import email.utils
 import http.server
 import json
 import os
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from fusecache.base.units import GIB, MIB
-from fusecache.cli import main, places
+from fusecache.cli import doctor_source, main, places
 from fusecache.cli.doctor_finding import FAIL, OK, WARN, Finding
 from fusecache.cli.doctor_machine import check_kernel, check_tiers
 from fusecache.cli.doctor_source import check_source, clock_skew, date_url
@@ -77,6 +78,18 @@ def test_a_source_that_is_not_there(tmp_path: Path) -> None:
     (finding,) = check_source(SourceSpec(f"file://{tmp_path}/missing"), {})
     assert (finding.level, finding.check) == (FAIL, "source")
     assert finding.cure
+
+
+def test_a_store_that_does_not_answer_is_no_dead_mount(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor_source, "STEP_SECONDS", 0.2)
+    monkeypatch.setattr(doctor_source, "clock_skew", lambda url: None)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        options = {"endpoint_url": f"http://127.0.0.1:{port}", "anonymous": "true", "read_timeout": "1"}
+        (finding,) = check_source(SourceSpec("s3://bucket", "", options), {})
+    assert (finding.level, finding.check) == (FAIL, "reachability")
+    assert finding.message == "s3://bucket did not answer within 0.2 s"
+    assert "firewall" in finding.cure
 
 
 def test_doctor_fails_when_something_does_not_work(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
