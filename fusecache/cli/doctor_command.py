@@ -16,10 +16,12 @@ from fusecache.cli.doctor_finding import FAIL, OK, Finding
 from fusecache.cli.doctor_machine import check_machine
 from fusecache.cli.exit_status import ExitStatus
 from fusecache.cli.places import Places
+from fusecache.cli.settings import SETTINGS, parse_setting, reject_misspelt
 from fusecache.cli.source_arguments import split_source
 from fusecache.cli.source_options import assign_options
+from fusecache.cli.spec_building import split_option
 from fusecache.cli.text import printable
-from fusecache.cli.tier_options import TierRequest, default_tiers, parse_tier
+from fusecache.cli.tier_options import TierRequest, default_tiers, parse_tiers
 from fusecache.contract.mount_spec import SourceSpec
 
 _COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
@@ -34,8 +36,9 @@ def doctor(source: str | None, options: tuple[str, ...], tiers: tuple[str, ...],
     """Check this machine and, if given, a SOURCE. Returns 1 if something does not work."""
     places = Places.of_process()
     state_dir = os.path.join(places.cache_home, "fusecache")
-    requests = [parse_tier(text) for text in tiers] or default_tiers(places.shared_memory, state_dir)
-    spec = _source_spec(source, options) if source else None
+    requests = parse_tiers(tiers) if tiers else default_tiers(places.shared_memory, state_dir)
+    of_source = _options_of_source(options)
+    spec = assign_options([split_source(source)], of_source)[0] if source else None
     findings = []
     for finding in _findings(places, requests, spec):
         findings.append(finding)
@@ -46,9 +49,16 @@ def doctor(source: str | None, options: tuple[str, ...], tiers: tuple[str, ...],
     return ExitStatus.FAILED if any(finding.level == FAIL for finding in findings) else ExitStatus.OK
 
 
-def _source_spec(source: str, options: tuple[str, ...]) -> SourceSpec:
-    pairs = [(key, value if sign else "true") for key, sign, value in (option.partition("=") for option in options)]
-    return assign_options([split_source(source)], pairs)[0]
+def _options_of_source(options: tuple[str, ...]) -> list[tuple[str, str]]:
+    """Return what is not a setting of the mount: the options of a `mount` that fails can be repeated as they are."""
+    pairs = []
+    for key, value in map(split_option, options):
+        if key in SETTINGS:
+            parse_setting(key, value)
+        else:
+            reject_misspelt(key)
+            pairs.append((key, value))
+    return pairs
 
 
 def _findings(places: Places, tiers: list[TierRequest], spec: SourceSpec | None) -> Iterator[Finding]:

@@ -168,6 +168,9 @@ def _memory() -> Finding:
 
 def check_tiers(tiers: list[TierRequest]) -> Iterator[Finding]:
     """Check that each tier's directory can be written and holds its quota."""
+    if not tiers:
+        yield Finding("tiers", WARN, "none: nothing is cached", "leave --tier none out, or name a directory")
+        return
     if not any(tier.medium is Medium.MEM or tier.base.startswith("/dev/shm") for tier in tiers):
         yield Finding(
             "tiers",
@@ -186,6 +189,10 @@ def check_tiers(tiers: list[TierRequest]) -> Iterator[Finding]:
 def _tier(tier: TierRequest) -> Finding:
     name = f"tier {tier.base}"
     where = existing_ancestor(tier.base)
+    if os.path.lexists(tier.base) and where != tier.base:
+        return Finding(name, FAIL, "is not a directory", "name a directory")
+    if tier.own_directory is None and where not in (tier.base, os.path.dirname(tier.base)):  # as `mount` has it
+        return Finding(name, FAIL, "does not exist, nor does its parent", "create it, or mount its disk")
     try:
         system = file_system_of(where)
         with tempfile.TemporaryFile(dir=where) as file:

@@ -23,7 +23,7 @@ from fusecache.cli.tier_options import (
     check_quotas,
     default_tiers,
     existing_ancestor,
-    parse_tier,
+    parse_tiers,
     within_memory_limit,
 )
 from fusecache.contract.errors import CacheError, ErrorKind
@@ -133,7 +133,7 @@ def _settings(given: MountArguments, config: Config) -> tuple[dict[str, Any], li
     """Return the settings by name, and the options that belong to sources in the order of growing precedence."""
     text = dict(config.settings)
     source_pairs: list[tuple[str, str]] = []
-    typed = [_split_option(option) for option in given.options]
+    typed = [split_option(option) for option in given.options]
     for key, value in [*config.options, *typed]:
         if key in SETTINGS:
             text[key] = value
@@ -144,7 +144,7 @@ def _settings(given: MountArguments, config: Config) -> tuple[dict[str, Any], li
     return {name: parse_setting(name, value) for name, value in text.items()}, source_pairs
 
 
-def _split_option(option: str) -> tuple[str, str]:
+def split_option(option: str) -> tuple[str, str]:
     """`KEY=VALUE`; a bare KEY is switched on."""
     key, sign, value = option.partition("=")
     if not key or key != key.strip():
@@ -154,9 +154,7 @@ def _split_option(option: str) -> tuple[str, str]:
 
 def _requested_tiers(given: MountArguments, config: Config) -> list[TierRequest] | None:
     if given.tiers:
-        if list(given.tiers) == ["none"]:
-            return []
-        return [parse_tier(text) for text in given.tiers]
+        return parse_tiers(given.tiers)
     return None if config.tiers is None else list(config.tiers)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from fusecache.base.units import GIB, MIB, format_size, parse_size
@@ -14,6 +15,7 @@ from fusecache.cli.storage import FileSystem, file_system_of, memory_limit_bytes
 from fusecache.contract.errors import CacheError, ErrorKind
 from fusecache.contract.mount_spec import Medium
 
+NO_TIER = "none"
 DEFAULT_HIGH = 0.95
 DEFAULT_LOW = 0.7
 PROCESS_MEMORY_BYTES = 192 * MIB  # what the processes of a mount need beside the tier: bytes in flight, indexes, interpreters
@@ -44,6 +46,15 @@ class TierRequest(NamedTuple):
     low: float = DEFAULT_LOW
     medium: Medium | None = None
     own_directory: tuple[str, ...] | None = None
+
+
+def parse_tiers(texts: Sequence[str]) -> list[TierRequest]:
+    """Parse every --tier; `none` alone means no tier at all. Raises: INVALID."""
+    if list(texts) == [NO_TIER]:
+        return []
+    if NO_TIER in texts:
+        raise CacheError(ErrorKind.INVALID, "--tier none means that nothing is cached; leave it or the other tiers out")
+    return [parse_tier(text) for text in texts]
 
 
 def parse_tier(text: str) -> TierRequest:

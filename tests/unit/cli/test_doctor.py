@@ -52,6 +52,23 @@ def test_tiers(tmp_path: Path) -> None:
     assert any(finding.check == "tier /proc/1" and finding.level == FAIL for finding in missing)
 
 
+def test_a_tier_that_mount_would_refuse(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for base, message in (("no/such", "nor does its parent"), ("file", "is not a directory")):
+        findings = list(check_tiers([TierRequest(str(tmp_path / base), MIB)]))
+        assert [finding.level for finding in findings if message in finding.message] == [FAIL], base
+    assert FAIL not in _levels(check_tiers([TierRequest(str(tmp_path / "new"), MIB)])).values()
+
+
+def test_the_options_of_a_mount_can_be_repeated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["doctor", f"file://{tmp_path}", "-o", "ttl=5", "-o", "allow_other", "--tier", "none"]
+    assert main.run(arguments) == 0
+    assert "nothing is cached" in capsys.readouterr().out
+    assert main.run([*arguments, "-o", "ttl=never"]) == 2
+    assert main.run([*arguments, "--tier", f"{tmp_path}:1Gi"]) == 2
+    assert main.run([*arguments, "-o", "nosuch=1"]) == 1
+
+
 def test_a_dead_mount_is_found_and_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
