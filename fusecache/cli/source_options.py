@@ -5,6 +5,7 @@ Stateless. What a source understands is known to the source alone, so unknown ke
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable
 
@@ -14,6 +15,7 @@ from fusecache.contract.mount_spec import SourceSpec
 _SECRET = re.compile(
     r"secret|passw|passphrase|token|credential|signature|accesskey|accountkey|privatekey|apikey|connectionstring"
 )
+_FILE_OPTION = re.compile(r"([_-]file|^ca_bundle)$")
 _NAMES_A_FILE = re.compile(r"(file|path|dir)$")
 
 
@@ -41,9 +43,15 @@ def assign_options(places: Iterable[tuple[str, str]], pairs: Iterable[tuple[str,
     for key, value in pairs:
         prefix, colon, name = key.rpartition(":")
         refuse_secret(name)
+        value = _absolute(name, value)
         for subdir in [_subdir_of(sources, prefix, key)] if colon else _takers(sources, name):
             options[subdir][name] = value
     return [SourceSpec(url, subdir, options[subdir]) for url, subdir in sources]
+
+
+def _absolute(name: str, value: str) -> str:
+    """Return the value, a file's name from the directory the user stands in: the daemons stand elsewhere."""
+    return os.path.abspath(value) if value and _FILE_OPTION.search(name) else value
 
 
 def _subdir_of(sources: list[tuple[str, str]], prefix: str, key: str) -> str:

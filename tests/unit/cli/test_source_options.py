@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from fusecache.cli.source_options import assign_options, refuse_secret
@@ -19,6 +21,15 @@ def _options(places: list[tuple[str, str]], pairs: list[tuple[str, str]]) -> dic
 
 def test_a_bare_key_is_for_all_sources_of_the_one_kind_that_takes_options() -> None:
     assert _options([_S3, _MORE_S3, _FILE], [("region", "eu")]) == {"": {"region": "eu"}, "b": {"region": "eu"}, "local": {}}
+
+
+def test_files_are_named_from_where_the_user_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The supervisor and fetch stand in /."""
+    monkeypatch.chdir(tmp_path)
+    pairs = [("access_key_file", "keys/access"), ("b:ca_file", "../ca.pem"), ("secret_key_file", "/etc/secret"), ("region", "eu")]
+    options = _options([_S3, _MORE_S3], pairs)
+    assert options[""] == {"access_key_file": f"{tmp_path}/keys/access", "secret_key_file": "/etc/secret", "region": "eu"}
+    assert options["b"]["ca_file"] == f"{tmp_path.parent}/ca.pem"
 
 
 def test_a_prefixed_key_is_for_one_source_and_the_last_one_wins() -> None:
