@@ -24,8 +24,11 @@ class MountedPath:
 def find_mounted(path: str, run_base: str) -> MountedPath:
     """Return the mount that holds `path`: the one with the longest mount point that is a prefix of it.
 
-    Symbolic links are followed only if the path as written is in no mount. Raises: NOT_FOUND.
+    Symbolic links are followed only if the path as written is in no mount. Raises: NOT_FOUND; INVALID for an empty path, which
+    would mean the directory the user stands in.
     """
+    if not path:
+        raise CacheError(ErrorKind.INVALID, "a path is empty; name a mount point (is a variable of a script not set?)")
     records = list_mounts(run_base)
     absolute = os.path.abspath(path)
     found = _longest_prefix(absolute, records)

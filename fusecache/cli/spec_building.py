@@ -121,6 +121,8 @@ def _positional(arguments: Sequence[str], config: Config) -> tuple[list[tuple[st
     else:
         mountpoint = arguments[-1]
         sources = [split_source(text) for text in arguments[:-1]] or list(config.places)
+    if not mountpoint:
+        raise CacheError(ErrorKind.INVALID, "the mount point is empty; name a directory (is a variable of a script not set?)")
     if "://" in mountpoint:
         raise CacheError(ErrorKind.INVALID, f"the last argument must be the mount point, a directory, but it is {mountpoint}")
     if not sources:

@@ -32,7 +32,7 @@ def status(mountpoint: str | None, as_json: bool, as_metrics: bool) -> int:
         record = find_mounted(mountpoint, run_base).record
         click.echo(call(record.run_dir, {"do": "metrics"}, ANSWER_SECONDS)["text"], nl=False)
         return 0
-    records = [find_mounted(mountpoint, run_base).record] if mountpoint else list_mounts(run_base)
+    records = list_mounts(run_base) if mountpoint is None else [find_mounted(mountpoint, run_base).record]
     found = statuses(records)
     if as_json:
         click.echo(json.dumps(found, indent=2))  # ASCII: names that are not UTF-8 pass as escapes

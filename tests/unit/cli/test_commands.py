@@ -38,6 +38,12 @@ def test_every_kind_of_error_has_an_exit_status_other_than_ok() -> None:
         (["mount", "s3://a", "/mnt", "--engine", "fast"], 2, "engine is 'fast'; it must be auto, native or pyfuse3"),
         (["warm", "/nowhere"], 3, "/nowhere is not in a fusecache mount"),
         (["umount", "/nowhere"], 3, "not mounted"),
+        (["mount", "s3://a", ""], 2, "the mount point is empty"),
+        (["umount", ""], 2, "the mount point is empty"),
+        (["status", ""], 2, "a path is empty"),
+        (["warm", ""], 2, "a path is empty"),
+        (["drop", "--", ""], 2, "a path is empty"),
+        (["refresh", ""], 2, "a path is empty"),
     ],
 )
 def test_an_error_is_one_sentence(
