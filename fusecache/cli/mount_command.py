@@ -129,7 +129,7 @@ def _start_and_wait(spec: MountSpec, timeout_seconds: float, places: Places, int
     try:
         with interrupts.deferred():
             supervisor = StartedSupervisor(os.path.join(spec.run_dir, SPEC), places.environment, module)
-        supervisor.wait_ready(timeout_seconds)
+        supervisor.wait_ready(timeout_seconds, [source.url for source in spec.sources])
     except BaseException:
         interrupts.finish()
         if supervisor is not None:

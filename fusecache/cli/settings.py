@@ -115,6 +115,14 @@ def parse_setting(name: str, text: str) -> Any:
         raise CacheError(ErrorKind.INVALID, f"{name} is {text!r}; it must be {setting.expected}") from None
 
 
+def parse_duration(name: str, text: str) -> float:
+    """Return the positive seconds of a duration that is no setting of the mount. Raises: INVALID."""
+    try:
+        return _positive_seconds(text)
+    except ValueError:
+        raise CacheError(ErrorKind.INVALID, f"{name} is {text!r}; it must be {_SECONDS}") from None
+
+
 def reject_misspelt(key: str) -> None:
     """Refuse a source's option that is nearly the name of a setting. Raises: INVALID."""
     import difflib

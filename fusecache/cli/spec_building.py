@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from fusecache.base.units import format_size
 from fusecache.cli.config import Config
 from fusecache.cli.places import Places
-from fusecache.cli.settings import SETTINGS, parse_setting, reject_misspelt
+from fusecache.cli.settings import SETTINGS, parse_duration, parse_setting, reject_misspelt
 from fusecache.cli.source_arguments import check_places, split_source
 from fusecache.cli.source_options import assign_options
 from fusecache.cli.storage import file_system_of
@@ -95,7 +95,8 @@ def build_plan(given: MountArguments, places: Places) -> MountPlan:
         **fields,
     )
     _check_together(spec)
-    timeout = _timeout(given.timeout if given.timeout is not None else config.timeout)
+    text = given.timeout if given.timeout is not None else config.timeout
+    timeout = DEFAULT_TIMEOUT_SECONDS if text is None else parse_duration("timeout", text)
     return MountPlan(spec, directories, cache_base, timeout, tuple(warnings))
 
 
@@ -225,15 +226,3 @@ def _check_together(spec: MountSpec) -> None:
                 "allow_other needs the line user_allow_other in /etc/fuse.conf; ask the administrator, or leave the option out"
             )
             raise CacheError(ErrorKind.DENIED, message)
-
-
-def _timeout(text: str | None) -> float:
-    if text is None:
-        return DEFAULT_TIMEOUT_SECONDS
-    try:
-        seconds = float(text.removesuffix("s"))
-        if not 0 < seconds < 1e6:
-            raise ValueError
-    except ValueError:
-        raise CacheError(ErrorKind.INVALID, f"timeout is {text!r}; it must be a positive number of seconds") from None
-    return seconds

@@ -13,7 +13,7 @@ import select
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 from fusecache.contract.errors import CacheError, ErrorKind
@@ -58,16 +58,17 @@ class StartedSupervisor:
             os.close(writer)
         self._pidfd = os.pidfd_open(self.pid)
 
-    def wait_ready(self, timeout_seconds: float) -> None:
-        """Wait until the mount answers.
+    def wait_ready(self, timeout_seconds: float, sources: Sequence[str]) -> None:
+        """Wait until the mount answers. `sources`: URLs, for the message.
 
         Raises: CacheError with the supervisor's own sentence; TIMEOUT; BUG if it ended without a word. `give_up` must follow.
         """
         deadline = time.monotonic() + timeout_seconds
         report = self._read_report(deadline)
         if report is None:
-            cure = "see whether the source answers (fusecache doctor SOURCE), or raise --timeout"
-            raise CacheError(ErrorKind.TIMEOUT, f"the mount was not ready within {timeout_seconds:g} s; {cure}")
+            doctor = f"fusecache doctor {sources[0] if len(sources) == 1 else 'SOURCE'}"
+            what = f"the mount of {' and '.join(sources)} was not ready within {timeout_seconds:g} s"
+            raise CacheError(ErrorKind.TIMEOUT, f"{what}; see whether the source answers ({doctor}), or raise --timeout")
         if report.get("state") == "ready":
             self._close()
             return

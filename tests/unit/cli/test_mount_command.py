@@ -100,7 +100,7 @@ def test_the_supervisor_gets_the_spec_and_everything_is_private(places: Places, 
     [
         ("failed", ErrorKind.DENIED, "the key was refused; check it"),
         ("silent", ErrorKind.BUG, "ended without a word"),
-        ("slow", ErrorKind.TIMEOUT, "not ready within 0.7 s"),
+        ("slow", ErrorKind.TIMEOUT, r"not ready within 0.7 s; see whether the source answers \(fusecache doctor s3://"),
     ],
 )
 def test_a_failure_is_told_and_leaves_nothing(places: Places, tmp_path: Path, act: str, kind: ErrorKind, sentence: str) -> None:

@@ -57,6 +57,7 @@ def test_flags_win_over_options_over_file(places: Places, tmp_path: Path) -> Non
     assert spec.engine is Engine.AUTO
     assert _plan(places, "s3://a", "/mnt", config=str(config)).timeout_seconds == 7
     assert _plan(places, "s3://a", "/mnt", config=str(config), timeout="9").timeout_seconds == 9
+    assert _plan(places, "s3://a", "/mnt", timeout="1.5m").timeout_seconds == 90
 
 
 def test_a_file_can_say_everything(places: Places, tmp_path: Path) -> None:
