@@ -56,7 +56,10 @@ class FileSource:
         except OSError as error:
             if error.errno == errno.ENOTDIR:
                 raise CacheError(ErrorKind.INVALID, f"{self.url} is not a directory; name the directory that holds it") from error
-            raise error_of(error.errno or 0, f"cannot open {self.url}") from error
+            if error.errno == errno.ENOENT:
+                cure = "check the path, and whether its disk is mounted"
+                raise CacheError(ErrorKind.NOT_FOUND, f"{self.url} does not exist; {cure}") from error
+            raise error_of(error.errno or 0, f"cannot open {self.url}", error.strerror or "") from error
 
     @property
     def capabilities(self) -> Capabilities:

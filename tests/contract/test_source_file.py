@@ -166,6 +166,7 @@ def test_what_may_not_be_read_is_denied(root: Path) -> None:
 
 def test_places_that_are_no_directory(root: Path) -> None:
     (root / "file").touch()
-    fails(ErrorKind.NOT_FOUND, lambda: open_source(f"file://{root}/missing", {}, {}))
+    missing = fails(ErrorKind.NOT_FOUND, lambda: open_source(f"file://{root}/missing", {}, {}))
+    assert str(missing) == f"file://{root}/missing does not exist; check the path, and whether its disk is mounted"
     fails(ErrorKind.INVALID, lambda: open_source(f"file://{root}/file", {}, {}))
     fails(ErrorKind.INVALID, lambda: open_source("file://host/share", {}, {}))
