@@ -91,6 +91,10 @@ class CredentialSettings:
         ):
             if bool(first) != bool(second):
                 raise CacheError(ErrorKind.INVALID, f"{what} belong together, only one is given: give both or neither")
+        if self.session_token_file and not self.access_key_file:
+            raise CacheError(
+                ErrorKind.INVALID, "session_token_file belongs to access_key_file and secret_key_file: give all three"
+            )
         if self.access_key and self.access_key_file:
             raise CacheError(ErrorKind.INVALID, "access_key and access_key_file are both given: keep one of them")
 

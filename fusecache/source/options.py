@@ -28,6 +28,7 @@ class OptionReader:
         self._scheme = scheme
         self._options = options
         self._known: set[str] = set()
+        self._other_spellings: set[str] = set()
 
     def text(self, *keys: str) -> str | None:
         """Return the value of the first of these spellings that was given, or None. An empty value counts as given."""
@@ -36,6 +37,10 @@ class OptionReader:
             if key in self._options:
                 return self._options[key]
         return None
+
+    def accept(self, *keys: str) -> None:
+        """Let these pass as well: spellings of other tools, which no message lists."""
+        self._other_spellings.update(keys)
 
     def boolean(self, key: str, default: bool) -> bool:
         """`true/yes/on/1` or a bare key, `false/no/off/0`."""
@@ -100,8 +105,8 @@ class OptionReader:
     def reject_unknown(self) -> None:
         """Raise INVALID for the first key nobody asked for, naming the nearest known one."""
         for key in sorted(self._options):
-            if key not in self._known:
-                near = difflib.get_close_matches(key, self._known, 1, 0.6)
+            if key not in self._known and key not in self._other_spellings:
+                near = difflib.get_close_matches(key, sorted(self._known | self._other_spellings), 1, 0.6)
                 cure = f"did you mean {near[0]!r}?" if near else f"known options: {', '.join(sorted(self._known)) or 'none'}"
                 raise CacheError(ErrorKind.INVALID, f"unknown option {key!r} for a {self._scheme}:// source; {cure}")
 

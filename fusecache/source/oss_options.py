@@ -74,7 +74,7 @@ def parse_oss_options(bucket: str, options: Mapping[str, str], environment: Mapp
                 ErrorKind.UNSUPPORTED, f"option {name}: credential services are not supported yet: give keys or files"
             )
     reader = OptionReader("oss", fold_aliases(_fold_bucket(bucket, options), ALIASES))
-    reader.text(*IGNORED, *(spelling for spellings in ALIASES.values() for spelling in spellings))
+    reader.accept(*IGNORED, *(spelling for spellings in ALIASES.values() for spelling in spellings))
     endpoint = reader.text("endpoint_url") or environment.get("OSS_ENDPOINT") or ""
     if not endpoint:
         raise CacheError(

@@ -94,7 +94,7 @@ def parse_s3_options(scheme: str, options: Mapping[str, str], environment: Mappi
     """Return the settings of an `s3://` source. Raises INVALID naming the option, and the nearest one if it is unknown."""
     given = fold_aliases(options, ALIASES)
     reader = OptionReader(scheme, given)
-    reader.text(*IGNORED, *(spelling for spellings in ALIASES.values() for spelling in spellings))
+    reader.accept(*IGNORED, *(spelling for spellings in ALIASES.values() for spelling in spellings))
     return read_s3_options(scheme, reader, environment)
 
 

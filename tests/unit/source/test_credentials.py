@@ -61,6 +61,8 @@ def test_oss_has_names_of_its_own(tmp_path: Path) -> None:
 def test_half_of_a_pair_is_refused() -> None:
     with pytest.raises(CacheError, match="belong together"):
         CredentialSettings(access_key="AK")
+    with pytest.raises(CacheError, match="give all three"):
+        CredentialSettings(session_token_file="/token")
     with pytest.raises(CacheError, match="one half"):
         CredentialChain(CredentialSettings(), {"AWS_ACCESS_KEY_ID": "AK"}).get()
 

@@ -77,6 +77,14 @@ def test_unknown_keys_are_refused_with_the_nearest() -> None:
         s3(pathstyle="true")
 
 
+def test_the_known_keys_that_a_message_lists_are_our_own() -> None:
+    with pytest.raises(CacheError, match="known options: ") as caught:
+        s3(qqq="1")
+    assert "endpoint_url" in str(caught.value)
+    assert "alluxio" not in str(caught.value)
+    assert len(str(caught.value)) < 500
+
+
 def test_keys_of_other_clients_are_accepted() -> None:
     assert s3(**{"alluxio.underfs.s3.inherit.acl": "false", "io-retries": "3"}) == s3()
 
