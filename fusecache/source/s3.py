@@ -51,7 +51,16 @@ class ObjectStoreSource:
         return self._capabilities
 
     def check(self) -> None:
-        self._client.list_objects(self._prefix, None, 1)
+        listing = self._client.list_objects(self._prefix, None, 1)
+        if self._prefix and not listing.objects and not listing.prefixes and self._is_object(self._prefix.removesuffix(b"/")):
+            raise CacheError(ErrorKind.INVALID, f"{self.url} is an object, no directory of objects; mount the prefix it lies in")
+
+    def _is_object(self, key: bytes) -> bool:
+        try:
+            listing = self._client.list_objects(key, None, 1)
+        except CacheError:  # who may list a prefix only with its slash at the end sees an empty directory, as before
+            return False
+        return any(one.key == key for one in listing.objects)
 
     def list_page(self, path: bytes, token: str | None = None, limit: int = MAX_PAGE_NAMES) -> Page:
         prefix = self._directory_prefix(path)

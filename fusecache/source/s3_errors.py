@@ -63,6 +63,7 @@ class Asked:
     origin: str
     credential: Credential | None
     key_names: tuple[str, str] = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+    is_listing: bool = False
 
 
 def refusal_error(asked: Asked, refusal: Refusal) -> CacheError:
@@ -83,6 +84,10 @@ def refusal_error(asked: Asked, refusal: Refusal) -> CacheError:
         return CacheError(ErrorKind.DENIED, f"{what} {denied}")
     if code == "NoSuchBucket":
         return CacheError(ErrorKind.NOT_FOUND, f"{what} has no such bucket: check its name, the endpoint and the region")
+    if status == 404 and asked.is_listing:
+        return CacheError(
+            ErrorKind.NOT_FOUND, f"{what} has nothing to list ({_said(refusal)}): is endpoint_url that of an S3 store?"
+        )
     if status == 404:
         return CacheError(ErrorKind.NOT_FOUND, f"{asked.url}: there is no such object at {asked.origin}: check the name")
     if 300 <= status < 400 or code in _WRONG_REGION:

@@ -250,7 +250,8 @@ class S3RestClient:
             if not has_new_region and self._change_region(address, refusal):
                 has_new_region = True
                 continue
-            error = refusal_error(Asked(self._settings.url, self.origin, credential, self._settings.key_names), refusal)
+            asked = Asked(self._settings.url, self.origin, credential, self._settings.key_names, is_listing=key is None)
+            error = refusal_error(asked, refusal)
             if error.kind is ErrorKind.DENIED and not has_new_keys and (
                 self._credentials.refresh() or self._credentials.get() != credential
             ):  # fmt: skip

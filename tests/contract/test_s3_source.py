@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from fusecache.contract.errors import ErrorKind
 from fusecache.source.s3 import open_source
-from tests.contract.source_suite import ODD_NAMES, SourceSuite, SourceWorld
+from tests.contract.source_suite import ODD_NAMES, SourceSuite, SourceWorld, fails
 from tests.support import moto as moto_server
 from tests.support.moto import Moto
 from tests.support.s3_bucket import S3Bucket
@@ -39,6 +40,20 @@ class TestSeaweed(SourceSuite):
             begins = request.param == "rest"
             url = f"s3://{bucket.bucket}/some/prefix/"
             yield bucket_world(bucket, url, options, b"some/prefix/", odd_names=names, begins_reads=begins)
+
+
+def test_an_object_is_no_directory_to_mount(seaweed: Seaweed) -> None:
+    keys = {"access_key": READER.access_key, "secret_key": READER.secret_key}
+    with S3Bucket(seaweed.endpoint_url, "objects", ADMIN.access_key, ADMIN.secret_key).create() as bucket:
+        bucket.put(b"deep/object", b"x")
+        for end in ("", "/"):
+            source = open_source(f"s3://objects/deep/object{end}", {"endpoint_url": seaweed.endpoint_url, **keys}, {})
+            assert "mount the prefix it lies in" in str(fails(ErrorKind.INVALID, source.check))
+            source.close()
+        for prefix in ("", "deep", "deep/obj", "nothing/yet"):  # an empty prefix may be filled later
+            source = open_source(f"s3://objects/{prefix}", {"endpoint_url": seaweed.endpoint_url, **keys}, {})
+            source.check()
+            source.close()
 
 
 class TestMoto(SourceSuite):

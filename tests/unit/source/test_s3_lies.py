@@ -232,6 +232,7 @@ REFUSALS: dict[str, tuple[Answer, ErrorKind, str]] = {
     "clock": (
         error_answer(403, "RequestTimeTooSkewed", "", date="Wed, 04 Mar 2020 05:06:07 GMT"), ErrorKind.DENIED, "set the clock",
     ),
+    "no S3 at all": (Answer(404, {"content-length": "0"}), ErrorKind.NOT_FOUND, "is endpoint_url that of an S3 store"),
     "no bucket": (error_answer(404, "NoSuchBucket", ""), ErrorKind.NOT_FOUND, "no such bucket"),
     "bad bucket": (error_answer(400, "InvalidBucketName", ""), ErrorKind.INVALID, "bucket name"),
     "redirect": (Answer(302, {"location": "http://169.254.169.254/", "content-length": "0"}), ErrorKind.INVALID, "elsewhere"),
