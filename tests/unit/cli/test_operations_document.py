@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from fusecache.cli import main
@@ -9,7 +10,8 @@ from fusecache.cli.exit_status import ExitStatus
 from fusecache.cli.settings import SETTINGS
 from fusecache.contract.control import Status
 
-_TEXT = (Path(__file__).resolve().parents[3] / "docs" / "operations.md").read_text()
+_ROOT = Path(__file__).resolve().parents[3]
+_TEXT = (_ROOT / "docs" / "operations.md").read_text()
 
 
 def test_every_setting_is_described() -> None:
@@ -22,6 +24,18 @@ def test_every_exit_status_is_described() -> None:
 
 def test_every_field_of_the_status_is_described() -> None:
     assert [name for name in Status.__annotations__ if f"`{name}`" not in _TEXT] == []
+
+
+def test_messages_that_are_described_are_those_of_the_code() -> None:
+    """Each piece of a message, between the dots and without its list of alternatives, must be in the code as it stands."""
+    code = "".join(path.read_text() for path in sorted((_ROOT / "fusecache").rglob("*.py")))
+    code = re.sub(r"[\"']\s*\n\s*f?[\"']", "", code)  # strings that go on in the next line
+    described = re.findall(r"^\| (?!message)([^|]+) \| [^|]+ \|$", _TEXT[_TEXT.index("## Error messages") :], re.MULTILINE)
+    pieces = {
+        piece.strip(" :;,()") for cell in described for piece in re.split(r"\.\.\.|; |\bN\b|PID NAME| \(a warning\)| \(", cell)
+    }
+    assert len(described) > 60
+    assert sorted(piece for piece in pieces if len(piece) > 3 and piece not in code) == []
 
 
 def test_every_command_is_described() -> None:
