@@ -22,6 +22,8 @@ _NAMES_A_FILE = re.compile(r"(file|path|dir)$")
 def refuse_secret(key: str) -> None:
     """Refuse a key whose value would be a secret: arguments are visible to everybody, and specs lie in files. Raises: INVALID."""
     plain = re.sub(r"[^a-z]", "", key.lower())
+    if plain == "signature":  # which kind of one, for oss://
+        return
     if _SECRET.search(plain) and not _NAMES_A_FILE.search(plain):
         file_key = (
             key if key.endswith("_key") else key.replace("access_key_id", "access_key").replace("access_key_secret", "secret_key")

@@ -68,7 +68,16 @@ def test_secrets_are_refused_with_the_cure(key: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "key", ["secret_key_file", "access_key_file", "session_token_file", "web_identity_token_file", "endpoint_url", "profile"]
+    "key",
+    [
+        "secret_key_file",
+        "access_key_file",
+        "session_token_file",
+        "web_identity_token_file",
+        "endpoint_url",
+        "profile",
+        "signature",
+    ],
 )
-def test_names_of_files_are_no_secrets(key: str) -> None:
+def test_names_of_files_and_kinds_of_signatures_are_no_secrets(key: str) -> None:
     refuse_secret(key)
