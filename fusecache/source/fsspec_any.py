@@ -104,13 +104,25 @@ def open_source(url: str, options: Mapping[str, str], env: Mapping[str, str]) ->
     try:
         storage = _storage_options(outer, options)
         filesystem, root = fsspec.core.url_to_fs(url, skip_instance_cache=True, use_listings_cache=False, **storage)
+        root = _root_in_archive(filesystem, str(root))
     except ImportError as error:
         raise _missing_extra(outer, url, error) from error
     except CacheError:
         raise
     except Exception as error:
         raise _error_of(error, f"cannot open {_public(url)}") from error
-    return FsspecSource(filesystem, str(root), _public(url))
+    return FsspecSource(filesystem, root, _public(url))
+
+
+def _root_in_archive(filesystem: Any, root: str) -> str:
+    """Return where a directory of an archive is: `tar cf x.tar .` calls it `./a`, and its root `.`."""
+    if "tar" not in _protocols(filesystem) or [str(info["name"]).rstrip("/") for info in filesystem.ls("")] != ["."]:
+        return root
+    return f"./{root}" if root else "."
+
+
+def _protocols(filesystem: Any) -> tuple[str, ...]:
+    return (filesystem.protocol,) if isinstance(filesystem.protocol, str) else tuple(filesystem.protocol)
 
 
 def _storage_options(outer: str, options: Mapping[str, str]) -> dict[str, Any]:
@@ -188,7 +200,7 @@ class FsspecSource:
         self._prefix = root if root == "" or root.endswith("/") else root + "/"  # paths in an archive have no leading slash
         self._is_async = bool(getattr(filesystem, "async_impl", False))
         self._lock = threading.Lock()
-        protocols = (filesystem.protocol,) if isinstance(filesystem.protocol, str) else tuple(filesystem.protocol)
+        protocols = _protocols(filesystem)
         is_packed = "zip" in protocols or "libarchive" in protocols or ("tar" in protocols and url.endswith(_COMPRESSED))
         self._capabilities = Capabilities(
             ranges=not is_packed,
@@ -404,7 +416,7 @@ def _error_of(error: Exception, what: str, gone: ErrorKind = ErrorKind.NOT_FOUND
     if isinstance(error, CacheError):
         return error
     if isinstance(error, FileNotFoundError) or status == 404:
-        return CacheError(gone, f"{what}: it does not exist")
+        return CacheError(gone, f"{what}: it does not exist; check the name")
     if isinstance(error, NotADirectoryError):
         return CacheError(ErrorKind.NOT_A_DIRECTORY, f"{what}: it is a file")
     if isinstance(error, IsADirectoryError):

@@ -88,6 +88,22 @@ def test_part_of_an_archive(archives: Path) -> None:
     source.close()
 
 
+@pytest.mark.parametrize(("url", "at"), [("tar::file://{}/dot.tar", "dir"), ("tar://dir::file://{}/dot.tar", "")])
+def test_an_archive_of_the_current_directory(tmp_path: Path, url: str, at: str) -> None:
+    """As `tar cf dot.tar .` writes it."""
+    (tmp_path / "tree" / "dir" / "sub").mkdir(parents=True)
+    (tmp_path / "tree" / "dir" / "file").write_bytes(b"inner")
+    with tarfile.open(tmp_path / "dot.tar", "w") as tar:
+        tar.add(tmp_path / "tree", ".")
+    source = open_source(url.format(tmp_path), {}, {})
+    source.check()
+    assert [entry.name for entry in list_all(source, at.encode())[0]] == [b"file", b"sub"]
+    path = f"{at}/file".strip("/").encode()
+    assert source.read(path, source.stat(path).version, 0, 5) == b"inner"
+    fails(ErrorKind.NOT_FOUND, lambda: source.stat(b"missing"))
+    source.close()
+
+
 def test_what_is_not_there(archives: Path) -> None:
     fails(ErrorKind.NOT_FOUND, lambda: open_source(f"zip::file://{archives}/missing.zip", {}, {}))
     source = open_source("memory://nowhere", {}, {})
