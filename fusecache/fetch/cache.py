@@ -6,6 +6,7 @@ Owned by fetch's event loop. The parts know each other only through the callback
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import mmap
 import time
@@ -15,6 +16,7 @@ from pathlib import Path
 import trio
 
 from fusecache.base.counters import CounterPage
+from fusecache.base.units import format_size
 from fusecache.contract.errors import CacheError
 from fusecache.contract.messages import Answer, Op
 from fusecache.contract.mount_spec import MountSpec
@@ -27,6 +29,7 @@ from fusecache.fetch.evictor import Evictor
 from fusecache.fetch.flights import Flights
 from fusecache.fetch.leftover_containers import find_leftovers, remove_leftovers
 from fusecache.fetch.listing import Listing
+from fusecache.fetch.lost_containers import blocks_of, find_lost, forget_lost
 from fusecache.fetch.prefetch import Prefetch
 from fusecache.fetch.read_loop import ReadLoop
 from fusecache.fetch.scrubber import Scrubber
@@ -140,12 +143,31 @@ class Cache:
             self.counters.set(Counter.TIER_ERRORS, sum(tier.errors for tier in self.store.tiers))
 
     async def clean_up_containers(self) -> None:
-        """Give back what an earlier process left in the tiers."""
+        """Give back what an earlier process left in the tiers, and forget what is in them no longer."""
         below = self._first_new_container
+        try:
+            await self._forget_lost(below)
+        except NoSpaceError as error:
+            log.warning("blocks of containers that are gone cannot be forgotten: %s", error)
         leftovers = await self.disk_gate.call(lambda: find_leftovers(self.index, self.store.tiers, below), Priority.WARM)
         remove_leftovers(self.store, leftovers)
         if leftovers.empty:
             log.info("%d containers that an earlier process left behind were removed", len(leftovers.empty))
+
+    async def _forget_lost(self, below: int) -> None:
+        lost = await self.disk_gate.call(lambda: find_lost(self.index, self.store.tiers, below), Priority.WARM)
+        forgotten = 0
+        start: tuple[InodeNo, BlockIndex] | None = (InodeNo(0), BlockIndex(0)) if lost else None
+        while start is not None:
+            batch = await self.disk_gate.call(functools.partial(blocks_of, self.index, lost, start), Priority.WARM)
+            forgotten += forget_lost(self.store, lost, batch.blocks)
+            start = batch.next_start
+        if lost:
+            log.warning(
+                "%d containers of the cache are gone with %s; what was in them is fetched again",
+                len(lost),
+                format_size(forgotten),
+            )
 
     def _after_batch(self) -> None:
         """What nobody waits for may wait for more of its kind: a transaction for each small file costs as much as its bytes."""

@@ -18,7 +18,7 @@ import pytest
 from fusecache.contract.mount_spec import Medium, MountSpec, TierSpec
 from fusecache.contract.run_files import BOOT_ID, CLEAN_MARKER, INDEX_DIR
 from fusecache.contract.shared_memory import H_EPOCH, H_NEXT_INODE, PAGE
-from fusecache.fetch import startup
+from fusecache.fetch import lost_containers, startup
 from fusecache.index.containers import Container
 from fusecache.index.inodes import ROOT
 from tests.support.cache_reader import CacheReader
@@ -333,6 +333,31 @@ def test_what_a_crash_left_on_the_disk_is_given_back(life: Life) -> None:
     assert not stray.exists()
     assert whole.exists()
     assert life.harness.tiers[0].allocated_bytes(int(segment.name, 16)) <= life.harness.tiers[0].used_bytes
+
+
+@pytest.mark.parametrize("what", ["a tier", "every container of one", "one container"])
+def test_what_was_removed_from_a_tier_meanwhile_does_not_count_as_cached(
+    life: Life, what: str, expect_log: LogCheck, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expect_log("containers of the cache are gone")
+    monkeypatch.setattr(lost_containers, "BATCH_BLOCKS", 2)
+    monkeypatch.setattr(lost_containers, "_SCANNED_ROWS", 3)
+    life.fill(clean=True)
+    total = sum(len(data) for data in FILES.values())
+    if what == "one container":
+        large = FILES["f2"]
+        (path,) = [path for path in Path(life.spec.tiers[1].path).glob("c/*/*") if path.stat().st_size == len(large)]
+        path.unlink()
+        left = total - len(large)
+    else:
+        path = Path(life.spec.tiers[1].path)
+        shutil.rmtree(path / "c" if what == "every container of one" else path)
+        left = total - len(FILES["f2"])
+    life.harness.start()
+    life.harness.rest()
+    assert life.harness.cache.store.cached_bytes == left
+    life._read(life.harness.reader())
+    life.harness.check()
 
 
 def test_foreign_files_in_a_tier_are_left_alone(life: Life) -> None:
