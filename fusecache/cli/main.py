@@ -64,6 +64,7 @@ def main() -> NoReturn:
 
 def run(arguments: list[str]) -> int:
     """Run one command and return its exit status; errors go to stderr as one line."""
+    stdout = sys.stdout
     try:
         result = group.main(arguments, prog_name="fusecache", standalone_mode=False)
         sys.stdout.flush()
@@ -82,6 +83,10 @@ def run(arguments: list[str]) -> int:
         return _fail("interrupted", ExitStatus.INTERRUPTED)
     except BrokenPipeError:  # `fusecache status | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return ExitStatus.OK
+    except SystemExit:  # what click makes of a broken pipe, whose streams it has wrapped then
+        if sys.stdout is stdout:
+            raise
         return ExitStatus.OK
 
 

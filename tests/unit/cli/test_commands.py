@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -55,6 +57,18 @@ def test_an_error_is_one_sentence(
     assert captured.err.count("\n") == 1
     assert captured.err.startswith("fusecache: ")
     assert sentence in captured.err
+
+
+@pytest.mark.slow
+def test_a_reader_that_has_seen_enough_is_no_error() -> None:
+    """`fusecache status | head -1`"""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "fusecache.cli", "--help"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    process.stdout.close()
+    _, errors = process.communicate(timeout=30)
+    assert (process.returncode, errors) == (0, "")
 
 
 def test_status_of_nothing(run_base: Path, capsys: pytest.CaptureFixture[str]) -> None:
