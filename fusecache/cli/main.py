@@ -84,10 +84,23 @@ def run(arguments: list[str]) -> int:
     except BrokenPipeError:  # `fusecache status | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return ExitStatus.OK
+    except OSError:
+        if _stands_somewhere():
+            raise
+        return _fail("the directory you stand in is gone, or is on a dead mount; cd to another one", ExitStatus.NOT_FOUND)
     except SystemExit:  # what click makes of a broken pipe, whose streams it has wrapped then
         if sys.stdout is stdout:
             raise
         return ExitStatus.OK
+
+
+def _stands_somewhere() -> bool:
+    """Relative paths mean nothing in a directory that was removed, or in a mount that was taken away."""
+    try:
+        os.getcwd()
+    except OSError:
+        return False
+    return True
 
 
 def _fail(sentence: str, status: ExitStatus) -> int:

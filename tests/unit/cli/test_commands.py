@@ -71,6 +71,19 @@ def test_a_reader_that_has_seen_enough_is_no_error() -> None:
     assert (process.returncode, errors) == (0, "")
 
 
+def test_the_directory_one_stands_in_may_be_gone(
+    run_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    for arguments in (["umount", "mnt"], ["mount", "s3://a", "mnt"], ["warm", "mnt"]):
+        assert main.run(arguments) == ExitStatus.NOT_FOUND
+        assert capsys.readouterr().err == (
+            "fusecache: the directory you stand in is gone, or is on a dead mount; cd to another one\n"
+        )
+
+
 def test_status_of_nothing(run_base: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main.run(["status", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == []
