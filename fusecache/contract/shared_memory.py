@@ -67,7 +67,6 @@ class Counter(enum.IntEnum):
     MISSES = 8
     OTHER_ERRORS = 9  # EIO and the like to anything but READ; ENOENT and EROFS are not errors
     PASSTHROUGH_OPENS = 10
-    ANSWERING = 11  # no counter: 1 while a request is being answered
 
     REMOTE_BYTES = 32
     REMOTE_REQUESTS = 33
@@ -80,6 +79,9 @@ class Counter(enum.IntEnum):
     HIDDEN = 40
     FETCH_CHECKSUM_FAILURES = 41
     PREFETCHED_BYTES = 42
+
+
+ANSWERING = PAGE // 8 - 1  # the last u64 of a serve page, which counts nothing: 1 while a request is being answered
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-from fusecache.contract.shared_memory import MAX_ATTEMPTS, PAGE, Counter, Layout
+from fusecache.contract.shared_memory import ANSWERING, MAX_ATTEMPTS, PAGE, Counter, Layout
 from fusecache.fuse.filesystem_protocol import Buffer, Filesystem, Miss, MissClient
 from fusecache.fuse.native.device import Device
 from fusecache.fuse.native.executor import Executor
@@ -137,10 +137,10 @@ class NativeEngine:
         target = (buffer,)
         unpack, execute, counters = IN_HEADER_START.unpack_from, self._executor.execute, self._counters
         requests, hits, hit_bytes = int(Counter.REQUESTS), int(Counter.HITS), int(Counter.HIT_BYTES)
-        answering, take_turn, look_for_request = int(Counter.ANSWERING), self._turn.take, self._make_lookout()
+        take_turn, look_for_request = self._turn.take, self._make_lookout()
         while True:
             take_turn()
-            counters[answering] = 0
+            counters[ANSWERING] = 0
             look_for_request()
             try:
                 readv(fd, target)  # blocks if there is nothing yet; of several waiting processes the kernel wakes one
@@ -153,7 +153,7 @@ class NativeEngine:
                 if error.errno == errno.EAGAIN:  # somebody made the descriptor non-blocking
                     select.select([fd], [], [])
                 continue
-            counters[answering] = 1
+            counters[ANSWERING] = 1
             length, opcode, unique, inode = unpack(buffer)
             counters[requests] += 1
             try:

@@ -5,9 +5,7 @@ A process that died may have left its word set: its successor clears it, and mea
 
 from __future__ import annotations
 
-from fusecache.contract.shared_memory import PAGE, Counter, Layout
-
-_ANSWERING = int(Counter.ANSWERING)
+from fusecache.contract.shared_memory import ANSWERING, PAGE, Layout
 
 
 class Siblings:
@@ -19,7 +17,7 @@ class Siblings:
         ]
 
     def is_one_answering(self) -> bool:
-        return any(page[_ANSWERING] for page in self._pages)
+        return any(page[ANSWERING] for page in self._pages)
 
     def close(self) -> None:
         """Let go of the memory map, so that it can be closed."""
