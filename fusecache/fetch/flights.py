@@ -297,8 +297,12 @@ class Flights:
         else:
             memory = 2 * block_size
 
+            def arrive(blocks: list[tuple[int, Checksums]]) -> None:
+                opened.gate.note_answer()
+                self._arrive(flight, blocks)
+
             def announce(blocks: list[tuple[int, Checksums]]) -> None:
-                self._workers.post(lambda: self._arrive(flight, blocks))
+                self._workers.post(lambda: arrive(blocks))
 
             def all_done(_: object, error: CacheError | None) -> None:
                 self.bytes_in_flight -= memory

@@ -1,8 +1,9 @@
 """Directories: listing them in pages, keeping them fresh, looking single names up.
 
 One listing pass per directory at a time; whoever needs more of it waits on the pass's condition. A pass that was started runs
-to its end (at background priority once nobody waits), so that the directory becomes complete. When the store cannot be asked,
-what is known stays valid for a grace period: names outlive an outage as the cached data does.
+to its end (at background priority once nobody waits), so that the directory becomes complete. When the store does not answer,
+what is known stays valid for a grace period: names outlive an outage as the cached data does. The question goes on without
+those who waited for it (outages.py), and what its answer changes is passed on whenever it comes.
 """
 
 from __future__ import annotations
@@ -21,11 +22,13 @@ from fusecache.contract.errors import CacheError, ErrorKind
 from fusecache.contract.mount_spec import MountSpec
 from fusecache.contract.shared_memory import Counter
 from fusecache.fetch.list_ahead import ListAhead
+from fusecache.fetch.outages import PATIENCE_SECONDS, Outages
 from fusecache.fetch.sources import OpenSource, Sources
 from fusecache.fetch.tree import Changes, Tree
 from fusecache.fetch.workers import Priority
 from fusecache.index.directories import DirectoryFlag
 from fusecache.index.inodes import Inode, InodeFlag, InodeNo
+from fusecache.index.names import NameRow
 from fusecache.source.protocol import Entry, EntryKind, Page, StatMany
 
 log = logging.getLogger(__name__)
@@ -35,19 +38,17 @@ T = TypeVar("T")
 PAGE_LIMIT = 1000  # what S3 gives at most
 LARGE_DIRECTORY = 5000  # names; above it a stale name is asked for alone, not with its whole directory
 RELIST_FACTOR = 20  # a directory is not listed again sooner than this many times what its listing took
-STALE_GRACE_SECONDS = 5.0  # after a failed revalidation, until the next try
-REVALIDATE_PATIENCE_SECONDS = 5.0  # how long a revalidation may fail before the old answer is given
-PROBE_SECONDS = 1.0  # the same while the source is known not to answer: one try per grace period
+STALE_GRACE_SECONDS = 5.0  # for how long a name or listing that could not be revalidated is told without another question
 STAT_SIBLINGS = 64  # how many inexact names are made exact together
 
 
 @dataclass(slots=True, eq=False)
-class _Pass:
-    inode: InodeNo
-    number: int
-    began_at: float
+class _Question:
+    """What a source was asked, by a task of its own: whoever waits may leave before it ends (`is_left`)."""
+
     pages: int = 0
     finished: bool = False
+    is_left: bool = False
     error: CacheError | None = None
     progress: trio.Event = field(default_factory=trio.Event)
 
@@ -55,13 +56,19 @@ class _Pass:
         event, self.progress = self.progress, trio.Event()
         event.set()
 
+    def end(self, error: CacheError | None) -> None:
+        self.finished, self.error = True, error
+        self.advance()
 
-@dataclass(slots=True)
-class _Outage:
-    """A source did not answer: until `ask_again_at` (monotonic) what is known is told without asking."""
 
-    error: CacheError
-    ask_again_at: float
+@dataclass(slots=True, eq=False, kw_only=True)
+class _Pass(_Question):
+    inode: InodeNo
+    number: int
+    began_at: float
+
+
+_Q = TypeVar("_Q", bound=_Question)
 
 
 class Listing:
@@ -86,7 +93,7 @@ class Listing:
         self._passes: dict[InodeNo, _Pass] = {}
         self._durations: dict[InodeNo, float] = {}
         self._bursts: set[InodeNo] = set()
-        self._outages: dict[int, _Outage] = {}
+        self.outages = Outages(spec.deadline_seconds)
         self._hidden_logged: set[tuple[int, bytes]] = set()
         self._ahead = ListAhead(tree, self._list_ahead, lambda: len(self._passes))
         self.last_error = ""
@@ -106,16 +113,10 @@ class Listing:
         directory = self._tree.directory(inode)
         if after_seq and directory is not None and directory.is_complete and inode not in self._passes:
             return  # a reader that is half through gets to the end of what it began with
-        current = self._pass_of(inode)
         # A refresh of a complete directory is waited for as a whole: the reader must see what is there now. A first listing
         # is shown page by page.
         page_by_page = directory is None or not directory.is_complete
-        while not current.finished:
-            if page_by_page and current.pages and row_after(inode, after_seq):
-                return
-            await current.progress.wait()
-        if current.error is not None and not self._may_keep(inode, current.error):
-            raise current.error
+        await self._listed(inode, lambda current: page_by_page and current.pages > 0 and row_after(inode, after_seq))
 
     async def look_up(self, parent: InodeNo, name: bytes) -> None:
         """Return when the index can say what the name is. Raises: NOT_FOUND if it is nothing; UNAVAILABLE."""
@@ -134,12 +135,8 @@ class Listing:
             self._refresh_in_background(parent)
             await self._stat_name(parent, name)
             return
-        current = self._pass_of(parent)
-        while not current.finished and not current.pages:
-            await current.progress.wait()
-        if current.finished:
-            if current.error is not None and not self._may_keep(parent, current.error):
-                raise current.error
+        current = await self._listed(parent, lambda current: current.pages > 0)
+        if current is None or current.finished:
             row = self._tree.name(parent, name)
             if row is not None and self._checks_by_name(row.inode):
                 await self._stat_name(parent, name)
@@ -240,21 +237,83 @@ class Listing:
         if directory is not None and directory.flags & DirectoryFlag.SYNTHETIC:
             return
         if force:
-            self._outages.clear()
+            self.outages.forget_all()
             under_way = self._passes.get(inode)  # it may have begun before what the caller wants to see
             while under_way is not None and not under_way.finished:
                 await under_way.progress.wait()
+        if not force:
+            await self._listed(inode, lambda _: False)
+            return
         current = self._pass_of(inode)
         while not current.finished:
             await current.progress.wait()
-        if current.error is not None and (force or not self._may_keep(inode, current.error)):
+        if current.error is not None:
             raise current.error
+
+    async def _listed(self, inode: InodeNo, is_enough: Callable[[_Pass], bool]) -> _Pass | None:
+        """Wait for a pass of a directory to end, or until it is enough. Return it, or None where what is known has to do.
+
+        Raises: the error of the pass if nothing is known."""
+        directory = self._tree.directory(inode)
+        row = self._tree.inode(inode)
+        try:
+            if directory is not None and directory.is_complete and row is not None:
+                return await self._ask_again(self._sources.of(row.source), lambda: self._pass_of(inode), is_enough)
+            current = self._pass_of(inode)
+            while not current.finished and not is_enough(current):
+                await current.progress.wait()
+            if current.error is not None:
+                raise current.error
+            return current
+        except CacheError as error:
+            if not self._may_keep(inode, error):
+                raise
+            return None
+
+    async def _ask_again(self, opened: OpenSource, ask: Callable[[], _Q], is_enough: Callable[[_Q], bool]) -> _Q:
+        """Put a question whose answer is known, if an old one. Return it when it is answered (enough).
+
+        Raises: its error, or that of the source's outage. A source that is known not to answer is asked from time to time, and
+        nobody waits for that."""
+        outage = self.outages.of(opened)
+        if outage is not None:
+            if self.outages.may_ask(opened):
+                ask()
+            raise outage
+        question = ask()
+        asked_at = since = time.monotonic()
+        pages = question.pages
+        while not question.finished and not is_enough(question):
+            if question.pages != pages:
+                since, pages = time.monotonic(), question.pages
+            patience = self.outages.patience(opened, since)
+            if patience <= 0:
+                error = CacheError(ErrorKind.UNAVAILABLE, f"{opened.source.url}: the store did not answer in time")
+                self._note_outage(opened, error, time.monotonic() - asked_at)
+                question.is_left = True
+                raise error
+            with trio.move_on_after(patience):
+                await question.progress.wait()
+            outage = self.outages.of(opened)
+            if outage is not None and not question.finished:
+                question.is_left = True
+                raise outage
+        if question.error is not None:
+            raise question.error
+        return question
+
+    def _note_outage(self, opened: OpenSource, error: CacheError, waited: float = 0.0) -> None:
+        self.last_error, self.last_error_at = str(error), time.time()
+        self.outages.note(opened, error, waited)
 
     def _list_ahead(self, inode: InodeNo) -> None:
         self._pass_of(inode)
 
     def _refresh_in_background(self, inode: InodeNo) -> None:
         directory = self._tree.directory(inode)
+        row = self._tree.inode(inode)
+        if row is None or self.outages.of(self._sources.of(row.source)) is not None:
+            return
         wait = self._durations.get(inode, 0.0) * RELIST_FACTOR
         if directory is not None and self._clock() - directory.listed_at > max(wait, self._spec.ttl_seconds):
             self._pass_of(inode)
@@ -262,19 +321,20 @@ class Listing:
     def _pass_of(self, inode: InodeNo) -> _Pass:
         current = self._passes.get(inode)
         if current is None:
-            current = _Pass(inode, self._tree.begin_pass(inode), self._clock())
+            current = _Pass(inode=inode, number=self._tree.begin_pass(inode), began_at=self._clock())
             self._passes[inode] = current
             self._nursery.start_soon(self._run_pass, current)
         return current
 
     async def _run_pass(self, current: _Pass) -> None:
         row = self._tree.inode(current.inode)
+        failure: CacheError | None = None
         try:
             if row is None or not current.number:
                 raise CacheError(ErrorKind.STALE, "the directory is gone")
             opened = self._sources.of(row.source)
             was_complete = bool(self._tree_flags(current.inode) & DirectoryFlag.COMPLETE)
-            deadline = self._deadline(opened, was_complete)
+            deadline = self._deadline(is_known=was_complete)
             await self._list_pages(current, row, opened, deadline, was_complete)
             changes = self._tree.end_pass(current.inode, current.number, current.began_at)
             if was_complete and changes:
@@ -282,18 +342,17 @@ class Listing:
             if was_complete and self._tree.is_large(current.inode, LARGE_DIRECTORY):
                 self._durations[current.inode] = self._clock() - current.began_at
         except CacheError as error:
-            current.error = error
+            failure = error
             self.last_error = str(error)
             if error.kind is ErrorKind.NOT_A_DIRECTORY:  # a file took its place: who holds the directory holds one that is gone
-                current.error = CacheError(ErrorKind.NOT_FOUND, str(error))
-            if current.error.kind is ErrorKind.NOT_FOUND:
+                failure = CacheError(ErrorKind.NOT_FOUND, str(error))
+            if failure.kind is ErrorKind.NOT_FOUND:
                 with contextlib.suppress(CacheError):  # a full index: the next listing removes it
                     self._directory_is_gone(current.inode, row)
         finally:
-            current.finished = True
             self._tree.forget_pass(current.inode)
             self._passes.pop(current.inode, None)
-            current.advance()
+            current.end(failure)
 
     def _tree_flags(self, inode: InodeNo) -> int:
         directory = self._tree.directory(inode)
@@ -327,9 +386,10 @@ class Listing:
         while True:
             self._counters.add(Counter.REMOTE_REQUESTS)
             try:
-                with trio.move_on_after(max(0.0, deadline - time.monotonic())):
+                began = time.monotonic()
+                with trio.move_on_after(max(0.0, deadline - began)):
                     result: T = await opened.gate.call(run, priority)
-                    self._outages.pop(opened.id, None)
+                    self.outages.note_answer(opened, time.monotonic() - began)
                     return result
                 raise CacheError(ErrorKind.UNAVAILABLE, f"{opened.source.url}: the store did not answer in time")
             except CacheError as error:
@@ -337,26 +397,15 @@ class Listing:
                 pause = max(pause, min(error.retry_after_seconds or 0.0, 5.0))
                 if not error.is_retryable or time.monotonic() + pause > deadline:
                     if error.is_retryable:
-                        self.last_error, self.last_error_at = str(error), time.time()
-                        self._outages[opened.id] = _Outage(error, time.monotonic() + STALE_GRACE_SECONDS)
+                        self._note_outage(opened, error)
                     raise
                 self._counters.add(Counter.REMOTE_RETRIES)
             await trio.sleep(pause)
             pause = min(2.0, pause * 2)
 
-    def _deadline(self, opened: OpenSource, is_known: bool) -> float:
-        """Return until when to ask. What is known is told anyway if the source does not answer: one question finds that out for
-        all others. Raises: the error of that question."""
-        now = time.monotonic()
-        if not is_known:
-            return now + self._spec.deadline_seconds
-        outage = self._outages.get(opened.id)
-        if outage is None:
-            return now + REVALIDATE_PATIENCE_SECONDS
-        if now < outage.ask_again_at:
-            raise outage.error
-        outage.ask_again_at = now + STALE_GRACE_SECONDS
-        return now + PROBE_SECONDS
+    def _deadline(self, *, is_known: bool) -> float:
+        """Return until when to ask. Nobody waits so long for what is known (`_ask_again`), but a late answer is taken."""
+        return time.monotonic() + (PATIENCE_SECONDS if is_known else self._spec.deadline_seconds)
 
     def _directory_is_gone(self, inode: InodeNo, row: Inode | None) -> None:
         if row is None or self._tree_flags(inode) & (DirectoryFlag.SYNTHETIC | DirectoryFlag.SOURCE_ROOT):
@@ -377,25 +426,50 @@ class Listing:
     async def _stat_name(self, parent: InodeNo, name: bytes) -> None:
         row = self._must_be_directory(parent)
         opened = self._sources.of(row.source)
-        path = row.path + b"/" + name if row.path else name
         known = self._tree.name(parent, name)
-        entry: Entry | None
+        question = _Question()
+        if known is None or self._needs_stat(known.inode):
+            await self._run_stat(question, opened, row, parent, name, known)
+            if question.error is not None:
+                raise question.error
+            return
+
+        def ask() -> _Question:
+            self._nursery.start_soon(self._run_stat, question, opened, row, parent, name, known)
+            return question
+
         try:
-            deadline = self._deadline(opened, known is not None and not self._needs_stat(known.inode))
-            entry = await self.call(opened, lambda: opened.source.stat(path), deadline)
+            await self._ask_again(opened, ask, lambda _: False)
         except CacheError as error:
-            if error.kind is ErrorKind.NOT_FOUND:
-                entry = None
-            elif known is not None and _is_outage(error) and not self._needs_stat(known.inode):
-                self._tree.touch_name(parent, name, self._clock() - self._spec.ttl_seconds + STALE_GRACE_SECONDS)
-                return
-            else:
+            if not _is_outage(error):
                 raise
-        changes = self._tree.apply_stat(parent, name, entry)
-        if known is not None and changes:
-            self._on_changes(changes)
-        if entry is None:
-            raise CacheError(ErrorKind.NOT_FOUND, "no such object")
+            self._tree.touch_name(parent, name, self._clock() - self._spec.ttl_seconds + STALE_GRACE_SECONDS)
+
+    async def _run_stat(
+        self, question: _Question, opened: OpenSource, row: Inode, parent: InodeNo, name: bytes, known: NameRow | None
+    ) -> None:
+        """`known` is what the index said of the name when the question was put."""
+        path = row.path + b"/" + name if row.path else name
+        failure: CacheError | None = None
+        try:
+            entry: Entry | None = None
+            try:
+                deadline = self._deadline(is_known=known is not None and not self._needs_stat(known.inode))
+                entry = await self.call(opened, lambda: opened.source.stat(path), deadline)
+            except CacheError as error:
+                if error.kind is not ErrorKind.NOT_FOUND:
+                    raise
+                failure = CacheError(ErrorKind.NOT_FOUND, "no such object")
+            now = self._tree.name(parent, name)
+            if question.is_left and known is not None and now is not None and now.inode != known.inode:
+                return  # a late answer, and somebody else has heard since that it was replaced: this may be older
+            changes = self._tree.apply_stat(parent, name, entry)
+            if known is not None and changes:
+                self._on_changes(changes)
+        except CacheError as error:
+            failure = error
+        finally:
+            question.end(failure)
 
     def _needs_stat(self, inode: InodeNo) -> bool:
         row = self._tree.inode(inode)

@@ -260,7 +260,8 @@ class MissServer:
             if not connection.closed:
                 self._bounce(connection, request.inode, row, token, request.offset, end - request.offset)
 
-        deadline = time.monotonic() + self._spec.deadline_seconds
+        spent = self._cache.listing.outages.time_spent(row.source)
+        deadline = time.monotonic() + self._spec.deadline_seconds - spent
         waiter = Waiter(request.inode, missing, deadline, finish, no_room, leases=True)
         connection.waiters[token] = waiter
         self._cache.flights.want(waiter, row)

@@ -14,6 +14,7 @@ import functools
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -29,6 +30,9 @@ log = logging.getLogger(__name__)
 
 # Small reads under way at once: 1,270 files/s with 16 of them, 1,320 with 32, 1,400 with 48, 1,440 with 64, 1,360 with 96.
 BEGUN_FACTOR = 3
+
+
+ANSWERED = (ErrorKind.NOT_FOUND, ErrorKind.NOT_A_DIRECTORY, ErrorKind.STALE)  # errors that only a store that answers gives
 
 
 class Priority(enum.IntEnum):
@@ -140,6 +144,7 @@ class Gate:
     most: int = 0  # jobs at once, also of those that need no thread; 0: no bound but BEGUN_FACTOR
     max_limit: int = 0
     start: Callable[[Job], None] | None = None  # Workers.start, unless somebody else runs some of the jobs
+    answered_at: float = 0.0  # when the store last answered anything (monotonic)
     _waiting: tuple[collections.deque[Job], ...] = field(default_factory=lambda: tuple(collections.deque() for _ in Priority))
     _running: int = 0
     _bytes: int = 0
@@ -152,6 +157,10 @@ class Gate:
     def submit(self, job: Job) -> None:
         self._waiting[job.priority].append(job)
         self._pump()
+
+    def note_answer(self) -> None:
+        """The store answers: also called for the parts of long reads."""
+        self.answered_at = time.monotonic()
 
     def waiting(self, priority: Priority) -> int:
         return len(self._waiting[priority])
@@ -181,6 +190,8 @@ class Gate:
             def done(result: Any, error: CacheError | None, job: Job = job, inner: Callable[..., None] = inner) -> None:
                 self._running -= 1
                 self._bytes -= job.size
+                if error is None or error.kind in ANSWERED:
+                    self.note_answer()
                 self._adapt(error)
                 try:
                     inner(result, error)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from fusecache.contract.errors import CacheError, ErrorKind
 from fusecache.contract.messages import Op
-from fusecache.fetch import listing
+from fusecache.fetch import listing, outages
 from fusecache.fetch.warm import refresh
 from fusecache.index.environment import NoSpaceError
 from fusecache.source.protocol import Hidden
@@ -104,7 +105,7 @@ def test_many_who_want_the_same_directory_cost_one_listing(tmp_path: Path, sourc
 def test_names_and_data_outlive_an_outage_and_come_back_after(
     tmp_path: Path, source: FakeSource, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(listing, "REVALIDATE_PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(outages, "ASK_AGAIN_SECONDS", 0.1)
     monkeypatch.setattr(listing, "STALE_GRACE_SECONDS", 0.1)
     with fetching(tmp_path, source, **FAST) as (harness, reader):
         assert reader.read_file(b"a") == b"a"
@@ -121,6 +122,78 @@ def test_names_and_data_outlive_an_outage_and_come_back_after(
             harness.now += TTL + 1
             assert time.monotonic() < deadline, "the outage never ends for readers"
             time.sleep(0.05)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("hangs", [False, True])
+def test_name_and_read_of_a_store_that_is_gone_end_within_one_deadline(
+    tmp_path: Path, source: FakeSource, expect_log: LogCheck, hangs: bool
+) -> None:
+    """They took the deadline and up to 5 s: each name out of date was asked for first."""
+    expect_log("answered to a reader: UNAVAILABLE: the store did not answer in time", level=50)
+    with fetching(tmp_path, source, ttl_seconds=TTL, deadline_seconds=1.5) as (harness, reader):
+        assert len(reader.names()) == 6
+        assert reader.read_file(b"dir/x") == b"dir/x"
+        reader.names(reader.inode(b"dir"))
+        harness.now += TTL + 1
+        if hangs:
+            source.gate.clear()
+        else:
+            source.fail(100_000)
+        began = time.monotonic()
+        with pytest.raises(CacheError):
+            reader.read_file(b"dir/y")
+        assert 0.8 * 1.5 < time.monotonic() - began < 3.5  # stress tests measure it; a busy machine must not fail this one
+        harness.now += TTL + 1
+        began, asked = time.monotonic(), source.counts.calls["list_page"]
+        for _ in range(20):
+            assert reader.read_file(b"dir/x") == b"dir/x"
+            assert len(reader.names()) == 6
+            harness.now += listing.STALE_GRACE_SECONDS + 1
+        assert time.monotonic() - began < 4, "a source that is known not to answer is waited for"
+        assert source.counts.calls["list_page"] - asked <= 1, "a source that is known not to answer is asked again and again"
+        source.mend()
+        source.gate.set()
+
+
+@pytest.mark.slow
+def test_an_answer_that_nobody_waited_for_is_taken_and_told(tmp_path: Path, source: FakeSource) -> None:
+    with fetching(tmp_path, source, ttl_seconds=TTL, deadline_seconds=2.0) as (harness, reader):
+        reader.names()
+        harness.now += TTL + 1
+        source.put("a", b"replaced")
+        source.gate.clear()
+        assert len(reader.names()) == 6  # silent: what is known is told
+        assert reader.inode(b"a")
+        assert not reader.told
+        source.gate.set()
+        wait_for(lambda: (Op.INVALIDATE_ENTRY, 1, b"a") in {(answer.op, answer.inode, answer.name) for answer in reader.told})
+        assert reader.read_file(b"a") == b"replaced"
+        harness.now += TTL + 1
+        source.put("a", b"replaced again")
+        assert reader.read_file(b"a") == b"replaced again", "the outage is over, and the source is waited for again"
+
+
+@pytest.mark.slow
+def test_a_store_that_always_takes_its_time_is_waited_for(
+    tmp_path: Path, source: FakeSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Silence is measured by what the source took lately: a replaced object is seen after the TTL if the store is there."""
+    monkeypatch.setattr(outages, "SILENCE_SECONDS", 0.1)
+    source.delay_seconds = 0.15
+    source.page_size = 100
+    with fetching(tmp_path, source, ttl_seconds=TTL) as (harness, reader):
+        assert reader.read_file(b"a") == b"a"
+        harness.now += TTL + 1
+        source.put("a", b"replaced")
+        assert reader.read_file(b"a") == b"replaced"
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 5
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def test_a_first_listing_that_fails_is_an_error_within_the_deadline(
@@ -281,6 +354,19 @@ def test_a_name_of_an_inexact_listing_is_as_fresh_as_its_own_check(tmp_path: Pat
         harness.now += TTL + 1
         reader.names()  # the listing tells nothing about it
         assert reader.read_file(b"a") == b"other bytes of the same file" * 2
+
+
+@pytest.mark.slow
+def test_a_name_checked_alone_is_told_while_its_source_is_silent(tmp_path: Path, inexact: FakeSource) -> None:
+    with fetching(tmp_path, inexact, ttl_seconds=TTL, deadline_seconds=2.0) as (harness, reader):
+        assert reader.read_file(b"a") == b"a" * 33
+        harness.now += TTL + 1
+        inexact.put("a", b"replaced")
+        inexact.gate.clear()
+        assert reader.read_file(b"a") == b"a" * 33
+        inexact.gate.set()
+        wait_for(lambda: (Op.INVALIDATE_ENTRY, 1, b"a") in {(answer.op, answer.inode, answer.name) for answer in reader.told})
+        assert reader.read_file(b"a") == b"replaced"
 
 
 def test_refresh_expires_names_of_inexact_listings(tmp_path: Path, inexact: FakeSource) -> None:
