@@ -42,6 +42,9 @@ COUNTERS: dict[Counter, Metric] = {
     Counter.EVICTED_BYTES: Metric("fusecache_evicted_bytes_total", "counter", "bytes that left the cache"),
     Counter.DEMOTED_BYTES: Metric("fusecache_demoted_bytes_total", "counter", "bytes moved to the next tier"),
     Counter.TIER_ERRORS: Metric("fusecache_tier_errors", "gauge", "failures of tiers since fetch started"),
+    Counter.INDEX_ERRORS: Metric(
+        "fusecache_index_errors", "gauge", "changes of the index that found no room since fetch started"
+    ),
     Counter.HIDDEN: Metric("fusecache_hidden_objects", "gauge", "objects whose names cannot be shown"),
     Counter.FETCH_CHECKSUM_FAILURES: Metric(
         "fusecache_scrubbed_checksum_failures_total", "counter", "damaged blocks found while moving, scrubbing or handing over"

@@ -76,6 +76,7 @@ def known_without_fetch(record: MountRecord, last_error: str) -> Status:
         remote_requests=0,
         errors=0,
         checksum_failures=0,
+        index_errors=0,
         restarts=record.restarts,
         hidden=0,
         listing_complete=False,
@@ -113,7 +114,14 @@ def _tiers(run_dir: str) -> list[TierStatus]:
         return []
     return [
         TierStatus(
-            path=tier.path, medium=tier.medium.value, quota_bytes=tier.quota_bytes, used_bytes=0, high=tier.high, low=tier.low
+            path=tier.path,
+            medium=tier.medium.value,
+            quota_bytes=tier.quota_bytes,
+            used_bytes=0,
+            high=tier.high,
+            low=tier.low,
+            errors=0,
+            last_error="",
         )
         for tier in spec.tiers
     ]

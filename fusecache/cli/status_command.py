@@ -91,6 +91,8 @@ def _print_details(status: Status) -> None:
         size = f"{format_size(tier['used_bytes'])} of {format_size(tier['quota_bytes'])}"
         marks = f"({used}, high {tier['high']:g}, low {tier['low']:g})"
         click.echo(f"{tier['medium']} tier {printable(tier['path'])}: {size} {marks}")
+        if tier["errors"]:
+            click.echo(f"  {tier['errors']} errors, the last: {printable(tier['last_error'])}")
     pids = status["pids"]
     click.echo(f"engine {status['engine']}, access {status['access'] or 'undecided'}")
     click.echo(
@@ -99,6 +101,7 @@ def _print_details(status: Status) -> None:
     click.echo(f"from the store: {format_size(status['remote_bytes'])} in {status['remote_requests']} requests")
     for count, meaning in (
         (status["checksum_failures"], "checksum failures, mended"),
+        (status["index_errors"], "changes of the index that found no room: free space on the disk of the cache directory"),
         (status["hidden"], "names that cannot be shown (see the log)"),
     ):
         if count:

@@ -27,6 +27,8 @@ class TierStatus(TypedDict):
     used_bytes: int
     high: float
     low: float
+    errors: int  # since fetch started
+    last_error: str
 
 
 class Pids(TypedDict):
@@ -55,6 +57,7 @@ class Status(TypedDict):
     remote_requests: int
     errors: int
     checksum_failures: int
+    index_errors: int  # changes of the index that found no room, since fetch started
     restarts: int
     hidden: int
     listing_complete: bool

@@ -79,6 +79,7 @@ class Counter(enum.IntEnum):
     HIDDEN = 40
     FETCH_CHECKSUM_FAILURES = 41
     PREFETCHED_BYTES = 42
+    INDEX_ERRORS = 43
 
 
 ANSWERING = PAGE // 8 - 1  # the last u64 of a serve page, which counts nothing: 1 while a request is being answered

@@ -123,7 +123,9 @@ class Cache:
         )
         self.ballast = Ballast(Path(spec.state_dir))
         self.ballast.make()
-        index.env.on_full = self.ballast.release
+        self.index_errors = 0
+        self.index_error_at = 0.0  # wall clock
+        index.env.on_full = self._index_is_full
         self._first_new_container = self.store.next_container
         self.tell: Callable[[Answer], None] = lambda answer: None  # set by the miss server, which knows who listens
 
@@ -141,6 +143,12 @@ class Cache:
             self.evictor.wake()
             self.ballast.tick()
             self.counters.set(Counter.TIER_ERRORS, sum(tier.errors for tier in self.store.tiers))
+            self.counters.set(Counter.INDEX_ERRORS, self.index_errors)
+
+    def _index_is_full(self) -> None:
+        self.index_errors += 1
+        self.index_error_at = time.time()
+        self.ballast.release()
 
     async def clean_up_containers(self) -> None:
         """Give back what an earlier process left in the tiers, and forget what is in them no longer."""

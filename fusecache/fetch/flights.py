@@ -349,7 +349,8 @@ class Flights:
         try:
             self._store.commit([written for _, written in arrived], {flight.inode: flight.row.size for flight, _ in arrived})
         except NoSpaceError as error:
-            log.warning("reads go on without caching: %s", error)
+            if self.last_error != str(error):  # as long as it lasts every batch of blocks comes here
+                log.warning("reads go on without caching: %s", error)
             self._note_error(str(error))
             for flight, written in arrived:
                 self._store.release(written.place)

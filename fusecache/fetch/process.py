@@ -231,6 +231,8 @@ def make_tiers(spec: MountSpec, shares: MemoryShares) -> list[Tier]:
         if quota < tier.quota_bytes:
             log.warning("tier %s: the quota is cut to %d bytes by the memory limit of the cgroup", tier.path, quota)
         tiers.append(Tier(number, tier, quota))
+        if quota:
+            tiers[-1].note_small_quota(spec.block_size_bytes)
     return tiers
 
 

@@ -32,7 +32,7 @@ class StatusReport:
         tree = cache.tree
         cached = cache.store.cached_bytes
         last_error = cache.flights.last_error or cache.listing.last_error
-        last_error_at = max(cache.flights.last_error_at, cache.listing.last_error_at)
+        last_error_at = max(cache.flights.last_error_at, cache.listing.last_error_at, cache.index_error_at)
         degraded = time.time() - last_error_at < DEGRADED_SECONDS or any(tier.is_failing() for tier in cache.store.tiers)
         return {
             "sources": [opened.source.url for opened in cache.sources.all],
@@ -46,6 +46,8 @@ class StatusReport:
                     "used_bytes": tier.used_bytes,
                     "high": tier.high,
                     "low": tier.low,
+                    "errors": tier.errors,
+                    "last_error": tier.last_error,
                 }
                 for tier in cache.store.tiers
             ],
@@ -59,6 +61,7 @@ class StatusReport:
             "remote_requests": own.get(Counter.REMOTE_REQUESTS),
             "errors": self._sum(Counter.READ_ERRORS) + self._sum(Counter.OTHER_ERRORS),
             "checksum_failures": self._sum(Counter.CHECKSUM_FAILURES) + own.get(Counter.FETCH_CHECKSUM_FAILURES),
+            "index_errors": cache.index_errors,
             "hidden": tree.hidden,
             "listing_complete": self.listing_complete,
             "last_error": last_error,

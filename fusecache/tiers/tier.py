@@ -47,6 +47,8 @@ class Tier:
         self.low_bytes = int(quota_bytes * spec.low)
         self.used_bytes = 0
         self.errors = 0
+        self.last_error = ""
+        self._is_made = False
         self.failing_until = 0.0
         self._writable: OrderedDict[int, int] = OrderedDict()
 
@@ -58,13 +60,14 @@ class Tier:
         """Make the directories. Raises OSError."""
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         (self.path / "c").mkdir(mode=0o700, exist_ok=True)
+        self._is_made = True
 
     def is_failing(self) -> bool:
         return time.monotonic() < self.failing_until
 
     def note_failure(self, error: OSError) -> None:
         """Leave the tier alone for a while. Logged once per outage."""
-        self.errors += 1
+        self._count(str(error))
         if not self.is_failing():
             log.warning(
                 "tier %s: %s; reads go on without it. Check that the directory exists, is writable and has free space",
@@ -73,6 +76,19 @@ class Tier:
             )
         self.failing_until = time.monotonic() + FAILING_SECONDS
         self.close_writable()  # a removed directory: descriptors of files that nobody can open any more
+
+    def note_small_quota(self, block_size: int) -> None:
+        """Once, at the start: a tier that takes no whole block. It is of use for objects that are smaller than one."""
+        if self.quota_bytes < block_size:
+            self._count(
+                f"the quota of {self.quota_bytes} bytes is smaller than a block of {block_size}: "
+                "larger objects are not cached here"
+            )
+            log.warning("tier %s: %s; raise the quota", self.path, self.last_error)
+
+    def _count(self, error: str) -> None:
+        self.errors += 1
+        self.last_error = error
 
     def fits(self, length: int) -> bool:
         return self.used_bytes + length <= self.quota_bytes
@@ -97,6 +113,9 @@ class Tier:
         except FileNotFoundError:
             if not create:
                 raise
+            if self._is_made and not os.path.isdir(self.path / "c"):
+                self._count("its directory was removed; what it held is fetched again")
+                log.warning("tier %s: %s. Whoever removed it will do so again", self.path, self.last_error)
             self.prepare()
             os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
             return os.open(path, flags, 0o600)
@@ -167,6 +186,7 @@ class Tier:
     def wipe(self) -> None:
         """Remove all containers: the index that described them is gone. Raises nothing."""
         self.close_writable()
+        self._is_made = False
         shutil.rmtree(self.path / "c", ignore_errors=True)
 
     def sync(self) -> None:

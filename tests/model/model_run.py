@@ -22,6 +22,7 @@ EXPECTED_LOGS = (
     r"block \d+ of inode \d+ is damaged or gone",
     r"answered to a reader: ",
     r"tier .*; reads go on without it",
+    r"tier .*: its directory was removed",
 )
 
 

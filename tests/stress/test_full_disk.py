@@ -49,9 +49,14 @@ def metric(mounted: Mounted, name: str) -> int:
 def describe(seen: Seen, mounted: Mounted) -> str:
     served, errors = metric(mounted, "bounced_bytes_total"), metric(mounted, "tier_errors")
     return (
-        f"{seen.reads} reads: {seen.failed} failed, {seen.wrong} wrong, {seen.hung} hung; {errors} errors of tiers counted, "
-        f"{served >> 20} MiB served around the cache"
+        f"{seen.reads} reads: {seen.failed} failed, {seen.wrong} wrong, {seen.hung} hung; {errors} errors of tiers and "
+        f"{metric(mounted, 'index_errors')} of the index counted, {served >> 20} MiB served around the cache"
     )
+
+
+def told(mounted: Mounted) -> str:
+    """What a user sees."""
+    return mounted.run("status", str(mounted.mountpoint)).stdout
 
 
 def assert_survived(mounted: Mounted, seen: Seen) -> None:
@@ -99,6 +104,9 @@ def test_removed_tier_directory(disk_path: Path, truth: Path, seconds: float, pr
         seen = read(mounted, truth, seconds)
         assert removed > 0
         assert mounted.status()["remote_bytes"] > before
+        assert metric(mounted, "tier_errors") == 1
+        assert mounted.log().count("its directory was removed") == 1
+        assert "its directory was removed" in told(mounted)
         promise("12b", f"a tier's directory removed with its {removed} containers", describe(seen, mounted), PROMISE)
         assert_survived(mounted, seen)
 
@@ -121,6 +129,8 @@ def test_quota_smaller_than_a_block(disk_path: Path, truth: Path, seconds: float
         seen = read(mounted, truth, seconds)
         promise("12d", "a tier's quota is smaller than one block", describe(seen, mounted), PROMISE)
         assert metric(mounted, "bounced_bytes_total") > 0
+        assert metric(mounted, "tier_errors") == 1
+        assert "smaller than a block" in told(mounted)
         assert_survived(mounted, seen)
 
 
@@ -133,6 +143,9 @@ def test_full_disk_of_the_index(disk_path: Path, truth: Path, seconds: float, pr
             with disk.kept_full():
                 seen = read(mounted, truth, seconds)
             assert metric(mounted, "bounced_bytes_total") > 0, "the index never lacked room"
+            assert metric(mounted, "index_errors") > 0
+            assert mounted.status()["state"] == "degraded"
+            assert "changes of the index that found no room" in told(mounted)
             promise("12e", "the disk of the index is full", describe(seen, mounted), PROMISE)
             assert_survived(mounted, seen)
             disk.empty()
@@ -147,6 +160,8 @@ def test_full_disk_of_the_index_before_anything_is_listed(disk_path: Path, truth
             disk.fill()
             seen = read(mounted, truth, seconds)
             assert "gave up the ballast" in mounted.log(), "the index never lacked room"
+            assert metric(mounted, "index_errors") > 0
+            assert "changes of the index that found no room" in told(mounted)
             promise("12f", "the disk of the index is full before anything was listed", describe(seen, mounted), PROMISE)
             assert_survived(mounted, seen)
             disk.empty()

@@ -13,13 +13,15 @@ from fusecache.contract.control import Status
 from fusecache.contract.mount_spec import Medium, MountSpec, SourceSpec, TierSpec
 from tests.support.scripted_mount import ScriptedMount
 
-_TIER = {"path": "/t", "medium": "SSD", "quota_bytes": 100, "used_bytes": 50, "high": 0.949999, "low": 0.7}
+_TIER = {"path": "/t", "medium": "SSD", "quota_bytes": 100, "used_bytes": 50, "high": 0.949999, "low": 0.7,
+         "errors": 0, "last_error": ""}  # fmt: skip
 _ANSWER: dict[str, Any] = {
     "done": True, "mountpoint": "/mnt", "sources": ["s3://bucket"], "state": "ready", "engine": "native", "access": "passthrough",
     "pids": {"supervisor": 0, "fetch": 0, "serve": []}, "tiers": [_TIER], "files": 12, "total_bytes": 3661455360,
     "cached_bytes": 1405958963, "cached_percentage": 38.4, "hit_bytes": 75, "miss_bytes": 25, "remote_bytes": 7,
     "remote_requests": 2,
-    "errors": 0, "checksum_failures": 1, "restarts": 0, "hidden": 4, "listing_complete": True, "last_error": "", "unknown": 1,
+    "errors": 0, "checksum_failures": 1, "index_errors": 0,
+    "restarts": 0, "hidden": 4, "listing_complete": True, "last_error": "", "unknown": 1,
 }  # fmt: skip
 
 

@@ -375,7 +375,8 @@ def test_a_whole_file_that_vanished_takes_its_blocks_with_it(bench: Bench) -> No
     b.check()
 
 
-def test_a_lost_tier_is_used_again_when_its_directory_can_be_made(bench: Bench) -> None:
+def test_a_lost_tier_is_used_again_when_its_directory_can_be_made(bench: Bench, expect_log: LogCheck) -> None:
+    expect_log("its directory was removed", at_least=1)
     b = bench()
     b.small(3)
     large = b.file(LARGE)

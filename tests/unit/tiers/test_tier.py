@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -61,6 +62,28 @@ def test_the_directory_comes_back_with_the_first_container(tier: Tier) -> None:
     assert list(tier.containers_on_disk()) == [0x1FF]
     assert tier.size_of(0x1FF) == 4
     assert oct(os.stat(tier.path).st_mode & 0o777) == "0o700"
+
+
+def test_a_directory_that_was_removed_is_one_error_of_the_tier(tier: Tier, expect_log: LogCheck) -> None:
+    """It counted as nothing: the directory was made again, and a user saw a cache that forgets."""
+    expect_log(r"tier .*: its directory was removed", at_least=1)
+    write(tier, 0x1FF, b"data")
+    assert tier.errors == 0
+    shutil.rmtree(tier.path)
+    tier.close_writable()
+    write(tier, 0x2FF, b"data")
+    write(tier, 0x300, b"data")
+    assert (tier.errors, tier.is_failing()) == (1, False)
+    assert "removed" in tier.last_error
+    assert len(expect_log.records) == 1
+
+
+def test_a_quota_smaller_than_a_block_is_an_error_of_the_tier(tier: Tier, expect_log: LogCheck) -> None:
+    tier.note_small_quota(tier.quota_bytes)
+    assert tier.errors == 0
+    expect_log("the quota of .* is smaller than a block", at_least=1)
+    tier.note_small_quota(tier.quota_bytes + 1)
+    assert tier.errors == 1
 
 
 def test_descriptors_for_writing_are_bounded(tier: Tier) -> None:
