@@ -81,12 +81,16 @@ class CacheError(Exception):
     Attributes:
         kind: which row of `ANSWERS` applies.
         retry_after_seconds: what the store asked for (Retry-After), or None.
+        is_throttled: the store said that it is asked too much.
     """
 
-    def __init__(self, kind: ErrorKind, message: str, *, retry_after_seconds: float | None = None) -> None:
+    def __init__(
+        self, kind: ErrorKind, message: str, *, retry_after_seconds: float | None = None, is_throttled: bool = False
+    ) -> None:
         super().__init__(message)
         self.kind = kind
         self.retry_after_seconds = retry_after_seconds
+        self.is_throttled = is_throttled
 
     @property
     def errno(self) -> int:

@@ -132,7 +132,8 @@ class Workers:
 
 @dataclass(slots=True)
 class Gate:
-    """How much one store is asked at once. `limit` adapts: halved when the store throttles, grown again by success.
+    """How much one store is asked at once. `limit` adapts: halved when the store says that it is asked too much, grown again by
+    success. Other failures say nothing about that: a connection that was cut, a store that is restarted.
 
     Invariant: at most `limit` jobs run, BEGUN_FACTOR times as many if they need no thread each; their sizes sum to at most
     `memory_bytes`, unless a single job is larger.
@@ -149,6 +150,7 @@ class Gate:
     _running: int = 0
     _bytes: int = 0
     _successes: int = 0
+    _halvings: int = 0
 
     def __post_init__(self) -> None:
         self.max_limit = self.max_limit or self.limit
@@ -186,13 +188,20 @@ class Gate:
             self._running += 1
             self._bytes += job.size
             inner = job.done
+            halvings = self._halvings
 
-            def done(result: Any, error: CacheError | None, job: Job = job, inner: Callable[..., None] = inner) -> None:
+            def done(
+                result: Any,
+                error: CacheError | None,
+                job: Job = job,
+                inner: Callable[..., None] = inner,
+                halvings: int = halvings,
+            ) -> None:
                 self._running -= 1
                 self._bytes -= job.size
                 if error is None or error.kind in ANSWERED:
                     self.note_answer()
-                self._adapt(error)
+                self._adapt(error, halvings)
                 try:
                     inner(result, error)
                 finally:
@@ -202,10 +211,13 @@ class Gate:
             assert self.start is not None
             self.start(job)
 
-    def _adapt(self, error: CacheError | None) -> None:
-        if error is not None and error.kind is ErrorKind.UNAVAILABLE:
-            self.limit = max(2, self.limit // 2)
+    def _adapt(self, error: CacheError | None, halvings: int) -> None:
+        """`halvings`: how many there had been when the job was started. What was under way together counts once."""
+        if error is not None and error.is_throttled:
             self._successes = 0
+            if halvings == self._halvings:
+                self.limit = max(2, self.limit // 2)
+                self._halvings += 1
         elif error is None and self.limit < self.max_limit:
             self._successes += 1
             if self._successes >= self.limit:

@@ -23,7 +23,7 @@ from fusecache.source.http_version import HttpVersion, conditions, parse_date
 from fusecache.source.options import OptionReader
 from fusecache.source.posix_entry import split_path
 from fusecache.source.protocol import Buffer, Capabilities, Entry, EntryKind, Page
-from fusecache.source.s3_errors import retry_after_seconds
+from fusecache.source.s3_errors import THROTTLING, retry_after_seconds
 
 logger = logging.getLogger(__name__)
 
@@ -371,7 +371,12 @@ class HttpSource:
             raise CacheError(ErrorKind.TIMEOUT, f"{place}: the server gave up waiting ({status})")
         if status == 429 or status >= 500:
             message = f"{place}: the server is overloaded or failing ({status}); it is asked again"
-            raise CacheError(ErrorKind.UNAVAILABLE, message, retry_after_seconds=retry_after_seconds(response.headers))
+            raise CacheError(
+                ErrorKind.UNAVAILABLE,
+                message,
+                retry_after_seconds=retry_after_seconds(response.headers),
+                is_throttled=status in THROTTLING,
+            )
         if 200 <= status < 400:
             raise self._malformed(place, f"answered with the status {status}")
         raise CacheError(ErrorKind.INVALID, f"{place}: the server refuses the request ({status}); check the URL")

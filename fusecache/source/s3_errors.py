@@ -19,6 +19,8 @@ from fusecache.source.credentials import Credential
 _FIELD = re.compile(r"<(Code|Message|Region|Endpoint)>([^<]{0,500})</")
 MAX_RETRY_AFTER_SECONDS = 300.0  # a store that asks for more is asked again after this
 
+THROTTLING = (429, 503)  # statuses of a store that is asked too much
+
 _WRONG_REGION = ("PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "TemporaryRedirect")
 _THROTTLED = ("SlowDown", "SlowDownRead", "Throttling", "ThrottlingException", "RequestLimitExceeded", "TooManyRequests",
               "QpsLimitExceeded", "DownloadTrafficRateLimitExceeded", "Busy")  # fmt: skip
@@ -75,7 +77,7 @@ def refusal_error(asked: Asked, refusal: Refusal) -> CacheError:
             return CacheError(ErrorKind.UNSUPPORTED, f"{what} cannot do what was asked ({_said(refusal)}): use another store")
         return CacheError(
             ErrorKind.UNAVAILABLE, f"{what} is overloaded or failing ({_said(refusal)}): it is asked again",
-            retry_after_seconds=retry_after_seconds(refusal.headers),
+            retry_after_seconds=retry_after_seconds(refusal.headers), is_throttled=code in _THROTTLED or status in THROTTLING,
         )  # fmt: skip
     if code == "RequestTimeout" or status == 408:
         return CacheError(ErrorKind.UNAVAILABLE, f"{what} lost patience with the request ({_said(refusal)}): it is asked again")

@@ -277,7 +277,8 @@ def test_wrong_answers_are_not_taken(odd: HttpSource) -> None:
 
 
 def test_a_busy_server_says_when_to_come_back(odd: HttpSource) -> None:
-    assert fails(ErrorKind.UNAVAILABLE, lambda: odd.stat(b"busy")).retry_after_seconds == 7
+    error = fails(ErrorKind.UNAVAILABLE, lambda: odd.stat(b"busy"))
+    assert (error.retry_after_seconds, error.is_throttled) == (7, True)
 
 
 def test_redirects_stay_on_the_host(odd: HttpSource) -> None:

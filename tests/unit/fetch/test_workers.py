@@ -175,7 +175,7 @@ def test_throttling_halves_the_limit_and_success_raises_it_again() -> None:
             gate.submit(bench.job(error=error))
             await bench.wait_finished(before + 1)
 
-        busy = CacheError(ErrorKind.UNAVAILABLE, "503")
+        busy = CacheError(ErrorKind.UNAVAILABLE, "503", is_throttled=True)
         await one(busy)
         assert gate.limit == 4
         await one(busy)
@@ -190,6 +190,33 @@ def test_throttling_halves_the_limit_and_success_raises_it_again() -> None:
         for _ in range(20):
             await one(None)
         assert gate.limit == 8
+
+    run(test)
+
+
+def test_only_throttling_halves_the_limit() -> None:
+    """A connection that was cut halved it: a store that is restarted was asked one by one for a while."""
+
+    async def test(bench: Bench) -> None:
+        bench.go_on.set()
+        gate = Gate(bench.workers, 8, 1 << 30)
+        for kind in (ErrorKind.UNAVAILABLE, ErrorKind.TIMEOUT, ErrorKind.CORRUPT):
+            gate.submit(bench.job(error=CacheError(kind, "the connection was cut")))
+        await bench.wait_finished(3)
+        assert gate.limit == 8
+
+    run(test)
+
+
+def test_what_is_throttled_together_halves_the_limit_once() -> None:
+    async def test(bench: Bench) -> None:
+        gate = Gate(bench.workers, 8, 1 << 30)
+        for _ in range(8):
+            gate.submit(bench.job(error=CacheError(ErrorKind.UNAVAILABLE, "503", is_throttled=True)))
+        await bench.wait_running(8)
+        bench.go_on.set()
+        await bench.wait_finished(8)
+        assert gate.limit == 4
 
     run(test)
 

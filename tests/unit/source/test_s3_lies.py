@@ -238,6 +238,7 @@ REFUSALS: dict[str, tuple[Answer, ErrorKind, str]] = {
     "redirect": (Answer(302, {"location": "http://169.254.169.254/", "content-length": "0"}), ErrorKind.INVALID, "elsewhere"),
     "throttled": (error_answer(429, "TooManyRequests", "", **{"retry-after": "7"}), ErrorKind.UNAVAILABLE, "overloaded"),
     "slow down": (error_answer(503, "SlowDown", "", **{"retry-after": "7"}), ErrorKind.UNAVAILABLE, "overloaded"),
+    "broken": (error_answer(500, "InternalError", ""), ErrorKind.UNAVAILABLE, "failing"),
     "not implemented": (error_answer(501, "NotImplemented", ""), ErrorKind.UNSUPPORTED, "another store"),
 }  # fmt: skip
 
@@ -248,6 +249,7 @@ def test_refusals_name_cause_and_cure(store: FakeObjectStore, rest: Source, name
     store.lie = lambda *_: answer
     error = raised(rest.check)
     assert (error.kind, error.retry_after_seconds) == (kind, 7.0 if "retry-after" in answer.headers else None)
+    assert error.is_throttled == (name in ("throttled", "slow down"))
     assert words in str(error)
     assert len(store.requests) == 1  # no retries, no redirects followed
 
