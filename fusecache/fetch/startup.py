@@ -149,8 +149,9 @@ def _drop_memory_tiers(index: Index, tiers: Sequence[Tier]) -> None:
             index.order.delete(txn, extent.tier, extent.order)
         for number in [number for number, row in index.containers.iterate(txn) if row.tier in gone]:
             index.containers.delete(txn, number)
-        cached = index.meta.get(txn, "cached_bytes") - sum(extent.length for _, _, extent in lost)
-        index.meta.put(txn, "cached_bytes", max(0, cached))
+        orphans = set(index.inodes.orphans(txn, index.inodes.count(txn)))
+        cached = sum(extent.length for inode, _, extent in lost if inode not in orphans)
+        index.meta.put(txn, "cached_bytes", max(0, index.meta.get(txn, "cached_bytes") - cached))
         for number in gone:
             index.meta.put(txn, f"used:{number}", 0)
     for tier in tiers:

@@ -53,7 +53,7 @@ class StatusReport:
             ],
             "files": tree.files,
             "total_bytes": tree.total_bytes,
-            "cached_bytes": min(cached, tree.total_bytes) if self.listing_complete else cached,
+            "cached_bytes": cached,
             "cached_percentage": percentage(cached, tree.total_bytes),
             "hit_bytes": self._sum(Counter.HIT_BYTES),
             "miss_bytes": self._sum(Counter.MISS_BYTES),

@@ -371,6 +371,10 @@ class Tree:
             return  # another name still points to it
         self._index.inodes.put(txn, inode, row._replace(flags=row.flags | InodeFlag.GONE))
         self._index.inodes.mark_orphan(txn, inode)
+        cached = sum(extent.length for _, extent in self._index.extents.of_inode(txn, inode))
+        if cached:  # it may still be read, but nothing that is there now is cached with it
+            meta = self._index.meta
+            meta.put(txn, "cached_bytes", meta.get(txn, "cached_bytes") - cached)
         changes.orphans.append(inode)
 
     def _count_names(self, txn: Transaction, inode: InodeNo, more: int) -> int:

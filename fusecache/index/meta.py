@@ -9,7 +9,7 @@
 | next_inode, next_container, next_order | next number to give out; none is ever reused |
 | files, total_bytes | of the names known |
 | used:N | bytes of live extents in tier N, each rounded up to ALIGNMENT |
-| cached_bytes | bytes of live extents of inodes that are no orphans |
+| cached_bytes | bytes of live extents of inodes that are no orphans: changed with extents, and when an inode becomes one |
 | hand:N | where SIEVE's hand stands in tier N |
 | hidden | objects that cannot be shown |
 | link:S:F | inode of the file that source S calls F (in hex): hard links share one |

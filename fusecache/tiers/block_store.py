@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 SEGMENT_BYTES = 64 << 20  # one descriptor and one inode for some hundred objects; small enough to become empty by itself
 WHOLE_FILE_SHARE = 0.9  # a large file starts in the first tier of which it needs no more than this
 REMEMBERED_CONTAINERS = 4096
+_ORPHAN = int(InodeFlag.ORPHAN)
 NUMBERS_AHEAD = 1024  # container numbers that are taken from the index at once
 
 BlockId = tuple[InodeNo, BlockIndex]
@@ -71,8 +72,8 @@ class Freed(NamedTuple):
 
 
 class BlockStore:
-    """Invariants: a block has at most one extent; live bytes in `meta` equal the sum over extents; a leased block is never
-    forgotten by eviction."""
+    """Invariants: a block has at most one extent; live bytes in `meta` equal the sum over extents, cached bytes the sum over
+    those whose object is the current version; a leased block is never forgotten by eviction."""
 
     def __init__(self, index: Index, tiers: Sequence[Tier], marks: Marks, block_size: int, *, keep_whole: bool) -> None:
         """`keep_whole`: containers may be open for passthrough."""
@@ -97,11 +98,16 @@ class BlockStore:
             # Files of an earlier process may have any number below this, whether a row tells of them or not.
             self.next_container = self._numbers_end = meta.get(txn, "next_container", 1)
             self._next_order = meta.get(txn, "next_order", 1)
-            self.cached_bytes = meta.get(txn, "cached_bytes")
             self._live = [meta.get(txn, f"used:{tier.number}") for tier in self.tiers]
             self.hands = [meta.get(txn, f"hand:{tier.number}") for tier in self.tiers]
         for tier, live in zip(self.tiers, self._live, strict=True):
             tier.used_bytes = live
+
+    @property
+    def cached_bytes(self) -> int:
+        """Of current versions. The index has the only copy: what becomes an orphan changes it, too (fetch/tree.py)."""
+        with self.index.read() as txn:
+            return self.index.meta.get(txn, "cached_bytes")
 
     # -- reserving
 
@@ -266,19 +272,21 @@ class BlockStore:
         refused = []
         taken = []
         live = list(self._live)
-        cached, order = self.cached_bytes, self._next_order
+        order = self._next_order
         completed: list[int] = []
         with self.index.write() as txn:
+            cached = self.index.meta.get(txn, "cached_bytes")
             rows: dict[int, Container] = {}
             for block in blocks:
                 place = block.place
                 current = self.index.extents.get(txn, block.inode, block.block)
-                if current != block.replaces or self.index.inodes.get(txn, block.inode) is None:
+                inode_row = self.index.inodes.get(txn, block.inode)
+                if current != block.replaces or inode_row is None:
                     refused.append(block)
                     continue
                 taken.append(block)
                 if current is None:
-                    cached += place.length
+                    cached += 0 if inode_row.flags & _ORPHAN else place.length
                 else:
                     self._detach(txn, rows, block.inode, block.block, current, live)
                 extent = Extent(place.tier, block.flags, place.container, place.offset, place.length, order, block.checksums)
@@ -298,7 +306,7 @@ class BlockStore:
                     rows[container] = rows[container]._replace(written_ns=written_ns)
             self._store_rows(txn, rows, live, cached, order)
             transaction = int(txn.id())
-        self._live, self.cached_bytes, self._next_order = live, cached, order
+        self._live, self._next_order = live, order
         for block in taken:
             os.close(block.place.fd)
             self._end_use(block.place)
@@ -341,9 +349,10 @@ class BlockStore:
     def forget(self, blocks: Iterable[BlockId]) -> int:
         """Drop the extents of these blocks, if they have any; return the bytes. Raises NoSpaceError."""
         live = list(self._live)
-        cached = self.cached_bytes
         gone: list[Extent] = []
+        is_current: dict[InodeNo, bool] = {}
         with self.index.write() as txn:
+            cached = self.index.meta.get(txn, "cached_bytes")
             rows: dict[int, Container] = {}
             for inode, block in blocks:
                 extent = self.index.extents.get(txn, inode, block)
@@ -351,11 +360,14 @@ class BlockStore:
                     continue
                 self._detach(txn, rows, inode, block, extent, live)
                 self.index.extents.delete(txn, inode, block)
-                cached -= extent.length
+                if inode not in is_current:
+                    row = self.index.inodes.get(txn, inode)
+                    is_current[inode] = row is not None and not row.flags & _ORPHAN
+                cached -= extent.length if is_current[inode] else 0
                 gone.append(extent)
             self._store_rows(txn, rows, live, cached, self._next_order)
             transaction = int(txn.id())
-        self._live, self.cached_bytes = live, cached
+        self._live = live
         self._after_detach(transaction, rows, gone)
         return sum(extent.length for extent in gone)
 

@@ -99,6 +99,24 @@ def test_warm_reads_everything_and_status_says_so(tmp_path: Path, source: FakeSo
         assert source.counts.calls["read"] == asked
 
 
+def test_blocks_of_replaced_objects_do_not_count_as_cached(tmp_path: Path, source: FakeSource) -> None:
+    """They did: half of the data could be uncached and `status` said 100 %."""
+    with controlled(tmp_path, source) as (_, reader, client):
+        client.ask(do="warm", paths=[])
+        old = reader.inode(b"d/f1")
+        source.put("d/f1", content("new", 50))
+        source.remove("d/f2")
+        client.ask(do="refresh", paths=[])
+        status = client.ask(do="status")
+        assert (status["total_bytes"], status["cached_bytes"]) == (170, 120)
+        assert round(status["cached_percentage"], 1) == 70.6
+        assert reader.read(old, 0, 100) == content("1", 40), "what a reader holds stays readable"
+        assert reader.read_file(b"d/f1") == content("new", 50)
+        assert client.ask(do="status")["cached_percentage"] == 100.0
+        client.ask(do="drop", paths=[])
+        assert client.ask(do="status")["cached_bytes"] == 0
+
+
 def test_drop_gives_everything_back(tmp_path: Path, source: FakeSource) -> None:
     with controlled(tmp_path, source) as (harness, _, client):
         client.ask(do="warm", paths=["d"])
