@@ -22,7 +22,7 @@ from fusecache.index.environment import NoSpaceError
 from fusecache.index.inodes import Inode
 from fusecache.tiers.block_store import BlockStore, Place, Written
 from fusecache.tiers.container_files import container_path
-from fusecache.tiers.eviction import Victim, pick_victims
+from fusecache.tiers.eviction import MAX_VICTIMS, Search, Victim, pick_victims
 from fusecache.tiers.tier import Tier
 
 log = logging.getLogger(__name__)
@@ -90,27 +90,36 @@ class Evictor:
         needed = min(needed, tier.quota_bytes)
         if tier.used_bytes <= tier.high_bytes and tier.fits(needed):
             return
+        search = Search()
         while tier.used_bytes > tier.low_bytes or not tier.fits(needed):
             before = tier.used_bytes
             missing = max(self._store.block_size, before - tier.low_bytes, before + needed - tier.quota_bytes)
             want = min(BATCH_BYTES, missing)
-            victims = pick_victims(self._store, tier, want)
+            victims = pick_victims(self._store, tier, want, search)
             if not victims:
-                return
+                if search.is_over:
+                    return
+                await trio.lowlevel.checkpoint()
+                continue
             below = self._store.tiers[tier.number + 1 :]
             if below and not tier.is_failing():
                 await self._demote(victims, below)
             else:
-                self._evict(victims)
+                await self._evict(victims)
             await self._reclaim()
             if tier.used_bytes >= before:
                 return  # everything that may leave is held by somebody: try again when woken
             self._room_was_made()
             await trio.lowlevel.checkpoint()
 
-    def _evict(self, victims: Sequence[Victim]) -> None:
-        freed = self._store.forget((victim.inode, victim.block) for victim in victims)
-        self._counters.add(Counter.EVICTED_BYTES, freed)
+    async def _evict(self, victims: Sequence[Victim]) -> None:
+        """Many only where a large file leaves as a whole: then in several steps, without what was leased in between."""
+        for first in range(0, len(victims), MAX_VICTIMS):
+            blocks = [(victim.inode, victim.block) for victim in victims[first : first + MAX_VICTIMS]]
+            freed = self._store.forget(block for block in blocks if not self._store.leases[block])
+            self._counters.add(Counter.EVICTED_BYTES, freed)
+            if first + MAX_VICTIMS < len(victims):
+                await trio.lowlevel.checkpoint()
 
     async def _demote(self, victims: Sequence[Victim], below: Sequence[Tier]) -> None:
         moves: list[_Move] = []
@@ -142,9 +151,8 @@ class Evictor:
                     self._counters.add(Counter.FETCH_CHECKSUM_FAILURES)
                 self._store.release(move.place)
                 dropped.append(move.victim)
-        dropped = [victim for victim in dropped if not self._store.leases[(victim.inode, victim.block)]]
         if dropped:
-            self._evict(dropped)
+            await self._evict(dropped)
 
     def _copy(self, moves: Sequence[_Move]) -> tuple[list[Written], list[tuple[_Move, CacheError]]]:
         """In a worker thread."""

@@ -336,9 +336,10 @@ class Listing:
             was_complete = bool(self._tree_flags(current.inode) & DirectoryFlag.COMPLETE)
             deadline = self._deadline(is_known=was_complete)
             await self._list_pages(current, row, opened, deadline, was_complete)
-            changes = self._tree.end_pass(current.inode, current.number, current.began_at)
-            if was_complete and changes:
-                self._on_changes(changes)
+            for changes in self._tree.end_pass(current.inode, current.number, current.began_at):
+                if was_complete and changes:
+                    self._on_changes(changes)
+                await trio.lowlevel.checkpoint()
             if was_complete and self._tree.is_large(current.inode, LARGE_DIRECTORY):
                 self._durations[current.inode] = self._clock() - current.began_at
         except CacheError as error:
@@ -348,7 +349,7 @@ class Listing:
                 failure = CacheError(ErrorKind.NOT_FOUND, str(error))
             if failure.kind is ErrorKind.NOT_FOUND:
                 with contextlib.suppress(CacheError):  # a full index: the next listing removes it
-                    self._directory_is_gone(current.inode, row)
+                    await self._directory_is_gone(current.inode, row)
         finally:
             self._tree.forget_pass(current.inode)
             self._passes.pop(current.inode, None)
@@ -407,9 +408,16 @@ class Listing:
         """Return until when to ask. Nobody waits so long for what is known (`_ask_again`), but a late answer is taken."""
         return time.monotonic() + (PATIENCE_SECONDS if is_known else self._spec.deadline_seconds)
 
-    def _directory_is_gone(self, inode: InodeNo, row: Inode | None) -> None:
+    async def _empty(self, inode: InodeNo) -> None:
+        """A directory is gone: remove what is below, however much, before its own name goes."""
+        for changes in self._tree.empty(inode):
+            self._on_changes(changes)
+            await trio.lowlevel.checkpoint()
+
+    async def _directory_is_gone(self, inode: InodeNo, row: Inode | None) -> None:
         if row is None or self._tree_flags(inode) & (DirectoryFlag.SYNTHETIC | DirectoryFlag.SOURCE_ROOT):
             return
+        await self._empty(inode)
         changes = self._tree.apply_stat(row.parent, row.path.rpartition(b"/")[2], None)
         self._on_changes(changes)
 
@@ -460,6 +468,8 @@ class Listing:
                 if error.kind is not ErrorKind.NOT_FOUND:
                     raise
                 failure = CacheError(ErrorKind.NOT_FOUND, "no such object")
+            if entry is None and known is not None and known.kind == EntryKind.DIRECTORY and not self._tree.is_from_spec(known):
+                await self._empty(known.inode)
             now = self._tree.name(parent, name)
             if question.is_left and known is not None and now is not None and now.inode != known.inode:
                 return  # a late answer, and somebody else has heard since that it was replaced: this may be older

@@ -278,7 +278,9 @@ async def refresh(cache: Cache, paths: list[bytes]) -> int:
                     raise
                 changed += 1  # the directory is gone, and its name with it
                 continue
-            cache.pass_on(cache.tree.expire_names(inode))
+            for changes in cache.tree.expire_names(inode):
+                cache.pass_on(changes)
+                await trio.lowlevel.checkpoint()
             after = cache.tree.directory(inode)
             if after is not None and after.changes != before.changes:
                 changed += after.changes - before.changes

@@ -17,6 +17,9 @@ from fusecache.tiers.block_store import BlockStore
 from fusecache.tiers.tier import Tier, align
 
 BATCH = 256  # rows of the queue read at once
+# One call looks at so many rows (5 us each) and picks so many blocks (forgetting one takes 20 us): fetch's loop waits meanwhile.
+MAX_ROWS = 2048
+MAX_VICTIMS = 512
 MAX_ROUNDS = 3  # the first round may only clear marks; the second finds them cleared; the third starts in the middle
 
 
@@ -26,20 +29,33 @@ class Victim(NamedTuple):
     extent: Extent
 
 
-def pick_victims(store: BlockStore, tier: Tier, want_bytes: int) -> list[Victim]:
+class Search:
+    """How often the hand came to the end of the queue while nothing was found; goes with one tier."""
+
+    def __init__(self) -> None:
+        self.rounds = 0
+
+    @property
+    def is_over(self) -> bool:
+        return self.rounds >= MAX_ROUNDS
+
+
+def pick_victims(store: BlockStore, tier: Tier, want_bytes: int, search: Search) -> list[Victim]:
     """Return blocks of about `want_bytes` in all that may leave, and move the hand behind them.
 
-    Fewer come back if the rest is leased. Containers that may be open for passthrough leave as a whole or not at all.
+    Fewer come back if the rest is leased, or after MAX_ROWS rows: if there are none and the search is not over, call again.
+    Containers that may be open for passthrough leave as a whole or not at all, however many blocks that are.
     """
     picked = _Picked(store)
     hand = store.hands[tier.number]
-    rounds = 0
+    looked_at = 0
     with store.index.read() as txn:
-        while picked.size < want_bytes:
+        while picked.size < want_bytes and looked_at < MAX_ROWS and len(picked.victims) < MAX_VICTIMS:
             rows = store.index.order.after(txn, tier.number, hand, BATCH)
+            looked_at += len(rows)
             if not rows:
-                rounds += 1
-                if rounds >= MAX_ROUNDS:
+                search.rounds += 1
+                if search.is_over:
                     break
                 hand = 0
                 continue
@@ -49,8 +65,10 @@ def pick_victims(store: BlockStore, tier: Tier, want_bytes: int) -> list[Victim]
                 if extent is None or extent.order != row.order or extent.tier != tier.number:
                     continue
                 picked.consider(txn, row.inode, row.block, extent)
-                if picked.size >= want_bytes:
+                if picked.size >= want_bytes or len(picked.victims) >= MAX_VICTIMS:
                     break
+    if picked.victims:
+        search.rounds = 0
     store.hands[tier.number] = hand
     return list(picked.victims.values())
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from fusecache.index.containers import Container
 from fusecache.index.environment import NoSpaceError
 from fusecache.tiers import block_store
-from fusecache.tiers.eviction import pick_victims
+from fusecache.tiers.eviction import Search, pick_victims
 from tests.support.index_check import PAGE, allocated_bytes, containers_on_disk
 from tests.support.log_check import LogCheck
 from tests.support.store_bench import BLOCK, StoreBench
@@ -446,7 +446,7 @@ def test_accounting_holds_after_any_sequence(
             elif what == 4:
                 b.store.reclaim()
             elif what == 5:
-                b.store.forget((v.inode, v.block) for v in pick_victims(b.store, b.tiers[-1], block * PAGE + 1))
+                b.store.forget((v.inode, v.block) for v in pick_victims(b.store, b.tiers[-1], block * PAGE + 1, Search()))
             elif what == 6 and (extent := b.extent(inode, block)) is not None and extent.tier + 1 < len(b.tiers):
                 place = b.store.reserve(inode, b.rows[inode], block, b.tiers[extent.tier + 1 :])
                 waiting += [] if place is None else [b.written(inode, block, place, extent)]

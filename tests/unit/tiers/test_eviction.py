@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from fusecache.tiers.eviction import Victim, pick_victims
+from fusecache.tiers import eviction
+from fusecache.tiers.eviction import Search, Victim, pick_victims
 from tests.support.index_check import PAGE
 from tests.support.store_bench import BLOCK, StoreBench
 
@@ -20,14 +21,14 @@ def names(victims: list[Victim]) -> list[int]:
 def test_the_oldest_unread_leave_first(bench: Bench) -> None:
     b = bench()
     inodes = b.small(4)
-    assert names(pick_victims(b.store, b.tiers[0], 2 * PAGE)) == inodes[:2]
+    assert names(pick_victims(b.store, b.tiers[0], 2 * PAGE, Search())) == inodes[:2]
 
 
 def test_what_was_read_stays_and_loses_its_mark(bench: Bench) -> None:
     b = bench()
     inodes = b.small(4)
     b.marks.set(b.the_extent(inodes[0]).order)
-    assert names(pick_victims(b.store, b.tiers[0], PAGE)) == inodes[1:2]
+    assert names(pick_victims(b.store, b.tiers[0], PAGE, Search())) == inodes[1:2]
     assert not b.marks.is_set(b.the_extent(inodes[0]).order)
 
 
@@ -36,21 +37,21 @@ def test_the_hand_goes_on_where_it_stood_and_round(bench: Bench) -> None:
     inodes = b.small(4)
     for inode in inodes[:2]:
         b.marks.set(b.the_extent(inode).order)
-    assert names(pick_victims(b.store, b.tiers[0], PAGE)) == inodes[2:3]
+    assert names(pick_victims(b.store, b.tiers[0], PAGE, Search())) == inodes[2:3]
     b.store.forget([(inodes[2], 0)])
     fresh = b.small()[0]
-    assert names(pick_victims(b.store, b.tiers[0], 2 * PAGE)) == [inodes[3], fresh]
+    assert names(pick_victims(b.store, b.tiers[0], 2 * PAGE, Search())) == [inodes[3], fresh]
     b.store.forget([(inodes[3], 0), (fresh, 0)])
-    assert names(pick_victims(b.store, b.tiers[0], PAGE)) == inodes[:1]  # round, and its mark is gone
+    assert names(pick_victims(b.store, b.tiers[0], PAGE, Search())) == inodes[:1]  # round, and its mark is gone
 
 
 def test_the_hand_survives_a_restart(bench: Bench) -> None:
     b = bench()
     inodes = b.small(4)
-    pick_victims(b.store, b.tiers[0], 2 * PAGE)
+    pick_victims(b.store, b.tiers[0], 2 * PAGE, Search())
     b.store.forget([])  # any transaction stores it
     b.restart()
-    assert names(pick_victims(b.store, b.tiers[0], PAGE)) == inodes[2:3]
+    assert names(pick_victims(b.store, b.tiers[0], PAGE, Search())) == inodes[2:3]
 
 
 def test_when_all_were_read_the_second_round_finds_some(bench: Bench) -> None:
@@ -58,24 +59,42 @@ def test_when_all_were_read_the_second_round_finds_some(bench: Bench) -> None:
     inodes = b.small(3)
     for inode in inodes:
         b.marks.set(b.the_extent(inode).order)
-    assert names(pick_victims(b.store, b.tiers[0], PAGE)) == inodes[:1]
+    assert names(pick_victims(b.store, b.tiers[0], PAGE, Search())) == inodes[:1]
+
+
+def test_one_call_looks_at_a_bounded_number_of_rows(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It went through the whole queue when all was read: for a million blocks fetch stood still for seconds."""
+    monkeypatch.setattr(eviction, "BATCH", 4)
+    monkeypatch.setattr(eviction, "MAX_ROWS", 8)
+    b = bench()
+    inodes = b.small(20)
+    for inode in inodes:
+        b.marks.set(b.the_extent(inode).order)
+    search, calls = Search(), 0
+    while not (victims := pick_victims(b.store, b.tiers[0], PAGE, search)):
+        assert not search.is_over
+        calls += 1
+    assert calls == 2
+    assert names(victims) == inodes[:1]
+    monkeypatch.setattr(eviction, "MAX_VICTIMS", 5)
+    assert len(pick_victims(b.store, b.tiers[0], 20 * PAGE, Search())) == 5
 
 
 def test_leased_blocks_stay(bench: Bench) -> None:
     b = bench()
     inodes = b.small(3)
     b.store.leases[(inodes[0], 0)] += 1
-    assert names(pick_victims(b.store, b.tiers[0], 9 * PAGE)) == inodes[1:]
+    assert names(pick_victims(b.store, b.tiers[0], 9 * PAGE, Search())) == inodes[1:]
     b.store.leases[(inodes[1], 0)] += 1
     b.store.leases[(inodes[2], 0)] += 1
-    assert pick_victims(b.store, b.tiers[0], PAGE) == []
+    assert pick_victims(b.store, b.tiers[0], PAGE, Search()) == []
 
 
 def test_an_empty_tier_has_no_victims(bench: Bench) -> None:
     b = bench(64 * PAGE, 64 * PAGE)
     b.small(2, tier=1)
-    assert pick_victims(b.store, b.tiers[0], PAGE) == []
-    assert len(pick_victims(b.store, b.tiers[1], PAGE)) == 1
+    assert pick_victims(b.store, b.tiers[0], PAGE, Search()) == []
+    assert len(pick_victims(b.store, b.tiers[1], PAGE, Search())) == 1
 
 
 def test_a_scan_does_not_push_out_what_is_read_again_and_again(bench: Bench) -> None:
@@ -85,7 +104,7 @@ def test_a_scan_does_not_push_out_what_is_read_again_and_again(bench: Bench) -> 
         for inode in hot:
             b.marks.set(b.the_extent(inode).order)
         if not b.tiers[0].fits(PAGE):
-            b.store.forget((victim.inode, victim.block) for victim in pick_victims(b.store, b.tiers[0], 2 * PAGE))
+            b.store.forget((victim.inode, victim.block) for victim in pick_victims(b.store, b.tiers[0], 2 * PAGE, Search()))
             b.store.reclaim()
         b.small(1)
     assert all(b.extent(inode) is not None for inode in hot)
@@ -101,7 +120,7 @@ def test_a_complete_container_leaves_as_a_whole_or_not_at_all(bench: Bench, held
         b.store.leases[(inode, 3)] += 1
     if held == "a mark":
         b.marks.set(b.the_extent(inode, 3).order)
-    victims = pick_victims(b.store, b.tiers[0], PAGE)
+    victims = pick_victims(b.store, b.tiers[0], PAGE, Search())
     expected = {"nothing": {0, 1, 2, 3}, "a lease": set(), "a mark": {0, 1, 2, 3}}[held]  # the mark is gone in the second round
     assert {victim.block for victim in victims} == expected
 
@@ -110,7 +129,7 @@ def test_an_incomplete_container_leaves_block_by_block(bench: Bench) -> None:
     b = bench(keep_whole=True)
     inode = b.file(4 * BLOCK)
     b.cache(inode, 0, 1, 2)
-    assert len(pick_victims(b.store, b.tiers[0], PAGE)) == 1
+    assert len(pick_victims(b.store, b.tiers[0], PAGE, Search())) == 1
 
 
 def test_blocks_of_replaced_objects_go_first(bench: Bench) -> None:
@@ -121,4 +140,4 @@ def test_blocks_of_replaced_objects_go_first(bench: Bench) -> None:
     with b.index.write() as txn:
         b.index.inodes.mark_orphan(txn, old)
     b.store.mark_orphans_cold([old, hot])
-    assert names(pick_victims(b.store, b.tiers[0], PAGE)) == [old]
+    assert names(pick_victims(b.store, b.tiers[0], PAGE, Search())) == [old]
