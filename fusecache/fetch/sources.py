@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from fusecache.contract.errors import CacheError, ErrorKind
 from fusecache.contract.mount_spec import MountSpec, SourceSpec
 from fusecache.fetch.read_loop import ReadLoop
-from fusecache.fetch.workers import Gate, Workers
+from fusecache.fetch.workers import Gate, MemoryBudget, Workers
 from fusecache.index.source_ids import source_id
 from fusecache.source.protocol import BeginRead, ReadInto, Source
 from fusecache.source.registry import open_source
@@ -43,11 +43,13 @@ class Sources:
         """Raises: CacheError(INVALID) for a URL or option that no source understands."""
         self.all: list[OpenSource] = []
         self._by_id: dict[int, OpenSource] = {}
+        budget = MemoryBudget(spec.fetch_memory_bytes)
         for source_spec in spec.sources:
             source = opener(source_spec.url, source_spec.options, environment)
             most = max(2, source.capabilities.parallel_requests)
             limit = min(MAX_PARALLEL, most)
-            gate = Gate(workers, limit, spec.fetch_memory_bytes // len(spec.sources), most, start=read_loop.start)
+            share = spec.fetch_memory_bytes // len(spec.sources)
+            gate = Gate(workers, limit, share, most, start=read_loop.start, budget=budget)
             opened = OpenSource(source_spec, source, gate)
             self.all.append(opened)
             self._by_id[opened.id] = opened

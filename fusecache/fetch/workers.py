@@ -130,13 +130,46 @@ class Workers:
             self._queue.put(None)
 
 
-@dataclass(slots=True)
+class MemoryBudget:
+    """The memory that jobs of all gates may hold together.
+
+    Invariants: `used` is at most `total`, unless a single job is larger; whoever waits first gets what it waits for, whatever
+    the others want: so much of what is free is kept for it.
+    """
+
+    def __init__(self, total: int) -> None:
+        self.total = total
+        self.used = 0
+        self._line: dict[Gate, int] = {}  # who waits for how much, the first first
+
+    def take(self, gate: Gate, size: int) -> bool:
+        """Return whether the memory was given; if not, `gate` is asked again when some is given back."""
+        if not size:
+            return True
+        first = next(iter(self._line), gate)
+        kept = 0 if first is gate else self._line[first]
+        if self.used and self.used + size + kept > self.total:
+            self._line[gate] = size
+            return False
+        self._line.pop(gate, None)
+        self.used += size
+        return True
+
+    def give_back(self, size: int) -> None:
+        self.used -= size
+        if size:
+            for gate in list(self._line):
+                gate.pump()
+
+
+@dataclass(slots=True, eq=False)
 class Gate:
     """How much one store is asked at once. `limit` adapts: halved when the store says that it is asked too much, grown again by
     success. Other failures say nothing about that: a connection that was cut, a store that is restarted.
 
     Invariant: at most `limit` jobs run, BEGUN_FACTOR times as many if they need no thread each; their sizes sum to at most
-    `memory_bytes`, unless a single job is larger.
+    `memory_bytes`, unless a single job is larger, and those of all gates with the same `budget` to no more than that has. So a
+    store that hangs holds no memory but its share, and the process no more than it may.
     """
 
     workers: Workers
@@ -145,6 +178,7 @@ class Gate:
     most: int = 0  # jobs at once, also of those that need no thread; 0: no bound but BEGUN_FACTOR
     max_limit: int = 0
     start: Callable[[Job], None] | None = None  # Workers.start, unless somebody else runs some of the jobs
+    budget: MemoryBudget | None = None
     answered_at: float = 0.0  # when the store last answered anything (monotonic)
     _waiting: tuple[collections.deque[Job], ...] = field(default_factory=lambda: tuple(collections.deque() for _ in Priority))
     _running: int = 0
@@ -158,7 +192,7 @@ class Gate:
 
     def submit(self, job: Job) -> None:
         self._waiting[job.priority].append(job)
-        self._pump()
+        self.pump()
 
     def note_answer(self) -> None:
         """The store answers: also called for the parts of long reads."""
@@ -171,7 +205,8 @@ class Gate:
     def is_idle(self) -> bool:
         return self._running == 0 and not any(self._waiting)
 
-    def _pump(self) -> None:
+    def pump(self) -> None:
+        """Start what may run now."""
         while True:
             line = next((line for line in self._waiting if line), None)
             if line is None:
@@ -182,7 +217,9 @@ class Gate:
             # One place is kept for readers: a queue of large prefetches must not delay the next demand by a whole range.
             if line is not self._waiting[Priority.DEMAND] and self._running >= max(1, limit - 1):
                 return
-            if self._running and self._bytes + line[0].size > self.memory_bytes:
+            if self._bytes and self._bytes + line[0].size > self.memory_bytes:
+                return
+            if self.budget is not None and not self.budget.take(self, line[0].size):
                 return
             job = line.popleft()
             self._running += 1
@@ -199,13 +236,15 @@ class Gate:
             ) -> None:
                 self._running -= 1
                 self._bytes -= job.size
+                if self.budget is not None:
+                    self.budget.give_back(job.size)
                 if error is None or error.kind in ANSWERED:
                     self.note_answer()
                 self._adapt(error, halvings)
                 try:
                     inner(result, error)
                 finally:
-                    self._pump()
+                    self.pump()
 
             job.done = done
             assert self.start is not None

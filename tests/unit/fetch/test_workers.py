@@ -11,7 +11,7 @@ import trio
 import trio.testing
 
 from fusecache.contract.errors import CacheError, ErrorKind
-from fusecache.fetch.workers import BEGUN_FACTOR, Gate, Job, Priority, Workers
+from fusecache.fetch.workers import BEGUN_FACTOR, Gate, Job, MemoryBudget, Priority, Workers
 from fusecache.index.sealed import IndexDamagedError
 from tests.support.log_check import LogCheck
 
@@ -190,6 +190,54 @@ def test_throttling_halves_the_limit_and_success_raises_it_again() -> None:
         for _ in range(20):
             await one(None)
         assert gate.limit == 8
+
+    run(test)
+
+
+def test_gates_hold_no_more_than_the_budget_together() -> None:
+    """Each gate may run one job that is larger than its share: with many sources that was more than the process may take."""
+
+    async def test(bench: Bench) -> None:
+        budget = MemoryBudget(100)
+        gates = [Gate(bench.workers, 4, 10, budget=budget) for _ in range(10)]
+        for gate in gates:
+            for _ in range(3):
+                gate.submit(bench.job(size=30))
+        await bench.wait_running(3)
+        bench.go_on.set()
+        await bench.wait_finished(30)
+        assert bench.most_bytes <= 100
+        assert (budget.used, budget._line) == (0, {})
+
+    run(test)
+
+
+def test_a_large_job_is_not_passed_by_small_ones_for_ever() -> None:
+    async def test(bench: Bench) -> None:
+        budget = MemoryBudget(100)
+        small, large = (Gate(bench.workers, 8, 100, budget=budget) for _ in range(2))
+        for number in range(4):
+            small.submit(bench.job(f"small {number}", 20))
+        large.submit(bench.job("large", 60))
+        small.submit(bench.job("late", 20))  # it would fit
+        await bench.wait_running(4)
+        assert budget.used == 80
+        bench.go_on.set()
+        await bench.wait_finished(6)
+        assert bench.ran.index("large") < bench.ran.index("late")
+
+    run(test)
+
+
+def test_a_job_larger_than_the_budget_runs_alone() -> None:
+    async def test(bench: Bench) -> None:
+        bench.go_on.set()
+        budget = MemoryBudget(10)
+        gates = [Gate(bench.workers, 8, 5, budget=budget) for _ in range(2)]
+        for gate in gates:
+            gate.submit(bench.job(size=50))
+        await bench.wait_finished(2)
+        assert bench.most_bytes == 50
 
     run(test)
 
