@@ -7,6 +7,7 @@ Run directory (`/run/fusecache/<id>` for root, else `$XDG_RUNTIME_DIR/fusecache/
 | spec.json | command line | supervisor, fetch, serve |
 | mount.json | supervisor, after each change | status, umount, doctor, mount |
 | log | supervisor, fetch, serve (unless --foreground) | people |
+| log.1 | supervisor: what was in the log when it became too large | people |
 | miss.sock | supervisor listens, fetch accepts (SEQPACKET) | serve, peer: contract/messages.py |
 | control.sock | supervisor listens, fetch accepts (STREAM, JSON lines) | status, warm, drop, refresh: contract/control.py |
 | supervisor.sock | supervisor (STREAM, JSON lines) | umount, status |
@@ -28,6 +29,7 @@ from __future__ import annotations
 SPEC = "spec.json"
 MOUNT_STATE = "mount.json"
 LOG = "log"
+LOG_PREDECESSOR = "log.1"
 MISS_SOCKET = "miss.sock"
 CONTROL_SOCKET = "control.sock"
 SUPERVISOR_SOCKET = "supervisor.sock"

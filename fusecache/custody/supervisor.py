@@ -24,7 +24,7 @@ from typing import Any
 
 from fusecache.contract.errors import CacheError, ErrorKind
 from fusecache.contract.mount_spec import Engine, MountSpec, Verify
-from fusecache.contract.run_files import CONTROL_SOCKET, MISS_SOCKET, MOUNT_STATE, SUPERVISOR_SOCKET
+from fusecache.contract.run_files import CONTROL_SOCKET, LOG_PREDECESSOR, MISS_SOCKET, MOUNT_STATE, SUPERVISOR_SOCKET
 from fusecache.contract.shared_memory import Layout
 from fusecache.custody import kernel, shared_files
 from fusecache.custody.cache_lock import take_cache_lock
@@ -33,6 +33,7 @@ from fusecache.custody.crew import Crew, CrewConfig, CrewEvents
 from fusecache.custody.event_loop import HANGUP_ONLY, EventLoop, close_quietly
 from fusecache.custody.favours import Favours
 from fusecache.custody.fuse_mount import FuseMount, check_mountpoint, make_mount
+from fusecache.custody.log_file import CHECK_SECONDS, rotate_if_large
 from fusecache.custody.mount_holders import describe_holders
 from fusecache.custody.mount_table import MountRecord, ProcessId, find_record, remove_leftovers, remove_run_dir
 from fusecache.custody.request_server import Reply, RequestServer
@@ -158,6 +159,8 @@ class Supervisor:
         self._record.mounted_at = time.time()
         crew.begin_running()
         self._on_change()
+        if self._config.log_path:
+            self._look_after_log()
         log.info("mounted on %r after %.0f ms", spec.mountpoint, (time.monotonic() - started) * 1000)
 
     def _check_mountpoint(self, root: str) -> None:
@@ -309,6 +312,12 @@ class Supervisor:
                 if line.strip() and LOG_NAME not in line:
                     return line.strip()[:300]
         return ""
+
+    def _look_after_log(self) -> None:
+        with contextlib.suppress(OSError):
+            if rotate_if_large(self._config.log_path, self._config.log_fd):
+                log.info("the log began anew; what was in it is in %s", LOG_PREDECESSOR)
+        self._loop.call_later(CHECK_SECONDS, self._look_after_log)
 
     # -- end ---------------------------------------------------------------------------------------
 
