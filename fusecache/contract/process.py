@@ -10,9 +10,11 @@ supervisor -> child
             "passthrough": bool (kernel, privileges and spec allow it).
         serve also: "serve_index": I, "index_id": the id fetch reported.
     {"do": "stop"}: finish what is cheap to finish and exit 0. fetch writes the clean marker.
+    {"do": "ping"}: answer pong, once ready. Whoever does not, and does nothing else either, is replaced (custody/heartbeat.py).
 child -> supervisor
     {"did": "ready", "index_id": HEX, "access": "openless"|"passthrough"}   fetch: misses are answered from now on
     {"did": "ready"}                                                        serve: INIT was answered or the session resumed
+    {"did": "pong"}
     {"did": "failed", "kind": ErrorKind, "message": SENTENCE}               before exit 1: the mount cannot work
 A child that sees its control channel closed (the supervisor died) goes on serving until the mount is gone, then exits.
 `fusecache umount` then takes the mount away and sends SIGTERM, which means stop as well. When the connection is new, serve 0 is

@@ -90,10 +90,17 @@ class Child:
     def ask_to_stop(self) -> None:
         self._send({"do": "stop"}, ())
 
-    def _send(self, message: Mapping[str, Any], fds: Sequence[int]) -> None:
+    def ping(self) -> bool:
+        """Ask for a sign of life; return whether the question could be sent."""
+        return self._send({"do": "ping"}, ())
+
+    def _send(self, message: Mapping[str, Any], fds: Sequence[int]) -> bool:
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
-        with contextlib.suppress(OSError):  # it died, or does not read: its pidfd or a deadline tells
+        try:
             self.channel.sendmsg([json.dumps(message).encode()], rights)
+        except OSError:  # it died, or does not read: its pidfd or a deadline tells
+            return False
+        return True
 
     def receive(self) -> dict[str, Any] | None:
         """Return the next message, or None if there is none now (or never again)."""

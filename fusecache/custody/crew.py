@@ -22,6 +22,7 @@ from fusecache.custody.child import FETCH, SERVE, Child
 from fusecache.custody.event_loop import EventLoop
 from fusecache.custody.favours import Favours
 from fusecache.custody.fuse_mount import FuseMount
+from fusecache.custody.heartbeat import Heartbeat
 from fusecache.custody.restart_policy import Death, RestartPolicy
 
 log = logging.getLogger(__name__)
@@ -94,6 +95,7 @@ class Crew:
         self._config = config
         self._events = events
         self._policy = RestartPolicy()
+        self._heartbeat = Heartbeat(loop, self._watched)
         self._spares = {FETCH: Spares(), SERVE: Spares()}
         self._generation = 0
         self._start_deaths = 0
@@ -126,6 +128,11 @@ class Crew:
             and len(self.serves) == self._config.serve_count
             and all(one.is_ready for one in self.serves.values())
         )
+
+    def _watched(self) -> list[Child]:
+        """Whom to ask for signs of life."""
+        started = [*([self.fetch] if self.fetch else []), *self.serves.values()]
+        return [] if self._stopping else [child for child in started if child.is_ready]
 
     @property
     def spares(self) -> list[Child]:
@@ -162,6 +169,7 @@ class Crew:
     def begin_running(self) -> None:
         """The mount is up."""
         self.is_running = True
+        self._heartbeat.begin()
         for role in self._spares:
             self._plan_spare(role)
 
@@ -295,6 +303,8 @@ class Crew:
                 self._became_ready(child, message)
             elif message.get("did") == "failed":
                 child.failure = _failure_of(message)
+            elif message.get("did") == "pong":
+                self._heartbeat.answered(child)
         return heard
 
     def _became_ready(self, child: Child, message: Mapping[str, Any]) -> None:

@@ -132,6 +132,20 @@ def raise_read_ahead(device: str, kib: int) -> None:
         file.write(str(kib))
 
 
+def threads_of(pid: int) -> list[tuple[int, int, bytes]]:
+    """Return (id, state as a byte, what it has run so far) of each thread of a process; [] if it is gone or cannot be seen."""
+    found = []
+    try:
+        for tid in sorted(int(name) for name in os.listdir(f"/proc/{pid}/task")):
+            with open(f"/proc/{pid}/task/{tid}/stat", "rb") as file:
+                state = file.read().rpartition(b")")[2].split()[0][0]
+            with open(f"/proc/{pid}/task/{tid}/schedstat", "rb") as file:
+                found.append((tid, state, file.read()))
+    except (OSError, IndexError):
+        return []
+    return found
+
+
 def process_start_time(pid: int) -> int | None:
     """Return field 22 of /proc/PID/stat (clock ticks since boot), which tells a process from a later one of the same id.
 

@@ -183,7 +183,10 @@ class Fetch:
             if not data:
                 self._supervised = False
                 return
-            if json.loads(data).get("do") == "stop":
+            order = json.loads(data).get("do")
+            if order == "ping":
+                self._say({"did": "pong"})
+            elif order == "stop":
                 self._stop.set()
                 return
 

@@ -163,7 +163,9 @@ def _obey(control: ControlChannel) -> None:
         except ValueError as error:
             log.error("%s", error)
             continue
-        if message.get("do") == "stop":
+        if message.get("do") == "ping":
+            control.tell(did="pong")
+        elif message.get("do") == "stop":
             logging.shutdown()
             os._exit(ExitCode.OK)
 

@@ -37,6 +37,8 @@ def main() -> None:
         order, _ = control.receive()
         if order is None:
             signal.pause()  # the supervisor died: go on
+        elif order["do"] == "ping":
+            control.tell({"did": "pong"})
         elif order["do"] == "stop":
             note_start("fetch-stopped", order)
             return

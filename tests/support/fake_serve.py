@@ -162,7 +162,9 @@ def obey(control: Control) -> None:
         message, _ = control.receive()
         if message is None:
             return  # the supervisor died: go on until the mount is gone
-        if message["do"] == "stop" and not misdeed("serve.ignore_stop"):
+        if message["do"] == "ping":
+            control.tell({"did": "pong"})
+        elif message["do"] == "stop" and not misdeed("serve.ignore_stop"):
             os._exit(0)
 
 
