@@ -63,7 +63,7 @@ def test_when_all_were_read_the_second_round_finds_some(bench: Bench) -> None:
 
 
 def test_one_call_looks_at_a_bounded_number_of_rows(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It went through the whole queue when all was read: for a million blocks fetch stood still for seconds."""
+    """It went through the whole queue when all was read, and nobody was answered meanwhile."""
     monkeypatch.setattr(eviction, "BATCH", 4)
     monkeypatch.setattr(eviction, "MAX_ROWS", 8)
     b = bench()
