@@ -34,7 +34,8 @@ from fusecache.fetch.prefetch import Prefetch
 from fusecache.fetch.read_loop import ReadLoop
 from fusecache.fetch.scrubber import Scrubber
 from fusecache.fetch.sources import Opener, Sources
-from fusecache.fetch.tree import Changes, Tree
+from fusecache.fetch.tree import Tree
+from fusecache.fetch.tree_rows import Changes
 from fusecache.fetch.verification import Verification
 from fusecache.fetch.workers import Gate, Priority, Workers
 from fusecache.index.environment import NoSpaceError

@@ -24,7 +24,8 @@ from fusecache.contract.shared_memory import Counter
 from fusecache.fetch.list_ahead import ListAhead
 from fusecache.fetch.outages import PATIENCE_SECONDS, Outages
 from fusecache.fetch.sources import OpenSource, Sources
-from fusecache.fetch.tree import Changes, Tree
+from fusecache.fetch.tree import Tree
+from fusecache.fetch.tree_rows import Changes
 from fusecache.fetch.workers import Priority
 from fusecache.index.directories import DirectoryFlag
 from fusecache.index.inodes import Inode, InodeFlag, InodeNo

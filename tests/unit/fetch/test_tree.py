@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from fusecache.contract.errors import CacheError, ErrorKind
 from fusecache.contract.shared_memory import H_NEXT_INODE, PAGE
 from fusecache.fetch import tree
-from fusecache.fetch.tree import Changes, Tree
+from fusecache.fetch.tree import Tree
+from fusecache.fetch.tree_rows import Changes
 from fusecache.index.environment import NoSpaceError
 from fusecache.index.index import Index
 from fusecache.index.inodes import ROOT, Inode, InodeFlag
