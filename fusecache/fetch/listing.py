@@ -22,6 +22,7 @@ from fusecache.contract.errors import CacheError, ErrorKind
 from fusecache.contract.mount_spec import MountSpec
 from fusecache.contract.shared_memory import Counter
 from fusecache.fetch.list_ahead import ListAhead
+from fusecache.fetch.listing_progress import ListingProgress
 from fusecache.fetch.outages import PATIENCE_SECONDS, Outages
 from fusecache.fetch.sources import OpenSource, Sources
 from fusecache.fetch.tree import Tree
@@ -362,10 +363,12 @@ class Listing:
 
     async def _list_pages(self, current: _Pass, row: Inode, opened: OpenSource, deadline: float, was_complete: bool) -> None:
         token: str | None = None
+        progress = ListingProgress()
         while True:
             page = await self._page(
                 opened, row.path, token, deadline, Priority.DEMAND if current.pages < 4 else Priority.PREFETCH
             )
+            seen = self._tree.seen_names(current.inode)
             changes = self._tree.apply_page(current.inode, page.entries, current.number, len(page.hidden))
             self._note_hidden(opened, page)
             if was_complete and changes:
@@ -374,8 +377,12 @@ class Listing:
             current.advance()
             if page.next_token is None:
                 return
-            if page.next_token == token:
-                raise CacheError(ErrorKind.UNAVAILABLE, f"{opened.source.url}: the listing repeats itself")
+            has_names = bool(page.hidden) or self._tree.seen_names(current.inode) != seen
+            if not progress.goes_on(page.next_token, has_names=has_names):
+                raise CacheError(
+                    ErrorKind.UNAVAILABLE,
+                    f"{opened.source.url}: the listing of {row.path!r} does not end: its continuation tokens lead nowhere",
+                )
             token = page.next_token
             deadline = max(deadline, time.monotonic() + self._spec.deadline_seconds)
 

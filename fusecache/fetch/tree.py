@@ -214,6 +214,10 @@ class Tree:
             self._noticed[parent] += writer.noticed
         return changes
 
+    def seen_names(self, inode: InodeNo) -> int:
+        """A number that grows with each name that the pass under way had not seen before."""
+        return self._noticed.get(inode, 0)
+
     def end_pass(self, inode: InodeNo, listing_pass: int, began_at: float) -> Iterator[Changes]:
         """All pages were applied: what this pass did not see is gone, then the directory is complete as of `began_at`. In
         steps; if they are not all taken, the next pass does the rest."""

@@ -14,7 +14,7 @@ from fusecache.contract.messages import Op
 from fusecache.fetch import listing, outages
 from fusecache.fetch.warm import refresh
 from fusecache.index.environment import NoSpaceError
-from fusecache.source.protocol import Hidden
+from fusecache.source.protocol import Hidden, Page
 from tests.support.fake_source import FakeSource
 from tests.support.fetch_harness import FetchHarness, fetching, spec_of
 from tests.support.log_check import LogCheck
@@ -209,6 +209,34 @@ def test_a_first_listing_that_fails_is_an_error_within_the_deadline(
         assert time.monotonic() - began < 5
         source.mend()
         assert len(reader.names()) == 6
+
+
+class CirclingSource(FakeSource):
+    """Its listing leads from token to token in a circle, as those of stores do that take a token for a page number."""
+
+    circle: tuple[str, ...] = ()
+
+    def list_page(self, path: bytes, token: str | None = None, limit: int = 1000) -> Page:
+        self._enter("list_page", path)
+        self._leave()
+        entries = [self._listed(path, b"a")] if token is None else []
+        here = self.circle.index(token) if token is not None else -1
+        return Page(entries, self.circle[(here + 1) % len(self.circle)], [])
+
+
+@pytest.mark.parametrize("circle", [("a",), ("a", "b"), ("a", "b", "c", "d", "e")])
+def test_a_listing_that_goes_round_in_circles_ends_with_an_error(
+    tmp_path: Path, circle: tuple[str, ...], expect_log: LogCheck
+) -> None:
+    expect_log("answered to a reader: UNAVAILABLE: .*its continuation tokens lead nowhere", level=50)
+    source = CirclingSource()
+    source.circle = circle
+    source.put("a", b"a")
+    with fetching(tmp_path, source, **FAST) as (_, reader):
+        with pytest.raises(CacheError) as caught:
+            reader.names()
+        assert caught.value.kind is ErrorKind.UNAVAILABLE
+        assert lists(source) <= 20
 
 
 def test_a_wrong_key_is_told_at_once(tmp_path: Path, source: FakeSource, expect_log: LogCheck) -> None:
