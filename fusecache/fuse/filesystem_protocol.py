@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from fusecache.contract.messages import Answer, Op, Request
 
@@ -31,8 +31,7 @@ class Miss(Exception):
         self.name = name
 
 
-@dataclass(frozen=True, slots=True)
-class Attributes:
+class Attributes(NamedTuple):
     """stat(2) fields of one inode. `mode` includes the file type; times in nanoseconds; `blocks` in 512-byte units."""
 
     inode: int
@@ -46,8 +45,7 @@ class Attributes:
     blocks: int
 
 
-@dataclass(frozen=True, slots=True)
-class EntryAnswer:
+class EntryAnswer(NamedTuple):
     """Answer to a lookup. `attributes` None is a negative answer: the name does not exist; the kernel may remember it for
     `entry_ttl_seconds`."""
 
@@ -56,8 +54,7 @@ class EntryAnswer:
     attributes_ttl_seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class DirectoryEntry:
+class DirectoryEntry(NamedTuple):
     """`offset` is what the kernel passes to continue after this entry. `attributes` None: not known exactly yet (the kernel
     will look up)."""
 
@@ -68,8 +65,7 @@ class DirectoryEntry:
     attributes: Attributes | None
 
 
-@dataclass(frozen=True, slots=True)
-class DirectoryPart:
+class DirectoryPart(NamedTuple):
     """Entries from an offset on. An empty part is the end of the directory."""
 
     entries: Sequence[DirectoryEntry]

@@ -19,6 +19,7 @@ dirseq: key parent + seq (8 + 8 bytes big-endian); value, sealed: inode u64, kin
 
 from __future__ import annotations
 
+import itertools
 import struct
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -29,6 +30,7 @@ from fusecache.index.sealed import seal, unseal
 
 _PARENT = struct.Struct(">Q")
 _SEQ_KEY = struct.Struct(">QQ")
+_SEQ = struct.Struct(">Q")  # behind the parent
 _NAME_ROW = struct.Struct("<QBQII")
 _SEQ_ROW = struct.Struct("<QB")
 
@@ -46,6 +48,9 @@ class SeqRow(NamedTuple):
     inode: InodeNo
     kind: int
     name: bytes
+
+
+_make_seq_row = SeqRow._make  # half the time of SeqRow(...), which counts where a listing makes thousands
 
 
 class Names:
@@ -81,29 +86,27 @@ class Names:
     def after(self, txn: Transaction, parent: InodeNo, seq: int, count: int) -> list[SeqRow]:
         """Return up to `count` rows of a directory whose seq is greater than `seq`, in order."""
         found: list[SeqRow] = []
+        prefix = _PARENT.pack(parent)
         with txn.cursor(db=self._dirseq) as cursor:
             if not cursor.set_range(_SEQ_KEY.pack(parent, seq + 1)):
                 return found
-            for key, sealed in cursor:
-                row_parent, row_seq = _SEQ_KEY.unpack(key)
-                if row_parent != parent:
+            for key, sealed in itertools.islice(cursor, count):
+                if not key.startswith(prefix):
                     break
-                found.append(_seq_row(row_seq, unseal(key, sealed)))
-                if len(found) >= count:
-                    break
+                found.append(_seq_row(key, sealed))
         return found
 
     def before(self, txn: Transaction, parent: InodeNo, seq: int, count: int) -> list[SeqRow]:
         """Return up to `count` rows of a directory whose seq is smaller than `seq`, the nearest first."""
         found: list[SeqRow] = []
+        prefix = _PARENT.pack(parent)
         with txn.cursor(db=self._dirseq) as cursor:
             if not (cursor.prev() if cursor.set_range(_SEQ_KEY.pack(parent, seq)) else cursor.last()):
                 return found
             for key, sealed in cursor.iterprev():
-                row_parent, row_seq = _SEQ_KEY.unpack(key)
-                if row_parent != parent or len(found) >= count:
+                if not key.startswith(prefix) or len(found) >= count:
                     break
-                found.append(_seq_row(row_seq, unseal(key, sealed)))
+                found.append(_seq_row(key, sealed))
         return found
 
     def iterate(self, txn: Transaction, parent: InodeNo, start: bytes = b"") -> Iterator[tuple[bytes, NameRow]]:
@@ -118,6 +121,7 @@ class Names:
                 yield bytes(key[8:]), NameRow(*_NAME_ROW.unpack(unseal(key, sealed)))
 
 
-def _seq_row(seq: int, value: bytes) -> SeqRow:
+def _seq_row(key: bytes, sealed: bytes) -> SeqRow:
+    value = unseal(key, sealed)
     inode, kind = _SEQ_ROW.unpack_from(value)
-    return SeqRow(seq, inode, kind, value[_SEQ_ROW.size :])
+    return _make_seq_row((_SEQ.unpack_from(key, 8)[0], inode, kind, value[_SEQ_ROW.size :]))

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from fusecache.contract.mount_spec import MountSpec
 from fusecache.fuse.filesystem_protocol import Attributes
-from fusecache.index.inodes import NO_MODE, NO_OWNER, Inode, InodeNo
+from fusecache.index.inodes import NO_MODE, NO_OWNER, Inode, InodeHead, InodeNo
 
 # Values of fusecache.source.protocol.EntryKind, which readers do not import: sources are fetch's.
 FILE, DIRECTORY, SYMLINK = 1, 2, 3
@@ -21,7 +21,7 @@ _SECTOR_BYTES = 512
 _LINK_MODE = stat.S_IFLNK | 0o777
 
 
-def attributes_of(spec: MountSpec) -> Callable[[InodeNo, Inode], Attributes]:
+def attributes_of(spec: MountSpec) -> Callable[[InodeNo, Inode | InodeHead], Attributes]:
     """Return the function from an inode and its row to what the kernel is told of it."""
     default_modes = {
         FILE: stat.S_IFREG | spec.file_mode,
@@ -30,7 +30,7 @@ def attributes_of(spec: MountSpec) -> Callable[[InodeNo, Inode], Attributes]:
     }
     default_uid, default_gid, override = spec.uid, spec.gid, spec.override_owner
 
-    def attributes(inode: InodeNo, row: Inode) -> Attributes:
+    def attributes(inode: InodeNo, row: Inode | InodeHead) -> Attributes:
         kind = row.kind
         mode = default_modes[kind] if row.mode == NO_MODE or kind == SYMLINK else KIND_MODES[kind] | row.mode & 0o7777
         is_directory = kind == DIRECTORY

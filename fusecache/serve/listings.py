@@ -14,7 +14,7 @@ from fusecache.fuse.filesystem_protocol import Attributes, DirectoryEntry, Direc
 from fusecache.index.directories import FIRST_SEQ
 from fusecache.index.environment import Transaction
 from fusecache.index.index import Index
-from fusecache.index.inodes import ROOT, Inode, InodeFlag, InodeNo
+from fusecache.index.inodes import ROOT, Inode, InodeFlag, InodeHead, InodeNo
 from fusecache.index.names import SeqRow
 from fusecache.serve.attributes import DIRECTORY, KIND_MODES
 from fusecache.serve.freshness import Freshness
@@ -28,7 +28,11 @@ _NEEDS_STAT = int(InodeFlag.NEEDS_STAT)
 
 class Listings:
     def __init__(
-        self, index: Index, freshness: Freshness, attributes: Callable[[InodeNo, Inode], Attributes], ttl_seconds: float
+        self,
+        index: Index,
+        freshness: Freshness,
+        attributes: Callable[[InodeNo, Inode | InodeHead], Attributes],
+        ttl_seconds: float,
     ) -> None:
         self._index = index
         self._freshness = freshness
@@ -72,9 +76,10 @@ class Listings:
             rows = self._index.names.after(txn, inode, max(offset, FIRST_SEQ - 1), wanted) if wanted else []
             if not rows and not entries and not directory.is_complete:
                 raise Miss(Op.LIST, inode, offset)
-            for row in rows:
-                attributes, seconds = self._known_attributes(txn, inode, row, seconds) if plus else (None, seconds)
-                entries.append(DirectoryEntry(row.name, row.inode, KIND_MODES[row.kind], row.seq, attributes))
+            if plus:
+                seconds = self._add_with_attributes(entries, txn, inode, rows, seconds)
+            else:
+                entries += [DirectoryEntry(name, child, KIND_MODES[kind], seq, None) for seq, child, kind, name in rows]
         return DirectoryPart(entries, seconds, self._ttl)
 
     def _directory_row(self, txn: Transaction, inode: InodeNo) -> Inode:
@@ -85,19 +90,22 @@ class Listings:
             raise CacheError(ErrorKind.NOT_A_DIRECTORY, f"inode {inode} is not a directory")
         return row
 
-    def _known_attributes(
-        self, txn: Transaction, parent: InodeNo, row: SeqRow, seconds: float
-    ) -> tuple[Attributes | None, float]:
-        """Return attributes that the kernel may be told, and for how long names may be kept with this one among them."""
-        inode_row = self._index.inodes.get(txn, row.inode)
-        if inode_row is None or inode_row.flags & _NEEDS_STAT:
-            return None, seconds
-        if inode_row.flags & _CHECK_BY_NAME:
-            name_seconds = self._freshness.name_seconds_left(self._index.names.get(txn, parent, row.name))
-            if name_seconds <= 0.0:
-                return None, seconds
-            seconds = min(seconds, name_seconds)
-        return self._attributes(row.inode, inode_row), seconds
+    def _add_with_attributes(
+        self, entries: list[DirectoryEntry], txn: Transaction, parent: InodeNo, rows: list[SeqRow], seconds: float
+    ) -> float:
+        """Add entries with the attributes that the kernel may be told; return for how long it may keep the names, these among
+        them."""
+        heads = self._index.inodes.heads(txn, [row.inode for row in rows])
+        for seq, inode, kind, name in rows:
+            head = heads.get(inode)
+            attributes = None
+            if head is not None and not head.flags & _NEEDS_STAT:
+                attributes = self._attributes(inode, head)
+                if head.flags & _CHECK_BY_NAME:
+                    left = self._freshness.name_seconds_left(self._index.names.get(txn, parent, name))
+                    seconds, attributes = (min(seconds, left), attributes) if left > 0.0 else (seconds, None)
+            entries.append(DirectoryEntry(name, inode, KIND_MODES[kind], seq, attributes))
+        return seconds
 
 
 def _dots(inode: InodeNo, own: Inode, offset: int, count: int) -> list[DirectoryEntry]:

@@ -149,7 +149,6 @@ GETXATTR_OUT = struct.Struct("<II")  # size, padding
 STATFS_OUT = struct.Struct("<QQQQQIII28x")  # blocks, bfree, bavail, files, ffree, bsize, namelen, frsize
 INTERRUPT_IN = struct.Struct("<Q")  # unique of the request that nobody waits for any more
 DIRENT = struct.Struct("<QQII")  # ino, off, namelen, type; name follows, padded to 8 bytes
-DIRENT_NO_ENTRY = bytes(ENTRY_OUT.size)  # READDIRPLUS: nodeid 0 = "look it up yourself"
 
 NOTIFY_INVAL_INODE_OUT = struct.Struct("<Qqq")  # ino, off (negative: attributes only), len
 NOTIFY_INVAL_ENTRY_OUT = struct.Struct("<QII")  # parent, namelen, flags; name, NUL follow

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import functools
+import struct
 from collections.abc import Sequence
 
 from fusecache.contract.errors import CacheError, ErrorKind
-from fusecache.fuse.filesystem_protocol import Attributes, DirectoryEntry, DirectoryPart, EntryAnswer, Statfs
-from fusecache.fuse.native.protocol import ATTR_OUT, DIRENT, DIRENT_NO_ENTRY, ENTRY_OUT, STATFS_OUT
+from fusecache.fuse.filesystem_protocol import Attributes, DirectoryPart, EntryAnswer, Statfs
+from fusecache.fuse.native.protocol import ATTR_OUT, DIRENT, ENTRY_OUT, STATFS_OUT
 
 _BLOCK_SIZE_BYTES = 4096  # st_blksize; what local file systems say
 _NS = 1_000_000_000
 _LONGEST_TTL_SECONDS = float(2**32)
+_DOTS = (b".", b"..")
 
 
 @functools.lru_cache(maxsize=64)  # a mount knows a handful of TTLs
@@ -74,31 +76,34 @@ def pack_directory(part: DirectoryPart, size: int, plus: bool) -> memoryview:
     Raises: CacheError(INVALID) if not even the first one fits."""
     reply = bytearray(size)
     used = 0
-    for entry in part.entries:
-        end = used + directory_entry_bytes(len(entry.name), plus)
-        if end > size:
+    entry, entry_ns = split_seconds(part.entry_ttl_seconds)
+    valid, valid_ns = split_seconds(part.attributes_ttl_seconds)
+    for name, inode, kind_mode, offset, attributes in part.entries:
+        place = used
+        row = _directory_entry(len(name))
+        used += row.size + (ENTRY_OUT.size if plus else 0)
+        if used > size:
+            used = place
             break
         if plus:
-            reply[used : used + ENTRY_OUT.size] = _plus_entry(entry, part)
-            used += ENTRY_OUT.size
-        DIRENT.pack_into(reply, used, entry.inode, entry.offset, len(entry.name), entry.kind_mode >> 12)
-        used += DIRENT.size
-        reply[used : used + len(entry.name)] = entry.name
-        used = end
+            if attributes is not None and name not in _DOTS:  # else zeros: the kernel looks it up
+                ENTRY_OUT.pack_into(reply, place, inode, 0, entry, valid, entry_ns, valid_ns, *_attributes(attributes))
+            place += ENTRY_OUT.size
+        row.pack_into(reply, place, inode, offset, len(name), kind_mode >> 12, name)
     if part.entries and not used:
         raise CacheError(ErrorKind.INVALID, f"a directory buffer of {size} bytes holds not one entry; read with a larger one")
     return memoryview(reply)[:used]
 
 
+@functools.cache  # names have up to 255 bytes
+def _directory_entry(name_bytes: int) -> struct.Struct:
+    """Return the format of a DIRENT with its name and padding."""
+    return struct.Struct(f"{DIRENT.format}{name_bytes}s{-name_bytes % 8}x")
+
+
 def directory_entry_bytes(name_bytes: int, plus: bool) -> int:
     """Size of one entry in the answer."""
-    return (ENTRY_OUT.size if plus else 0) + (DIRENT.size + name_bytes + 7 & ~7)
-
-
-def _plus_entry(entry: DirectoryEntry, part: DirectoryPart) -> bytes:
-    if entry.attributes is None or entry.name in (b".", b".."):
-        return DIRENT_NO_ENTRY
-    return pack_entry(EntryAnswer(entry.attributes, part.entry_ttl_seconds, part.attributes_ttl_seconds))
+    return (ENTRY_OUT.size if plus else 0) + _directory_entry(name_bytes).size
 
 
 def pack_statfs(statfs: Statfs) -> bytes:

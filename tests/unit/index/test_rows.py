@@ -55,6 +55,7 @@ def test_inodes(index: Index, number: int, row: Inode) -> None:
         index.inodes.put(txn, number, row)
     with index.read() as txn:
         assert index.inodes.get(txn, number) == row
+        assert index.inodes.heads(txn, [number, number ^ 1]) == {number: row[:9]}
     with index.write() as txn:
         index.inodes.delete(txn, number)
     with index.read() as txn:
