@@ -10,7 +10,6 @@ import calendar
 import json
 import re
 import time
-from dataclasses import replace
 from html.parser import HTMLParser
 from urllib.parse import unquote_to_bytes, urljoin, urlsplit
 
@@ -160,7 +159,7 @@ def _page_of(rows: list[_Row]) -> Page:
         if old is None:
             entries[row.name] = entry
         elif old.kind is entry.kind:  # an icon that is a link stands before the name, without date and size
-            entries[row.name] = replace(old, size=old.size or entry.size, mtime_ns=old.mtime_ns or entry.mtime_ns)
+            entries[row.name] = old._replace(size=old.size or entry.size, mtime_ns=old.mtime_ns or entry.mtime_ns)
         else:
             entries[row.name] = old if old.kind is EntryKind.DIRECTORY else entry
             hidden.append(Hidden(row.name, "a directory of the same name is shown"))

@@ -351,7 +351,7 @@ def _is_incomplete(attributes: Attributes) -> bool:
 
 def _entry_of(name: bytes, attributes: Attributes, target: bytes = b"") -> Entry:
     entry = entry_of(name, attributes, target)
-    return replace(entry, version=_version_of(attributes)) if entry.version else entry
+    return entry._replace(version=_version_of(attributes)) if entry.version else entry
 
 
 def _version_of(attributes: Attributes) -> bytes:

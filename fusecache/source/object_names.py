@@ -87,7 +87,9 @@ def name_page(listing: Listing, prefix: bytes, before: ListingPosition) -> Named
         name = one.key[len(prefix) :]
         if not name:
             continue  # the marker object of this very directory
-        reason = hidden_reason(name) or ("a directory of the same name exists" if name in directories else None)
+        reason = hidden_reason(name)
+        if reason is None and name in directories:
+            reason = "a directory of the same name exists"
         if reason is not None:
             page.hidden.append(Hidden(one.key, reason))
             continue
@@ -113,16 +115,17 @@ def _check_progress(listing: Listing, prefix: bytes, before: ListingPosition) ->
         raise ListingError("it repeats its continuation token")
     last = before.last_object
     for one in listing.objects:
-        if not one.key.startswith(prefix) or b"/" in one.key[len(prefix) :]:
+        key = one.key
+        if not key.startswith(prefix) or b"/" in key[len(prefix) :]:
             raise ListingError("it holds keys outside of what was asked for")
-        if last and not _ascends(last, one.key):
+        if last >= key and not _ascends(last, key):
             raise ListingError("it repeats names, or they do not ascend")
-        last = one.key
+        last = key
     last = before.last_prefix
     for common in listing.prefixes:
         if not common.startswith(prefix) or common[-1:] != b"/" or b"/" in common[len(prefix) : -1] or len(common) <= len(prefix):
             raise ListingError("it holds prefixes outside of what was asked for")
-        if last and not _ascends(last, common):
+        if last >= common and not _ascends(last, common):
             raise ListingError("it repeats names, or they do not ascend")
         last = common
 

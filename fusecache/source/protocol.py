@@ -14,7 +14,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from fusecache.contract.errors import CacheError
 
@@ -32,8 +32,7 @@ class EntryKind(enum.IntEnum):
     SYMLINK = 3
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One name in a directory as the source knows it now.
 
     Attributes:

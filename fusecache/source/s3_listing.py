@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
+from fusecache.source.s3_plain_page import FIELDS, RawPage, read_plain_page
+
 MAX_LISTING_BYTES = 16 << 20  # 1,000 keys of 1,024 bytes, each byte percent-encoded, are 3.5 MB
 MAX_DEPTH = 8
 
@@ -43,15 +45,33 @@ class Listing:
 
 def parse_listing(pieces: Iterable[bytes]) -> Listing:
     """Return the page that these pieces of a body form. Raises ListingError."""
-    parser = _Parser()
+    received = []
     total = 0
     for piece in pieces:
         total += len(piece)
         if total > MAX_LISTING_BYTES:
             raise ListingError(f"it is longer than {MAX_LISTING_BYTES >> 20} MiB")
-        parser.feed(piece, False)
-    parser.feed(b"", True)
-    return parser.finish()
+        received.append(piece)
+    body = b"".join(received)
+    return _listing_of(read_plain_page(body) or _Parser().parse(body))
+
+
+def _listing_of(page: RawPage) -> Listing:
+    is_encoded = page.top.get("EncodingType", "").lower() == "url"
+    listing = Listing()
+    listing.objects = [_listed_object(one, is_encoded) for one in page.objects]
+    listing.prefixes = [_decode(text, is_encoded) for text in page.prefixes]
+    truncated = page.top.get("IsTruncated", "").lower()
+    if truncated not in ("true", "false"):
+        raise ListingError("it does not say whether it is complete")
+    if truncated == "true":
+        listing.next_token = page.top.get("NextContinuationToken")
+        if not listing.next_token:
+            raise ListingError("it is incomplete and names no continuation")
+    count = page.top.get("KeyCount")
+    if count and count != str(len(listing.objects) + len(listing.prefixes)):
+        raise ListingError(f"it announces {count[:20]} names and holds {len(listing.objects) + len(listing.prefixes)}")
+    return listing
 
 
 class _Parser:
@@ -68,33 +88,14 @@ class _Parser:
         self._path: list[str] = []
         self._characters_seen: list[str] = []
         self._record: dict[str, str] = {}
-        self._top: dict[str, str] = {}
-        self._objects: list[dict[str, str]] = []
-        self._prefixes: list[str] = []
+        self._page = RawPage()
 
-    def feed(self, piece: bytes, is_final: bool) -> None:
+    def parse(self, body: bytes) -> RawPage:
         try:
-            self._expat.Parse(piece, is_final)
+            self._expat.Parse(body, True)
         except xml.parsers.expat.ExpatError as error:
             raise ListingError(f"it is not well-formed XML ({error})") from error
-
-    def finish(self) -> Listing:
-        is_encoded = self._top.get("EncodingType", "").lower() == "url"
-        listing = Listing()
-        for record in self._objects:
-            listing.objects.append(_listed_object(record, is_encoded))
-        listing.prefixes = [_decode(text, is_encoded) for text in self._prefixes]
-        truncated = self._top.get("IsTruncated", "").lower()
-        if truncated not in ("true", "false"):
-            raise ListingError("it does not say whether it is complete")
-        if truncated == "true":
-            listing.next_token = self._top.get("NextContinuationToken")
-            if not listing.next_token:
-                raise ListingError("it is incomplete and names no continuation")
-        count = self._top.get("KeyCount")
-        if count and count != str(len(listing.objects) + len(listing.prefixes)):
-            raise ListingError(f"it announces {count[:20]} names and holds {len(listing.objects) + len(listing.prefixes)}")
-        return listing
+        return self._page
 
     def _start(self, tag: str, attributes: dict[str, str]) -> None:
         self._path.append(tag.rpartition(":")[2])
@@ -114,11 +115,11 @@ class _Parser:
         if depth == 2:
             self._record[name] = text
         elif depth == 1 and name == "Contents":
-            self._objects.append(self._record)
+            self._page.objects.append(tuple(self._record.get(name, "") for name in FIELDS))
         elif depth == 1 and name == "CommonPrefixes":
-            self._prefixes.append(self._record.get("Prefix", ""))
+            self._page.prefixes.append(self._record.get("Prefix", ""))
         elif depth == 1:
-            self._top[name] = text
+            self._page.top[name] = text
 
     def _characters(self, text: str) -> None:
         self._characters_seen.append(text)
@@ -127,21 +128,22 @@ class _Parser:
         raise ListingError("it declares a document type or entities")
 
 
-def _listed_object(record: dict[str, str], is_encoded: bool) -> ListedObject:
-    size = record.get("Size", "")
+def _listed_object(fields: tuple[str, ...], is_encoded: bool) -> ListedObject:
+    raw_key, size, etag, modified = fields
     if not (size.isascii() and size.isdigit()) or len(size) > 18:
         raise ListingError(f"an object has the size {size[:40]!r}")
-    key = _decode(record.get("Key", ""), is_encoded)
+    key = _decode(raw_key, is_encoded)
     if not key:
         raise ListingError("an object has no key")
-    return ListedObject(key, int(size), record.get("ETag", ""), _nanoseconds(record.get("LastModified", "")))
+    return ListedObject(key, int(size), etag, _nanoseconds(modified))
 
 
 def _decode(text: str, is_encoded: bool) -> bytes:
     """Undo encoding-type=url: as in a form, "+" is a space (S3 sends a plus as %2B)."""
     if not is_encoded:
         return text.encode("utf-8", "surrogatepass")
-    return unquote_to_bytes(text.replace("+", " "))
+    text = text.replace("+", " ")
+    return unquote_to_bytes(text) if "%" in text else text.encode("utf-8", "surrogatepass")
 
 
 @functools.lru_cache(maxsize=1024)  # many objects are of one second
