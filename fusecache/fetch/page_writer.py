@@ -5,6 +5,8 @@ State: what the page under way changed of its directory; `tree.Tree` makes one w
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from fusecache.fetch.tree_rows import Changes, TreeRows, inode_row, size_of
 from fusecache.index.directories import Directory, DirectoryFlag
 from fusecache.index.environment import Transaction
@@ -39,8 +41,10 @@ class PageWriter:
         self._changes = changes
         self._checked_at = checked_at
         self._directory = directory
-        self.next_inode_seq = directory.next_seq
+        self._next_seq = directory.next_seq
         self._changed = 0
+        self._new_inodes: list[tuple[InodeNo, Inode]] = []
+        self._new_names: list[tuple[bytes, NameRow]] = []
         self.noticed = 0  # names that this pass had not seen before
         self._prefix = parent_row.path + b"/" if parent_row.path else b""
 
@@ -48,10 +52,50 @@ class PageWriter:
         self._rows.hidden += count
         self._directory = self._directory._replace(hidden=self._directory.hidden + count)
 
-    def apply(self, entry: Entry) -> None:
-        if entry.needs_stat and not self._directory.flags & DirectoryFlag.INEXACT:
-            self._directory = self._directory._replace(flags=self._directory.flags | DirectoryFlag.INEXACT)
-        known = self._index.names.get(self._txn, self._parent, entry.name)
+    def apply(self, entries: Sequence[Entry]) -> None:
+        """Merge entries, in their order. Names that are new are collected and stored together."""
+        known = self._index.names.get_many(self._txn, self._parent, [entry.name for entry in entries])
+        seen: set[bytes] = set()
+        for entry in entries:
+            name = entry.name
+            row = known.get(name)
+            if name in seen:  # twice on one page
+                self._store_new()
+                row = self._index.names.get(self._txn, self._parent, name)
+            seen.add(name)
+            if entry.needs_stat and not self._directory.flags & DirectoryFlag.INEXACT:
+                self._directory = self._directory._replace(flags=self._directory.flags | DirectoryFlag.INEXACT)
+            if row is None and not entry.file_id:
+                self._add(entry)
+            else:
+                self._merge(entry, row)
+        self._store_new()
+
+    def _add(self, entry: Entry) -> None:
+        """Collect a name that is new, and no hard link."""
+        rows = self._rows
+        path = self._prefix + entry.name
+        inode = rows.new_inode()
+        if entry.kind == EntryKind.DIRECTORY:
+            rows.put_directory(self._txn, inode, self._parent, self._parent_row.source, path, 0, entry)
+        else:
+            self._new_inodes.append((inode, inode_row(entry, self._parent, self._parent_row.source, path)))
+        if entry.kind == EntryKind.FILE:
+            rows.files += 1
+            rows.total_bytes += 0 if entry.needs_stat else entry.size
+        self._new_names.append((entry.name, NameRow(inode, entry.kind, self._next_seq, self._pass, self._checked_at)))
+        self._next_seq += 1
+
+    def _store_new(self) -> None:
+        if self._new_names:
+            self._index.inodes.put_many(self._txn, self._new_inodes)
+            self._index.names.put_many(self._txn, self._parent, self._new_names)
+            self.noticed += len(self._new_names)
+            self._changed += len(self._new_names)
+            self._changes.directories.add(self._parent)
+            self._new_inodes, self._new_names = [], []
+
+    def _merge(self, entry: Entry, known: NameRow | None) -> None:
         if known is not None:
             if entry.kind == EntryKind.DIRECTORY == known.kind:
                 self._seen(entry.name, known)
@@ -123,13 +167,13 @@ class PageWriter:
         if entry.kind == EntryKind.FILE:
             rows.files += 1
             rows.total_bytes += 0 if entry.needs_stat else entry.size
-        seq = known.seq if known is not None else self.next_inode_seq
+        seq = known.seq if known is not None else self._next_seq
         if known is None or known.listing_pass != self._pass:
             self.noticed += 1
         self._index.names.put(txn, self._parent, entry.name, NameRow(inode, entry.kind, seq, self._pass, self._checked_at))
         self._changed += 1
         if known is None:
-            self.next_inode_seq += 1
+            self._next_seq += 1
             self._changes.directories.add(self._parent)
         else:
             self._changes.entries.append((self._parent, entry.name))
@@ -150,6 +194,6 @@ class PageWriter:
 
     def finish(self) -> None:
         row = self._directory
-        added = self.next_inode_seq - row.next_seq
-        row = row._replace(next_seq=self.next_inode_seq, entries=row.entries + added, changes=row.changes + self._changed)
+        added = self._next_seq - row.next_seq
+        row = row._replace(next_seq=self._next_seq, entries=row.entries + added, changes=row.changes + self._changed)
         self._index.dirs.put(self._txn, self._parent, row)

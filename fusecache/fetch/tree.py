@@ -207,8 +207,7 @@ class Tree:
                 return changes  # removed while it was listed
             writer = PageWriter(self._rows, self._index, txn, parent, parent_row, directory, listing_pass, changes)
             writer.hide(hidden)
-            for entry in entries:
-                writer.apply(entry)
+            writer.apply(list(entries))
             writer.finish()
         if parent in self._noticed:
             self._noticed[parent] += writer.noticed
@@ -319,7 +318,7 @@ class Tree:
                 writer = PageWriter(
                     self._rows, self._index, txn, parent, parent_row, directory, directory.listing_pass, changes, now
                 )
-                writer.apply(entry)
+                writer.apply([entry])
                 writer.finish()
         return changes
 

@@ -16,6 +16,10 @@ from fusecache.index.inodes import EPOCH_SHIFT, NO_MODE, NO_OWNER, Inode, InodeF
 from fusecache.index.names import NameRow
 from fusecache.source.protocol import Entry, EntryKind
 
+_SYMLINK = int(EntryKind.SYMLINK)
+_INEXACT = int(InodeFlag.NEEDS_STAT | InodeFlag.CHECK_BY_NAME)
+_HARD_LINKED = int(InodeFlag.HARD_LINKED)
+
 
 @dataclass(slots=True)
 class Changes:
@@ -128,29 +132,26 @@ class TreeRows:
 
 
 def size_of(entry: Entry) -> int:
-    return len(entry.target) if entry.kind == EntryKind.SYMLINK else entry.size
+    return len(entry.target) if entry.kind == _SYMLINK else entry.size
 
 
 def inode_row(entry: Entry, parent: InodeNo, source: int, path: bytes) -> Inode:
-    flags = 0
-    if entry.needs_stat:
-        flags |= InodeFlag.NEEDS_STAT | InodeFlag.CHECK_BY_NAME
-    if entry.file_id:
-        flags |= InodeFlag.HARD_LINKED
+    """By position, without enums: a third of the time, and a listing makes one for each name."""
+    _, kind, _, mtime_ns, version, mode, uid, gid, nlink, target, file_id, needs_stat = entry
     return Inode(
-        kind=entry.kind,
-        flags=flags,
-        mode=NO_MODE if entry.mode is None else entry.mode & 0o7777,
-        uid=NO_OWNER if entry.uid is None else entry.uid,
-        gid=NO_OWNER if entry.gid is None else entry.gid,
-        nlink=entry.nlink,
-        size=size_of(entry),
-        mtime_ns=entry.mtime_ns,
-        ctime_ns=entry.mtime_ns,
-        parent=parent,
-        source=source,
-        identity=identity_of(source, path, entry.version),
-        path=path,
-        version=entry.version,
-        target=entry.target,
+        kind,
+        (_INEXACT if needs_stat else 0) | (_HARD_LINKED if file_id else 0),
+        NO_MODE if mode is None else mode & 0o7777,
+        NO_OWNER if uid is None else uid,
+        NO_OWNER if gid is None else gid,
+        nlink,
+        size_of(entry),
+        mtime_ns,
+        mtime_ns,
+        parent,
+        source,
+        identity_of(source, path, version),
+        path,
+        version,
+        target,
     )

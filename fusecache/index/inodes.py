@@ -120,9 +120,12 @@ class Inodes:
         return {_KEY.unpack(key)[0]: InodeHead._make(_HEAD.unpack_from(unseal(key, sealed))) for key, sealed in rows}
 
     def put(self, txn: Transaction, inode: InodeNo, row: Inode) -> None:
-        key = _KEY.pack(inode)
-        head = _ROW.pack(*row[:12], len(row.path), len(row.version), len(row.target))
-        txn.put(key, seal(key, b"".join((head, row.path, row.version, row.target))), db=self._db)
+        txn.put(*_sealed_row(inode, row), db=self._db)
+
+    def put_many(self, txn: Transaction, rows: Iterable[tuple[InodeNo, Inode]]) -> None:
+        """Store rows, fastest in the order of their numbers."""
+        with txn.cursor(db=self._db) as cursor:
+            cursor.putmulti([_sealed_row(inode, row) for inode, row in rows])
 
     def delete(self, txn: Transaction, inode: InodeNo) -> None:
         txn.delete(_KEY.pack(inode), db=self._db)
@@ -153,3 +156,9 @@ class Inodes:
 
     def count(self, txn: Transaction) -> int:
         return int(txn.stat(db=self._db)["entries"])
+
+
+def _sealed_row(inode: InodeNo, row: Inode) -> tuple[bytes, bytes]:
+    path, version, target = row[12:]
+    key = _KEY.pack(inode)
+    return key, seal(key, _ROW.pack(*row[:12], len(path), len(version), len(target)) + path + version + target)

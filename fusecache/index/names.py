@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import itertools
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from fusecache.index.environment import Environment, Transaction
@@ -64,6 +64,28 @@ class Names:
         key = _PARENT.pack(parent) + name
         sealed = txn.get(key, db=self._names)
         return None if sealed is None else NameRow(*_NAME_ROW.unpack(unseal(key, sealed)))
+
+    def get_many(self, txn: Transaction, parent: InodeNo, names: Iterable[bytes]) -> dict[bytes, NameRow]:
+        """Return the rows of those names that there are."""
+        prefix = _PARENT.pack(parent)
+        with txn.cursor(db=self._names) as cursor:
+            rows = cursor.getmulti([prefix + name for name in names])
+        return {key[8:]: NameRow(*_NAME_ROW.unpack(unseal(key, sealed))) for key, sealed in rows}
+
+    def put_many(self, txn: Transaction, parent: InodeNo, rows: Sequence[tuple[bytes, NameRow]]) -> None:
+        """As `put` for each: half the time, more where names do not come in order."""
+        prefix = _PARENT.pack(parent)
+        by_name, by_seq = [], []
+        for name, row in rows:
+            key = prefix + name
+            by_name.append((key, seal(key, _NAME_ROW.pack(*row))))
+            seq_key = _SEQ_KEY.pack(parent, row.seq)
+            by_seq.append((seq_key, seal(seq_key, _SEQ_ROW.pack(row.inode, row.kind) + name)))
+        by_name.sort()  # neighbours lie on the same page of the file
+        with txn.cursor(db=self._names) as cursor:
+            cursor.putmulti(by_name)
+        with txn.cursor(db=self._dirseq) as cursor:
+            cursor.putmulti(by_seq)
 
     def put(self, txn: Transaction, parent: InodeNo, name: bytes, row: NameRow) -> None:
         key = _PARENT.pack(parent) + name

@@ -103,6 +103,14 @@ def test_a_first_listing_becomes_names_in_its_order(bench: TreeBench) -> None:
     assert found.listed_at == bench.now
 
 
+def test_names_that_come_twice_on_one_page_are_merged_in_their_order(bench: TreeBench) -> None:
+    bench.list([file("a", "v1"), file("b"), file("a", "v2", 20), directory("b"), file("a", "v2", 20)])
+    assert bench.names() == [b"a", b"b"]
+    assert bench.row(b"a").version == b"v2"
+    assert bench.row(b"b").kind == EntryKind.DIRECTORY
+    assert (bench.tree.files, bench.tree.total_bytes) == (1, 20)
+
+
 def test_a_second_listing_of_the_same_changes_nothing(bench: TreeBench) -> None:
     bench.list([file("a"), directory("d")])
     before = [bench.inode(b"a"), bench.inode(b"d")]
