@@ -48,7 +48,7 @@ async def _look_around(cache: Cache) -> None:
             return
         inode = line.pop(0)
         try:
-            await cache.listing.list_more(inode, 0, cache.has_row_after)
+            await cache.listing.list_more(inode, 0, cache.has_row_after, ahead=False)
         except CacheError:
             continue
         with cache.index.read() as txn:

@@ -14,7 +14,8 @@ from fusecache.fetch.tree import Tree
 from fusecache.index.inodes import ROOT, InodeNo
 
 WALK_SECONDS = 5.0  # between the listing of a directory and of one in it, for a program that walks
-SIBLINGS = 16  # listed ahead of the one that is read
+SIBLINGS = 16  # listed ahead of the one that is read, when the walk has gone on for a while
+FIRST_SIBLINGS = 4  # at its beginning: it may be no walk, and what is read next must not wait for the rest
 MAX_UNDER_WAY = 24  # listings at once, those that readers wait for included
 REMEMBERED = 256
 
@@ -25,6 +26,8 @@ class ListAhead:
         self._tree = tree
         self._start = start
         self._under_way = under_way
+        self._siblings = FIRST_SIBLINGS
+        self._walked_at = -WALK_SECONDS
         self._listed: collections.OrderedDict[InodeNo, float] = collections.OrderedDict()
 
     def note(self, inode: InodeNo) -> None:
@@ -37,7 +40,10 @@ class ListAhead:
         row = self._tree.inode(inode)
         if row is None or inode == ROOT or now - self._listed.get(row.parent, -WALK_SECONDS) > WALK_SECONDS:
             return
-        for sibling in self._tree.unlisted_near(row.parent, row.path.rpartition(b"/")[2], SIBLINGS):
+        goes_on = now - self._walked_at < WALK_SECONDS
+        self._siblings = min(SIBLINGS, 2 * self._siblings) if goes_on else FIRST_SIBLINGS
+        self._walked_at = now
+        for sibling in self._tree.unlisted_near(row.parent, row.path.rpartition(b"/")[2], self._siblings):
             if self._under_way() >= MAX_UNDER_WAY:
                 return
             self._start(sibling)

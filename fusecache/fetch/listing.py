@@ -68,6 +68,7 @@ class _Pass(_Question):
     inode: InodeNo
     number: int
     began_at: float
+    wanted: bool = False  # a reader waits, or waited, for it
 
 
 _Q = TypeVar("_Q", bound=_Question)
@@ -101,24 +102,38 @@ class Listing:
         self.last_error = ""
         self.last_error_at = 0.0
 
+    async def give_way(self) -> None:
+        """Return when no reader waits for a listing."""
+        while wanted := next((one for one in self._passes.values() if one.wanted), None):
+            await wanted.progress.wait()
+
     # -- what misses ask for
 
-    async def list_more(self, inode: InodeNo, after_seq: int, row_after: Callable[[InodeNo, int], bool]) -> None:
-        """Return when `row_after(inode, after_seq)` says there is another row, or the directory is complete and fresh.
+    async def list_more(
+        self, inode: InodeNo, after_seq: int, row_after: Callable[[InodeNo, int], bool], *, ahead: bool = True
+    ) -> None:
+        """Return when `row_after(inode, after_seq)` says there is another row, or the directory is complete and fresh. `ahead`:
+        a program asks, which may go on with others.
 
         Raises: NOT_FOUND, NOT_A_DIRECTORY, UNAVAILABLE (after the mount's deadline)."""
         self._must_be_directory(inode)
-        if after_seq == 0 and self._spec.prefetch:
-            self._ahead.note(inode)
-        if self.is_fresh(inode):
-            return
+        if not self.is_fresh(inode):
+            await self._list_rows(inode, after_seq, row_after)
+        if ahead and after_seq == 0 and self._spec.prefetch:
+            # After it, and after the answer: sixteen listings at once would take turns with the one that is waited for.
+            self._nursery.start_soon(self._note_ahead, inode)
+
+    async def _note_ahead(self, inode: InodeNo) -> None:
+        self._ahead.note(inode)
+
+    async def _list_rows(self, inode: InodeNo, after_seq: int, row_after: Callable[[InodeNo, int], bool]) -> None:
         directory = self._tree.directory(inode)
         if after_seq and directory is not None and directory.is_complete and inode not in self._passes:
             return  # a reader that is half through gets to the end of what it began with
         # A refresh of a complete directory is waited for as a whole: the reader must see what is there now. A first listing
         # is shown page by page.
         page_by_page = directory is None or not directory.is_complete
-        await self._listed(inode, lambda current: page_by_page and current.pages > 0 and row_after(inode, after_seq))
+        await self._listed(inode, lambda current: page_by_page and current.pages > 0 and row_after(inode, after_seq), wanted=True)
 
     async def look_up(self, parent: InodeNo, name: bytes) -> None:
         """Return when the index can say what the name is. Raises: NOT_FOUND if it is nothing; UNAVAILABLE."""
@@ -137,7 +152,7 @@ class Listing:
             self._refresh_in_background(parent)
             await self._stat_name(parent, name)
             return
-        current = await self._listed(parent, lambda current: current.pages > 0)
+        current = await self._listed(parent, lambda current: current.pages > 0, wanted=True)
         if current is None or current.finished:
             row = self._tree.name(parent, name)
             if row is not None and self._checks_by_name(row.inode):
@@ -252,16 +267,18 @@ class Listing:
         if current.error is not None:
             raise current.error
 
-    async def _listed(self, inode: InodeNo, is_enough: Callable[[_Pass], bool]) -> _Pass | None:
+    async def _listed(self, inode: InodeNo, is_enough: Callable[[_Pass], bool], *, wanted: bool = False) -> _Pass | None:
         """Wait for a pass of a directory to end, or until it is enough. Return it, or None where what is known has to do.
+        `wanted`: for a reader.
 
         Raises: the error of the pass if nothing is known."""
         directory = self._tree.directory(inode)
         row = self._tree.inode(inode)
+        pass_of = self._wanted_pass_of if wanted else self._pass_of
         try:
             if directory is not None and directory.is_complete and row is not None:
-                return await self._ask_again(self._sources.of(row.source), lambda: self._pass_of(inode), is_enough)
-            current = self._pass_of(inode)
+                return await self._ask_again(self._sources.of(row.source), lambda: pass_of(inode), is_enough)
+            current = pass_of(inode)
             while not current.finished and not is_enough(current):
                 await current.progress.wait()
             if current.error is not None:
@@ -320,6 +337,11 @@ class Listing:
         if directory is not None and self._clock() - directory.listed_at > max(wait, self._spec.ttl_seconds):
             self._pass_of(inode)
 
+    def _wanted_pass_of(self, inode: InodeNo) -> _Pass:
+        current = self._pass_of(inode)
+        current.wanted = True
+        return current
+
     def _pass_of(self, inode: InodeNo) -> _Pass:
         current = self._passes.get(inode)
         if current is None:
@@ -365,9 +387,8 @@ class Listing:
         token: str | None = None
         progress = ListingProgress()
         while True:
-            page = await self._page(
-                opened, row.path, token, deadline, Priority.DEMAND if current.pages < 4 else Priority.PREFETCH
-            )
+            priority = Priority.DEMAND if current.wanted and current.pages < 4 else Priority.PREFETCH
+            page = await self._page(opened, row.path, token, deadline, priority)
             seen = self._tree.seen_names(current.inode)
             changes = self._tree.apply_page(current.inode, page.entries, current.number, len(page.hidden))
             self._note_hidden(opened, page)

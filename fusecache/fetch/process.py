@@ -39,7 +39,7 @@ from fusecache.fetch.control_server import ControlServer
 from fusecache.fetch.miss_server import MissServer
 from fusecache.fetch.startup import drop_orphans, mark_clean, marks_path, open_index
 from fusecache.fetch.status import StatusReport
-from fusecache.fetch.walker import Walker
+from fusecache.fetch.walker import START_AFTER_SECONDS, Walker
 from fusecache.index.environment import NoSpaceError
 from fusecache.index.index import Index
 from fusecache.index.sealed import IndexDamagedError
@@ -157,6 +157,7 @@ class Fetch:
 
     async def _walk(self, cache: Cache, status: StatusReport) -> None:
         if self.spec.sync_listing:
+            await trio.sleep(START_AFTER_SECONDS)
             await Walker(cache).run()
             status.listing_complete = True
 

@@ -14,6 +14,7 @@ from fusecache.index.inodes import InodeNo
 
 PARALLEL = 4  # directories at once: listing is latency, and readers' own listings go first
 SCAN = 10_000  # rows looked at in one go between checkpoints
+START_AFTER_SECONDS = 1.0  # what readers ask for first comes first
 PAUSE_AFTER_ERROR_SECONDS = 10.0
 
 
@@ -66,6 +67,7 @@ class Walker:
 
     async def _list(self, inode: InodeNo, limiter: trio.CapacityLimiter, failures: list[InodeNo]) -> None:
         try:
+            await self._cache.listing.give_way()
             await self._cache.listing.complete(inode)
         except CacheError:
             if self._cache.tree.directory(inode) is not None:

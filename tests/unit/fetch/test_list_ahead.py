@@ -52,15 +52,19 @@ def test_a_single_listing_lists_nothing_else() -> None:
 
 
 def test_a_directory_after_its_parent_brings_the_next_siblings() -> None:
-    assert walk(ROOT, 2) == list(range(3, 12))
+    assert walk(ROOT, 2) == [3, 4, 5, 6]
+
+
+def test_more_siblings_are_listed_when_the_walk_goes_on() -> None:
+    assert walk(ROOT, 2, 3) == list(range(3, 12))
 
 
 def test_what_was_listed_ahead_counts_as_part_of_the_walk() -> None:
-    assert walk(ROOT, 2, 103) == list(range(3, 12))  # nothing beside 103, but it was recognised without 3 being read
+    assert walk(ROOT, 2, 103) == [3, 4, 5, 6]  # nothing beside 103, but it was recognised without 3 being read
 
 
 def test_a_program_that_comes_from_the_end_is_served_too() -> None:
-    assert walk(ROOT, 11) == list(range(10, 1, -1))
+    assert walk(ROOT, 11) == [10, 9, 8, 7]
 
 
 def test_many_listings_at_once_are_enough() -> None:

@@ -18,6 +18,7 @@ from fusecache.source.protocol import Hidden, Page
 from tests.support.fake_source import FakeSource
 from tests.support.fetch_harness import FetchHarness, fetching, spec_of
 from tests.support.log_check import LogCheck
+from tests.support.mounted import wait_until
 
 TTL = 100.0
 FAST = {"rate": 8.0, "ttl_seconds": TTL}
@@ -85,6 +86,22 @@ def test_the_first_page_is_shown_before_the_listing_is_complete(tmp_path: Path, 
         assert source.counts.calls["stat"] == 1
         go_on.set()
         assert sorted(reader.names()) == [b"a", b"b", b"c", b"d", b"dir", b"e"]
+
+
+def test_the_directory_that_is_read_comes_before_those_ahead(tmp_path: Path) -> None:
+    source = FakeSource(page_size=100)
+    for number in range(20):
+        source.put(f"d{number:02}/x", b"x")
+    listed: list[bytes] = []
+    source.before = lambda method, path: listed.append(path) if method == "list_page" else None
+    with fetching(tmp_path, source, **FAST, prefetch=True) as (_, reader):
+        assert len(reader.names()) == 20
+        row = reader.lookup(1, b"d10")
+        assert row is not None
+        assert reader.names(row.inode) == [b"x"]
+        assert wait_until(lambda: len(listed) == 6, 20, 0.005)
+    assert listed[:2] == [b"", b"d10"]
+    assert sorted(listed[2:]) == [b"d11", b"d12", b"d13", b"d14"]
 
 
 def test_many_who_want_the_same_directory_cost_one_listing(tmp_path: Path, source: FakeSource) -> None:
