@@ -13,11 +13,12 @@ from collections.abc import Iterator
 
 import click
 
+from fusecache.cli.early_supervisor import SUPERVISOR_MODULE
 from fusecache.cli.interrupts import Interrupts, interruptible
 from fusecache.cli.mount_point import prepare_mountpoint
 from fusecache.cli.places import CreatedDirectories, Places, make_private_directories
 from fusecache.cli.spec_building import MountArguments, MountPlan, build_plan
-from fusecache.cli.supervisor_start import SUPERVISOR_MODULE, StartedSupervisor, become_supervisor
+from fusecache.cli.supervisor_start import StartedSupervisor, become_supervisor
 from fusecache.cli.text import printable
 from fusecache.contract.errors import CacheError, ErrorKind
 from fusecache.contract.mount_spec import MountSpec

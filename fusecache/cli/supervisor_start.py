@@ -16,21 +16,12 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
+from fusecache.cli import early_supervisor
+from fusecache.cli.early_supervisor import SUPERVISOR_MODULE, spawn_supervisor, supervisor_environment
 from fusecache.contract.errors import CacheError, ErrorKind
 
-SUPERVISOR_MODULE = "fusecache.custody"
 GIVE_UP_SECONDS = 5.0  # how long a supervisor that is told to stop may clean up after itself
 _MAX_REPORT_BYTES = 64 << 10
-
-
-def supervisor_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the user's environment with the directory of this very package first on the module path.
-
-    The supervisor is started with -P: `python -m` would otherwise import from whatever directory the user stands in.
-    """
-    package_parent = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    inherited = [os.path.abspath(path) for path in environment.get("PYTHONPATH", "").split(os.pathsep) if path]
-    return {**environment, "PYTHONPATH": os.pathsep.join(dict.fromkeys([package_parent, *inherited]))}
 
 
 def become_supervisor(spec_path: str, environment: Mapping[str, str], module: str) -> NoReturn:
@@ -43,19 +34,16 @@ class StartedSupervisor:
     """A supervisor between its start and its word. Afterwards it lives on without us."""
 
     def __init__(self, spec_path: str, environment: Mapping[str, str], module: str) -> None:
-        self._reader, writer = os.pipe2(os.O_CLOEXEC)
-        try:
-            actions: list[Any] = [
-                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-                (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
-                (os.POSIX_SPAWN_DUP2, writer, writer),  # onto itself: clears close-on-exec
-            ]
-            arguments = [sys.executable, "-P", "-m", module, "--spec", spec_path, "--status-fd", str(writer)]
-            self.pid = os.posix_spawn(
-                sys.executable, arguments, supervisor_environment(environment), file_actions=actions, setsid=True
-            )
-        finally:
-            os.close(writer)
+        early = early_supervisor.take() if module == SUPERVISOR_MODULE else None
+        if early is not None:
+            self._reader, self.pid = early.report_fd, early.pid
+            early.order(spec_path)
+        else:
+            self._reader, writer = os.pipe2(os.O_CLOEXEC)
+            try:
+                self.pid = spawn_supervisor(module, environment, spec_path=spec_path, status_fd=writer)
+            finally:
+                os.close(writer)
         self._pidfd = os.pidfd_open(self.pid)
 
     def wait_ready(self, timeout_seconds: float, sources: Sequence[str]) -> None:

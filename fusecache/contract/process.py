@@ -9,6 +9,8 @@ supervisor -> child
         fetch also: "drop_index": bool (the supervisor saw children die of a damaged index), "fresh_connection": bool,
             "passthrough": bool (kernel, privileges and spec allow it).
         serve also: "serve_index": I, "index_id": the id fetch reported.
+    {"do": "adopt"}, descriptors of the log and of the cache lock: the child was started before the mount was known, and is told
+        before START what others inherit.
     {"do": "stop"}: finish what is cheap to finish and exit 0. fetch writes the clean marker.
     {"do": "ping"}: answer pong, once ready. Whoever does not, and does nothing else either, is replaced (custody/heartbeat.py).
 child -> supervisor

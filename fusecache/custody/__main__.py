@@ -1,5 +1,8 @@
 """`python -m fusecache.custody --spec PATH [--status-fd N] [--foreground]`: the supervisor of one mount.
 
+With `--order-fd N` instead of `--spec` the path comes over that pipe when it is known, and if it closes without one all was for
+nothing. Until then the supervisor imports what it needs, and so do its children, which are the first thing that it starts.
+
 The only place of custody that reads arguments and environment. `--fetch-module` and `--serve-module` name other daemons, for
 tests.
 """
@@ -7,17 +10,20 @@ tests.
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from fusecache.base.hardening import harden_process
-from fusecache.contract.mount_spec import MountSpec
-from fusecache.contract.run_files import LOG
-from fusecache.custody.child import FETCH, SERVE
-from fusecache.custody.supervisor import DEFAULT_MODULES, LOG_NAME, Supervisor, SupervisorConfig
+from fusecache.custody.child import FETCH, SERVE, Child
 
-_VALUES = ("--spec", "--status-fd", "--fetch-module", "--serve-module")
+if TYPE_CHECKING:
+    from fusecache.contract.mount_spec import MountSpec
+
+_VALUES = ("--spec", "--order-fd", "--status-fd", "--fetch-module", "--serve-module")
+_DEFAULT_MODULES = {FETCH: "fusecache.fetch", SERVE: "fusecache.serve"}
+_MAX_PATH_BYTES = 4096
 
 
 def _parse(arguments: list[str]) -> dict[str, str]:
@@ -32,7 +38,7 @@ def _parse(arguments: list[str]) -> dict[str, str]:
             options[name] = value if has_value else next(rest, "")
         else:
             sys.exit(f"unknown argument {argument!r}; see the docstring of fusecache.custody.__main__")
-    if not options.get("--spec"):
+    if not options.get("--spec") and not options.get("--order-fd"):
         sys.exit("--spec PATH is missing")
     return options
 
@@ -58,28 +64,68 @@ def _open_log(path: str) -> int:
 
 def main() -> int:
     options = _parse(sys.argv[1:])
-    spec_path = os.path.abspath(options["--spec"])
-    spec = MountSpec.load(spec_path)
     status_fd = int(options.get("--status-fd", "-1"))
     if status_fd >= 0:
         os.set_inheritable(status_fd, False)
-    harden_process()
     environment = _child_environment()
+    modules = {
+        FETCH: options.get("--fetch-module", _DEFAULT_MODULES[FETCH]),
+        SERVE: options.get("--serve-module", _DEFAULT_MODULES[SERVE]),
+    }
+    spec_path = os.path.abspath(options["--spec"]) if "--spec" in options else ""
     os.umask(0o077)
     os.chdir("/")
+    early: list[Child] = []
+    try:
+        if not spec_path:
+            os.set_inheritable(int(options["--order-fd"]), False)
+            early += [Child(role, module, environment, (), -1) for role, module in modules.items()]
+        harden_process()
+        if not spec_path:
+            spec_path = _receive_order(int(options["--order-fd"]))
+        return _supervise(spec_path, options, environment, modules, early) if spec_path else 0
+    finally:
+        for child in early:
+            child.kill()
+
+
+def _receive_order(fd: int) -> str:
+    """Import meanwhile what is needed then, and return the path of the spec; "" if nobody needs us."""
+    import fusecache.custody.supervisor  # noqa: F401
+
+    path = b""
+    while piece := os.read(fd, _MAX_PATH_BYTES):
+        path += piece
+    os.close(fd)
+    return os.fsdecode(path)
+
+
+def _supervise(
+    spec_path: str, options: dict[str, str], environment: dict[str, str], modules: dict[str, str], early: Sequence[Child]
+) -> int:
+    import logging  # not before the children are started
+
+    from fusecache.contract.mount_spec import MountSpec
+    from fusecache.custody.supervisor import LOG_NAME, Supervisor, SupervisorConfig
+
+    spec = MountSpec.load(spec_path)
+    status_fd = int(options.get("--status-fd", "-1"))
     log_path, log_fd = "", 2
     if "--foreground" not in options:
-        log_path = os.path.join(spec.run_dir, LOG)
-        log_fd = _open_log(log_path)
-        with contextlib.suppress(PermissionError):  # who started us gave us a session already
-            os.setsid()
+        log_path, log_fd = _log_of(spec)
     logging.basicConfig(level=spec.log_level, format=f"%(asctime)s %(levelname)s{LOG_NAME}%(name)s: %(message)s")
-    modules = {
-        FETCH: options.get("--fetch-module", DEFAULT_MODULES[FETCH]),
-        SERVE: options.get("--serve-module", DEFAULT_MODULES[SERVE]),
-    }
-    config = SupervisorConfig(spec_path, status_fd, log_fd, log_path, environment, modules)
+    config = SupervisorConfig(spec_path, status_fd, log_fd, log_path, environment, modules, early)
     return Supervisor(spec, config).run()
+
+
+def _log_of(spec: MountSpec) -> tuple[str, int]:
+    from fusecache.contract.run_files import LOG
+
+    path = os.path.join(spec.run_dir, LOG)
+    log_fd = _open_log(path)
+    with contextlib.suppress(PermissionError):  # who started us gave us a session already
+        os.setsid()
+    return path, log_fd
 
 
 if __name__ == "__main__":

@@ -30,6 +30,8 @@ _DEFAULT_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE
 class Child:
     """A process of one role. It is a *spare* until START was sent.
 
+    One that is started before anybody knows the mount has no log (`log_fd` -1) and no lock until `adopt`.
+
     Attributes:
         serve_index: which serve process it is since START; -1 for fetch and spares.
         started_at: monotonic seconds of START.
@@ -46,7 +48,10 @@ class Child:
             with theirs:
                 passed = (theirs.fileno(), *inherited_fds)
                 actions: list[Any] = [(os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0)]
-                actions += [(os.POSIX_SPAWN_DUP2, log_fd, 1), (os.POSIX_SPAWN_DUP2, log_fd, 2)]
+                if log_fd >= 0:
+                    actions += [(os.POSIX_SPAWN_DUP2, log_fd, 1), (os.POSIX_SPAWN_DUP2, log_fd, 2)]
+                else:
+                    actions += [(os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_WRONLY, 0) for fd in (1, 2)]
                 actions += [(os.POSIX_SPAWN_DUP2, fd, fd) for fd in passed]  # onto itself: clears close-on-exec
                 arguments = [sys.executable, "-P", "-m", module, str(theirs.fileno())]
                 self.pid = os.posix_spawn(
@@ -86,6 +91,10 @@ class Child:
         self.is_started = True
         self.started_at = time.monotonic()
         self._send({"do": "start", **message}, fds)
+
+    def adopt(self, log_fd: int, lock_fd: int) -> None:
+        """Give a child that was started early what others inherit."""
+        self._send({"do": "adopt"}, (log_fd, lock_fd))
 
     def ask_to_stop(self) -> None:
         self._send({"do": "stop"}, ())

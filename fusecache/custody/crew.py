@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -50,6 +50,7 @@ class CrewConfig:
         lock_fd: inherited by all, so that the cache stays locked while any of them lives.
         log_fd: their stdout and stderr.
         fetch_fds: shared memory, bounce, miss listener, control listener.
+        early: children that import already; they have neither lock nor log.
     """
 
     spec_path: str
@@ -61,6 +62,7 @@ class CrewConfig:
     lock_fd: int
     log_fd: int
     fetch_fds: tuple[int, int, int, int]
+    early: Sequence[Child] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,9 +142,13 @@ class Crew:
 
     def warm_up(self) -> None:
         """Start every process at once, so that they import side by side, and set fetch to work."""
-        self._add_spare(FETCH)
-        for _ in range(self._config.serve_count):
-            self._add_spare(SERVE)
+        for child in self._config.early:
+            child.adopt(self._config.log_fd, self._config.lock_fd)
+            self._watch(child)
+            self._spares[child.role].waiting.append(child)
+        for role, count in ((FETCH, 1), (SERVE, self._config.serve_count)):
+            for _ in range(len(self._spares[role].waiting), count):
+                self._add_spare(role)
         self._launch(FETCH)
 
     def use_mount(self, mount: FuseMount, favours: Favours) -> None:
@@ -202,9 +208,12 @@ class Crew:
     def _spawn(self, role: str) -> Child:
         config = self._config
         child = Child(role, config.modules[role], config.environment, (config.lock_fd,), config.log_fd)
+        self._watch(child)
+        return child
+
+    def _watch(self, child: Child) -> None:
         self._loop.register(child.pidfd, lambda: self._on_exit(child))
         self._loop.register(child.channel.fileno(), lambda: self._on_message(child))
-        return child
 
     def _launch(self, role: str, index: int = -1) -> None:
         """Start `role` from its spare, or from nothing if there is none."""

@@ -18,7 +18,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -28,7 +28,7 @@ from fusecache.contract.run_files import CONTROL_SOCKET, LOG_PREDECESSOR, MISS_S
 from fusecache.contract.shared_memory import Layout
 from fusecache.custody import kernel, shared_files
 from fusecache.custody.cache_lock import take_cache_lock
-from fusecache.custody.child import FETCH, SERVE, Child
+from fusecache.custody.child import Child
 from fusecache.custody.crew import Crew, CrewConfig, CrewEvents
 from fusecache.custody.event_loop import HANGUP_ONLY, EventLoop, close_quietly
 from fusecache.custody.favours import Favours
@@ -44,7 +44,6 @@ log = logging.getLogger(__name__)
 LOG_NAME = " supervisor "  # in each of our own lines of the log that children write to as well
 LOG_TAIL_BYTES = 16 << 10
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-DEFAULT_MODULES = {FETCH: "fusecache.fetch", SERVE: "fusecache.serve"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +57,7 @@ class SupervisorConfig:
         log_path: "" in the foreground.
         environment: of the children.
         modules: role → module; other ones in tests.
+        early: children that were started before the spec was known.
     """
 
     spec_path: str
@@ -66,6 +66,7 @@ class SupervisorConfig:
     log_path: str
     environment: Mapping[str, str]
     modules: Mapping[str, str]
+    early: Sequence[Child] = ()
 
 
 class Supervisor:
@@ -192,6 +193,7 @@ class Supervisor:
             lock_fd=lock_fd,
             log_fd=config.log_fd,
             fetch_fds=(self._shared_memory, bounce, miss.fileno(), control.fileno()),
+            early=config.early,
         )
         events = CrewEvents(self._on_change, self._on_mount_gone, self._renew_mount, self._last_log_line)
         return Crew(self._loop, crew_config, events)

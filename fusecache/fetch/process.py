@@ -20,6 +20,7 @@ from typing import Any
 
 import trio
 
+from fusecache.base.adoption import adopt
 from fusecache.base.counters import CounterPage
 from fusecache.contract.errors import CacheError, ErrorKind
 from fusecache.contract.mount_spec import Medium, MountSpec
@@ -271,6 +272,9 @@ def receive_start(control: socket.socket) -> tuple[dict[str, Any], dict[str, int
         message = json.loads(data)
         if message.get("do") == "stop":
             return None
+        if message.get("do") == "adopt":
+            adopt(fds)
+            continue
         if message.get("do") == "start":
             return message, dict(zip(FETCH_FDS, fds, strict=True))
         log.warning("unexpected message %r", message)

@@ -14,7 +14,7 @@ from fusecache.index.inodes import InodeNo
 
 PARALLEL = 4  # directories at once: listing is latency, and readers' own listings go first
 SCAN = 10_000  # rows looked at in one go between checkpoints
-START_AFTER_SECONDS = 1.0  # what readers ask for first comes first
+START_AFTER_SECONDS = 0.25  # what a program asks for right after the mount comes first
 PAUSE_AFTER_ERROR_SECONDS = 10.0
 
 

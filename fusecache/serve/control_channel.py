@@ -11,6 +11,8 @@ import socket
 from collections.abc import Sequence
 from typing import Any
 
+from fusecache.base.adoption import adopt
+
 _MAX_MESSAGE_BYTES = 64 << 10
 _MAX_FDS = 16
 
@@ -24,6 +26,16 @@ class ControlChannel:
         """Return the next message and the descriptors that came with it, by name.
 
         Raises: EOFError when the supervisor is gone; ValueError."""
+        while True:
+            message, received = self._receive()
+            if message.get("do") != "adopt":
+                break
+            adopt(received)
+        if fd_names and len(received) != len(fd_names):
+            raise ValueError(f"the supervisor sent {len(received)} descriptors instead of {', '.join(fd_names)}")
+        return message, dict(zip(fd_names, received, strict=False))
+
+    def _receive(self) -> tuple[dict[str, Any], array.array[int]]:
         received = array.array("i")
         try:
             data, ancillary, _, _ = self._socket.recvmsg(
@@ -39,9 +51,7 @@ class ControlChannel:
         message = json.loads(data)
         if not isinstance(message, dict):
             raise ValueError(f"the supervisor sent {message!r}")
-        if fd_names and len(received) != len(fd_names):
-            raise ValueError(f"the supervisor sent {len(received)} descriptors instead of {', '.join(fd_names)}")
-        return message, dict(zip(fd_names, received, strict=False))
+        return message, received
 
     def tell(self, **message: object) -> None:
         """Say something. A supervisor that is gone, or does not read, is no reason to fail."""

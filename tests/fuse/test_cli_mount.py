@@ -42,6 +42,16 @@ def store() -> Iterator[Seaweed]:
         yield store
 
 
+def test_daemons_that_began_early_write_to_the_log_and_hold_the_lock(cli: CommandLine, source: Path) -> None:
+    assert cli.mount(f"file://{source}").returncode == 0
+    pids = cli.status()["pids"]
+    for pid in (pids["fetch"], *pids["serve"]):
+        assert {os.path.basename(os.readlink(f"/proc/{pid}/fd/{fd}")) for fd in (1, 2)} == {"log"}
+        held = [os.path.basename(os.readlink(entry)) for entry in Path(f"/proc/{pid}/fd").iterdir()]
+        assert "lock" in held
+        assert os.readlink(f"/proc/{pid}/cwd") == "/"
+
+
 def test_what_a_user_does(cli: CommandLine, source: Path, disk_path: Path) -> None:
     mounted = cli.mount(f"file://{source}")
     assert (mounted.returncode, mounted.stdout, mounted.stderr) == (0, "", "")

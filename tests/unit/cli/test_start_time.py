@@ -24,7 +24,14 @@ _HEAVY = (
 
 
 def test_mount_imports_no_store_and_no_display() -> None:
-    code = "import sys, fusecache.cli.main, fusecache.cli.mount_command; print(*sys.modules)"
+    code = "import sys, fusecache.cli.commands, fusecache.cli.mount_command; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert "fusecache.cli.mount_command" in loaded
     assert [name for name in _HEAVY if name in loaded] == []
+
+
+def test_the_supervisor_is_started_before_the_command_line_is_imported() -> None:
+    code = "import sys, fusecache.cli.main; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert "fusecache.cli.early_supervisor" in loaded
+    assert [name for name in ("click", "json", "logging", "fusecache.cli.commands") if name in loaded] == []
