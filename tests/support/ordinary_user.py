@@ -81,7 +81,7 @@ class OrdinaryUser:
         """Our interpreter may lie in root's home; the system's, if it is of the same version, can use our packages."""
         for python in (sys.executable, f"/usr/bin/python3.{sys.version_info.minor}"):
             # setpriv itself still has root's rights when it starts Python; what Python starts must work without.
-            code = f"import os, fusecache.cli.main, trio, lmdb, xxhash; os.execv({python!r}, ['python', '-V'])"
+            code = f"import os, fusecache.cli.commands, trio, lmdb, xxhash; os.execv({python!r}, ['python', '-V'])"
             done = subprocess.run(
                 [*self.prefix, python, "-P", "-c", code], env={**os.environ, **self.environment}, capture_output=True, timeout=30
             )

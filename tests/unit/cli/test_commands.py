@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from fusecache.cli import main, places
+from fusecache.cli import commands, places
 from fusecache.cli.exit_status import ExitStatus, exit_status_of
 from fusecache.cli.warm_progress import Rate, describe
 from fusecache.contract.errors import ErrorKind
@@ -51,7 +51,7 @@ def test_every_kind_of_error_has_an_exit_status_other_than_ok() -> None:
 def test_an_error_is_one_sentence(
     run_base: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], status: int, sentence: str
 ) -> None:
-    assert main.run(arguments) == status
+    assert commands.run(arguments) == status
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.count("\n") == 1
@@ -78,22 +78,22 @@ def test_the_directory_one_stands_in_may_be_gone(
     monkeypatch.chdir(tmp_path / "gone")
     (tmp_path / "gone").rmdir()
     for arguments in (["umount", "mnt"], ["mount", "s3://a", "mnt"], ["warm", "mnt"]):
-        assert main.run(arguments) == ExitStatus.NOT_FOUND
+        assert commands.run(arguments) == ExitStatus.NOT_FOUND
         assert capsys.readouterr().err == (
             "fusecache: the directory you stand in is gone, or is on a dead mount; cd to another one\n"
         )
 
 
 def test_status_of_nothing(run_base: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main.run(["status", "--json"]) == 0
+    assert commands.run(["status", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == []
-    assert main.run(["status"]) == 0
+    assert commands.run(["status"]) == 0
     assert capsys.readouterr().out == ""
 
 
 def test_status_prints_names_that_move_the_cursor_escaped(run_base: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with ScriptedMount(run_base, "/nowhere/\x1b[2J", lambda request: [{"done": True}]):
-        assert main.run(["status"]) == 0
+        assert commands.run(["status"]) == 0
         text = capsys.readouterr().out
     assert "\x1b" not in text
     assert "\\x1b[2J" in text
@@ -105,7 +105,7 @@ def test_warm_lists_what_failed_and_why(run_base: Path, capsys: pytest.CaptureFi
         yield {"done": True, "files": 1, "bytes": 5, "failed": [["x/b", "access denied"]]}
 
     with ScriptedMount(run_base, "/nowhere/m", script) as mount:
-        assert main.run(["warm", "/nowhere/m/x", "/nowhere/m/y"]) == 1
+        assert commands.run(["warm", "/nowhere/m/x", "/nowhere/m/y"]) == 1
     captured = capsys.readouterr()
     assert mount.requests == [{"do": "warm", "paths": ["x", "y"]}]
     assert "fusecache: /nowhere/m/x/b: access denied\n" in captured.err
@@ -115,7 +115,7 @@ def test_warm_lists_what_failed_and_why(run_base: Path, capsys: pytest.CaptureFi
 def test_warm_counts_more_failures_than_it_names(run_base: Path, capsys: pytest.CaptureFixture[str]) -> None:
     answer = {"done": True, "files": 1, "bytes": 5, "failures": 2000, "failed": [["b", "no"], ["c", "no"]]}
     with ScriptedMount(run_base, "/nowhere/m", lambda request: [answer]):
-        assert main.run(["warm", "/nowhere/m"]) == 1
+        assert commands.run(["warm", "/nowhere/m"]) == 1
     captured = capsys.readouterr()
     assert "fusecache: 2000 not cached (the lines above name 2 of them)" in captured.err
     assert "2000 failed" in captured.out
@@ -126,7 +126,7 @@ def test_warm_goes_on_when_the_daemon_was_replaced(run_base: Path, capsys: pytes
     second: list[dict[str, Any] | None] = [{"done": True, "files": 2, "bytes": 7, "failed": []}]
     lives = iter([first, second])
     with ScriptedMount(run_base, "/nowhere/m", lambda request: next(lives)) as mount:
-        assert main.run(["warm", "/nowhere/m"]) == 0
+        assert commands.run(["warm", "/nowhere/m"]) == 0
     assert len(mount.requests) == 2
     assert "2 files, 7.00B" in capsys.readouterr().out
 
@@ -134,15 +134,15 @@ def test_warm_goes_on_when_the_daemon_was_replaced(run_base: Path, capsys: pytes
 def test_drop_and_refresh(run_base: Path, capsys: pytest.CaptureFixture[str]) -> None:
     answers = {"drop": {"done": True, "bytes": 1 << 20}, "refresh": {"done": True, "changed": 3}}
     with ScriptedMount(run_base, "/nowhere/m", lambda request: [answers[request["do"]]]):
-        assert main.run(["drop", "/nowhere/m/a"]) == 0
-        assert main.run(["refresh", "/nowhere/m"]) == 0
+        assert commands.run(["drop", "/nowhere/m/a"]) == 0
+        assert commands.run(["refresh", "/nowhere/m"]) == 0
     assert capsys.readouterr().out == "1.00MiB freed\n3 entries changed\n"
 
 
 def test_an_error_of_fetch_becomes_the_exit_status(run_base: Path, capsys: pytest.CaptureFixture[str]) -> None:
     answer = {"done": True, "error": "the store said no", "kind": int(ErrorKind.DENIED)}
     with ScriptedMount(run_base, "/nowhere/m", lambda request: [answer]):
-        assert main.run(["refresh", "/nowhere/m"]) == ExitStatus.DENIED
+        assert commands.run(["refresh", "/nowhere/m"]) == ExitStatus.DENIED
     assert capsys.readouterr().err == "fusecache: the store said no\n"
 
 
@@ -156,8 +156,8 @@ def test_progress_in_words() -> None:
 
 
 def test_every_command_explains_itself(capsys: pytest.CaptureFixture[str]) -> None:
-    for name in main._COMMANDS:
-        assert main.run([name, "--help"]) == 0
+    for name in commands._COMMANDS:
+        assert commands.run([name, "--help"]) == 0
         assert "Usage: fusecache" in capsys.readouterr().out
-    assert main.run(["--help"]) == 0
+    assert commands.run(["--help"]) == 0
     assert "demo" not in capsys.readouterr().out

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from fusecache.base.units import GIB, MIB
-from fusecache.cli import doctor_source, main, places
+from fusecache.cli import commands, doctor_source, places
 from fusecache.cli.doctor_finding import FAIL, OK, WARN, Finding
 from fusecache.cli.doctor_machine import check_kernel, check_tiers
 from fusecache.cli.doctor_source import check_source, clock_skew, date_url
@@ -62,11 +62,11 @@ def test_a_tier_that_mount_would_refuse(tmp_path: Path) -> None:
 
 def test_the_options_of_a_mount_can_be_repeated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["doctor", f"file://{tmp_path}", "-o", "ttl=5", "-o", "allow_other", "--tier", "none"]
-    assert main.run(arguments) == 0
+    assert commands.run(arguments) == 0
     assert "nothing is cached" in capsys.readouterr().out
-    assert main.run([*arguments, "-o", "ttl=never"]) == 2
-    assert main.run([*arguments, "--tier", f"{tmp_path}:1Gi"]) == 2
-    assert main.run([*arguments, "-o", "nosuch=1"]) == 1
+    assert commands.run([*arguments, "-o", "ttl=never"]) == 2
+    assert commands.run([*arguments, "--tier", f"{tmp_path}:1Gi"]) == 2
+    assert commands.run([*arguments, "-o", "nosuch=1"]) == 1
 
 
 def test_a_dead_mount_is_found_and_named(
@@ -74,7 +74,7 @@ def test_a_dead_mount_is_found_and_named(
 ) -> None:
     monkeypatch.setattr(places, "run_root", lambda uid, runtime: str(tmp_path / "run"))
     with ScriptedMount(tmp_path / "run", "/nowhere/m", dead=True):
-        main.run(["doctor", "--json"])
+        commands.run(["doctor", "--json"])
     findings = json.loads(capsys.readouterr().out)
     assert {
         "check": "mounts",
@@ -110,7 +110,7 @@ def test_a_store_that_does_not_answer_is_no_dead_mount(monkeypatch: pytest.Monke
 
 
 def test_doctor_fails_when_something_does_not_work(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main.run(["doctor", f"file://{tmp_path}/missing"]) == 1
+    assert commands.run(["doctor", f"file://{tmp_path}/missing"]) == 1
     text = capsys.readouterr().out
     assert "fail  source: " in text
     assert "      -> " in text
@@ -167,7 +167,7 @@ def test_whose_clock_is_asked(spec: SourceSpec, environment: dict[str, str], url
 
 
 def test_findings_are_the_same_for_scripts(capsys: pytest.CaptureFixture[str]) -> None:
-    status = main.run(["doctor", "--json"])
+    status = commands.run(["doctor", "--json"])
     findings = json.loads(capsys.readouterr().out)
     assert {frozenset(finding) for finding in findings} == {frozenset(("check", "level", "message", "cure"))}
     assert {finding["level"] for finding in findings} <= {OK, WARN, FAIL}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from fusecache.cli import main
+from fusecache.cli import commands
 from fusecache.cli.exit_status import ExitStatus
 from fusecache.cli.settings import SETTINGS
 from fusecache.contract.control import Status
@@ -39,4 +39,4 @@ def test_messages_that_are_described_are_those_of_the_code() -> None:
 
 
 def test_every_command_is_described() -> None:
-    assert [name for name in main._COMMANDS if f"| `{name}` |" not in _TEXT] == []
+    assert [name for name in commands._COMMANDS if f"| `{name}` |" not in _TEXT] == []
