@@ -1,7 +1,7 @@
-"""The reader that every mount has before it: one process that does what one line on stdin orders, and reports in one line.
+"""The reader that every mount has before it: one process that does what one line on stdin orders, as often as it is told to.
 
 Run by path, with no imports but the standard library (and xxhash to verify), so that it starts alike for all. It says "ready"
-before it touches the mount, waits for a line, and then the clock runs.
+before it touches the mount; each further line is one pass, for which the clock runs, and one line of report. It ends with stdin.
 """
 
 from __future__ import annotations
@@ -116,16 +116,16 @@ def main() -> None:
     order = json.loads(sys.stdin.readline())
     job = {"stream": stream, "files": files, "scattered": scattered, "walk": walk, "compare": compare}[order["do"]]
     print("ready", flush=True)
-    sys.stdin.readline()
-    cpu = time.process_time()
-    _start(order)
-    try:
-        amount, error = job(order), ""
-    except (OSError, RuntimeError) as failure:
-        amount, error = 0, str(failure)
-    ended = time.monotonic_ns()
-    report = {"amount": amount, "began": order["began"], "ended": ended, "cpu": time.process_time() - cpu, "error": error}
-    print(json.dumps(report), flush=True)
+    while sys.stdin.readline():
+        cpu = time.process_time()
+        _start(order)
+        try:
+            amount, error = job(order), ""
+        except (OSError, RuntimeError) as failure:
+            amount, error = 0, str(failure)
+        ended = time.monotonic_ns()
+        report = {"amount": amount, "began": order["began"], "ended": ended, "cpu": time.process_time() - cpu, "error": error}
+        print(json.dumps(report), flush=True)
 
 
 main()

@@ -1,6 +1,6 @@
-"""Starts reader processes together, lets them go together, collects their reports.
+"""Starts reader processes together, lets them go together, pass after pass, and collects their reports.
 
-Owns the processes while `run_readers` runs; none outlives it. Called from the one thread of the bench.
+Owns the processes while `started_readers` is entered; none outlives it. Called from the one thread of the bench.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import select
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ class ReadFailedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What all readers together did: `amount` in the job's unit, from the first one's start to the last one's end."""
+    """What all readers together did in a pass: `amount` in the job's unit, from the first one's start to the last one's end."""
 
     amount: int
     seconds: float
@@ -39,19 +39,38 @@ class Reading:
         return self.amount / self.seconds
 
 
-def run_readers(
+class Readers:
+    """Processes that wait for their next pass. Made by `started_readers`, which also ends them."""
+
+    def __init__(self, processes: Sequence[subprocess.Popen[str]], timeout_seconds: float) -> None:
+        self._processes = processes
+        self._timeout_seconds = timeout_seconds
+
+    def run_pass(self, before: Callable[[], None] = lambda: None) -> Reading:
+        """Let all of them do what they were ordered, once; `before` is called when none has begun. Raises: ReadFailedError."""
+        before()
+        for process in self._processes:
+            _tell(process, "go")
+        deadline = time.monotonic() + self._timeout_seconds
+        reports = [_report(_hear(process, deadline)) for process in self._processes]
+        began, ended = min(report["began"] for report in reports), max(report["ended"] for report in reports)
+        amount, cpu = sum(report["amount"] for report in reports), sum(report["cpu"] for report in reports)
+        return Reading(amount, (ended - began) / 1e9, cpu)
+
+
+@contextlib.contextmanager
+def started_readers(
     program: Path,
     orders: Sequence[Mapping[str, Any]],
     environment: Mapping[str, str],
     timeout_seconds: float,
     on_timeout: Callable[[], None],
-    before: Callable[[], None] = lambda: None,
-) -> Reading:
-    """Run one reader for each order.
+) -> Iterator[Readers]:
+    """Start one reader for each order; all are ready when this yields, and gone afterwards.
 
     Args:
+        timeout_seconds: for a pass.
         on_timeout: frees readers that hang in the kernel, so that they can be killed.
-        before: called when all are ready and none has begun.
 
     Raises: ReadFailedError.
     """
@@ -64,19 +83,24 @@ def run_readers(
         for process in processes:
             if _hear(process, deadline).strip() != "ready":
                 raise ReadFailedError("a reader did not start")
-        before()
-        for process in processes:
-            _tell(process, "go")
-        deadline = time.monotonic() + timeout_seconds
-        reports = [_report(_hear(process, deadline)) for process in processes]
+        yield Readers(processes, timeout_seconds)
     except ReadFailedError:
         on_timeout()
         raise
     finally:
         _end(processes, on_timeout)
-    began, ended = min(report["began"] for report in reports), max(report["ended"] for report in reports)
-    amount, cpu = sum(report["amount"] for report in reports), sum(report["cpu"] for report in reports)
-    return Reading(amount, (ended - began) / 1e9, cpu)
+
+
+def run_readers(
+    program: Path,
+    orders: Sequence[Mapping[str, Any]],
+    environment: Mapping[str, str],
+    timeout_seconds: float,
+    on_timeout: Callable[[], None],
+) -> Reading:
+    """Run one reader for each order, once. Raises: ReadFailedError."""
+    with started_readers(program, orders, environment, timeout_seconds, on_timeout) as readers:
+        return readers.run_pass()
 
 
 def _spawn(program: Path, environment: Mapping[str, str]) -> subprocess.Popen[str]:
@@ -116,6 +140,10 @@ def _report(line: str) -> dict[str, Any]:
 
 def _end(processes: Sequence[subprocess.Popen[str]], on_timeout: Callable[[], None]) -> None:
     for process in processes:
+        assert process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.close()
+    for process in processes:
         if process.poll() is None:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(0.5)
@@ -126,7 +154,5 @@ def _end(processes: Sequence[subprocess.Popen[str]], on_timeout: Callable[[], No
             except subprocess.TimeoutExpired:  # in the kernel, waiting for a file system that does not answer
                 on_timeout()
                 process.wait(10)
-        for pipe in (process.stdin, process.stdout):
-            if pipe is not None:
-                with contextlib.suppress(BrokenPipeError):
-                    pipe.close()
+        assert process.stdout is not None
+        process.stdout.close()

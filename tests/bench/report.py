@@ -137,7 +137,7 @@ def _spread(run: Run) -> list[str]:
 
 def _costs(run: Run) -> list[str]:
     lines = [
-        "CPU seconds of one run of each column: the contender's processes + the server + the readers; in brackets what all",
+        "CPU seconds of one pass of each column: the contender's processes + the server + the readers; in brackets what all",
         "else on the machine used meanwhile (the kernel's own threads, other people's work). Work the kernel does for a reader,",
         "such as copying pages, counts as the reader's.",
         "",
@@ -179,8 +179,11 @@ def _method(run: Run) -> list[str]:
     return """\
 - The server's data, every cache and JuiceFS's metadata lie on tmpfs: no disk decides, and nobody finds the server colder.
 - Cold: mounted anew with an empty cache, pages, dentries and inodes dropped. Cached, pages dropped: everything is in the
-  contender's cache, and the kernel's pages are dropped (`vm.drop_caches=1`). Hot: read once more, with nothing dropped (and
-  again if anybody else dropped pages meanwhile, which the kernel counts).
+  contender's cache, and the kernel's pages are dropped (`vm.drop_caches=1`). Hot: read again with nothing dropped; a first pass
+  is not counted, and all is measured again if anybody else dropped pages meanwhile, which the kernel counts.
+- What is not cold is read in several passes, by the same processes, until the passes together took a second: one pass over what
+  is in memory takes a tenth of that, and says little. There are thirty passes at most, and five where pages are dropped, which
+  happens before each pass, outside the clock. That is the same for everybody.
 - `find` begins right after the mount, once with fusecache's defaults, which list the whole tree from the moment it is mounted,
   once with that switched off (`-o sync_listing=false`): what is known before is then what the mount itself looked at to choose
   how it answers OPEN, with the nearest siblings of that. JuiceFS has its names in a local database and asks no store for them.

@@ -5,6 +5,7 @@ Owns nothing beyond the open contender. Called by `rounds`, from the one thread 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import random
@@ -13,20 +14,26 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from tests.bench import kernel_caches, processes
-from tests.bench.columns import BY_NAME
+from tests.bench.columns import BY_NAME, MB_S
 from tests.bench.contenders.contender import Contender, Place
 from tests.bench.dataset import BIG_NAME, Dataset
-from tests.bench.readers import Reading, run_readers
+from tests.bench.readers import Readers, Reading, started_readers
 from tests.bench.settings import RANDOM_BYTES, RANDOM_READS, READ_BYTES, SMALL_BYTES, Settings
 
 log = logging.getLogger(__name__)
+LEAST_SECONDS = 1.0  # of reading in one figure that need not be cold: a pass over what is in memory takes a tenth of that
+MOST_PASSES = 30  # in one figure, however little there is to read
+MOST_DROPS = 5  # the same where each pass drops caches: that takes up to half a second, and cools everybody else on the machine
 ATTEMPTS = 5  # of a figure that needs a warm page cache, on a machine where others drop it
 SETTLE_SECONDS = 0.3  # until what the step before has started in the background is over; a guess
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Figure:
-    """One measurement; CPU seconds of the contender, the server, the readers, and of everything else on the machine."""
+    """One measurement, of one pass or several.
+
+    CPU seconds of the contender, the server, the readers, and of everything else on the machine are for a pass, as is `seconds`.
+    """
 
     contender: str
     column: str
@@ -38,6 +45,7 @@ class Figure:
     reader_cpu: float
     other_cpu: float
     peak_memory_bytes: int
+    passes: int = 1
 
 
 class Session(NamedTuple):
@@ -72,7 +80,6 @@ class SessionRunner:
         self._dataset = dataset
         self._server_pid = server_pid
         self.disturbed: list[str] = []
-        self._drops = 0  # page cache drops when the step before began
         self.figures: list[Figure] = []
 
     def wanted(self, session: Session, contender: Contender) -> list[str]:
@@ -95,13 +102,13 @@ class SessionRunner:
             for column in session.columns[: last + 1]:
                 if column not in contender.columns:
                     continue
-                figure = self._measure_undisturbed(contender, column, number, place)
+                figure = self._measure(contender, column, number, place)
                 if figure is None:
                     self.disturbed.append(f"{contender.name}, {column}, round {number + 1}: others kept dropping the page cache")
                     continue
                 if column in wanted:
                     self.figures.append(figure)
-                log.info("%s %s round %d: %.0f in %.2f s", contender.name, column, number + 1, figure.value, figure.seconds)
+                log.info("%s %s round %d: %.0f", contender.name, column, number + 1, figure.value)
             if verify and not place.one_process and session.name in ("big", "small-shuffled-1"):
                 self._verify(session, place)
 
@@ -142,65 +149,95 @@ class SessionRunner:
             order = {"do": "files", "root": place.root, "names": mine, "bytes": len(mine) * SMALL_BYTES}
             yield {**order, "buffer_bytes": READ_BYTES, **place.extra("files")}
 
-    def _measure_undisturbed(self, contender: Contender, column: str, number: int, place: Place) -> Figure | None:
-        """Measure; what should have been hot and was cooled by somebody else on the machine is measured again.
+    def _measure(self, contender: Contender, column: str, number: int, place: Place) -> Figure | None:
+        """Measure a column; what should have been hot and was cooled by somebody else on the machine is measured again.
 
         Returns: None if they never stopped.
         """
         orders, drop = self._orders(column, place, number)
-        for _ in range(ATTEMPTS):
-            before = self._drops
-            figure = self._measure(contender, column, number, place, orders, drop)
-            if drop or kernel_caches.drops_so_far() == before:
-                return figure
-            log.info("%s %s: somebody else dropped the page cache; once more", contender.name, column)
-            time.sleep(SETTLE_SECONDS)
-        return None
-
-    def _measure(
-        self, contender: Contender, column: str, number: int, place: Place, orders: Sequence[Mapping[str, Any]], drop: int
-    ) -> Figure:
         if not BY_NAME[column].cold:
             time.sleep(SETTLE_SECONDS)
         accounts = _Accounts(place.pids, self._server_pid)
+        with self._readers(place, orders) as readers:
+            if BY_NAME[column].cold:
+                self._count_pass(readers, drop, accounts)
+                return accounts.figure(contender.name, column, number)
+            for _ in range(ATTEMPTS):
+                drops = kernel_caches.drops_so_far()
+                if not drop:
+                    readers.run_pass()
+                while accounts.seconds < LEAST_SECONDS and accounts.passes < (MOST_DROPS if drop else MOST_PASSES):
+                    self._count_pass(readers, drop, accounts)
+                if drop or kernel_caches.drops_so_far() == drops:
+                    return accounts.figure(contender.name, column, number)
+                log.info("%s %s: somebody else dropped the page cache; once more", contender.name, column)
+                time.sleep(SETTLE_SECONDS)
+                accounts = _Accounts(place.pids, self._server_pid)
+        return None
 
+    def _readers(self, place: Place, orders: Sequence[Mapping[str, Any]]) -> contextlib.AbstractContextManager[Readers]:
+        return started_readers(place.program, orders, place.environment, self._settings.reader_seconds, place.abort)
+
+    @staticmethod
+    def _count_pass(readers: Readers, drop: int, accounts: _Accounts) -> None:
         def before() -> None:
             if drop:
                 kernel_caches.drop_caches(drop)
-            self._drops = kernel_caches.drops_so_far()
             accounts.begin()
 
-        reading = run_readers(place.program, orders, place.environment, self._settings.reader_seconds, place.abort, before)
-        scale = 1e6 if column.startswith("big") else 1.0
-        return accounts.figure(contender.name, column, number, reading, reading.rate / scale)
+        accounts.end(readers.run_pass(before))
 
     def _verify(self, session: Session, place: Place) -> None:
         names: Iterable[str] = [BIG_NAME] if session.part == "big" else self._dataset.small
         truth = str(self._dataset.root / session.part)
         order = {"do": "compare", "root": place.root, "truth": truth, "names": list(names), "buffer_bytes": READ_BYTES}
-        run_readers(place.program, [order], place.environment, self._settings.reader_seconds, place.abort)
+        with self._readers(place, [order]) as readers:
+            readers.run_pass()
 
 
 class _Accounts:
-    """CPU time around one measurement."""
+    """What the counted passes of one measurement came to, CPU time included."""
 
     def __init__(self, pids: Callable[[], set[int]], server_pid: int) -> None:
         self._pids = pids
         self._server_pid = server_pid
-        self.begin()
+        self.passes = 0
+        self.seconds = 0.0
+        self._amount = 0
+        self._used = self._server = self._readers = self._others = 0.0
+        self._memory = 0
 
     def begin(self) -> None:
-        self._contender = processes.cpu_seconds(self._pids())
-        self._server = processes.cpu_seconds([self._server_pid])
-        self._machine = processes.machine_busy_seconds()
+        self._contender_before = processes.cpu_seconds(self._pids())
+        self._server_before = processes.cpu_seconds([self._server_pid])
+        self._machine_before = processes.machine_busy_seconds()
 
-    def figure(self, contender: str, column: str, number: int, reading: Reading, value: float) -> Figure:
-        machine = processes.machine_busy_seconds() - self._machine
-        server = processes.cpu_seconds([self._server_pid]) - self._server
+    def end(self, reading: Reading) -> None:
+        machine = processes.machine_busy_seconds() - self._machine_before
+        server = processes.cpu_seconds([self._server_pid]) - self._server_before
         pids = self._pids()
-        used = max(0.0, processes.cpu_seconds(pids) - self._contender)
-        other = max(0.0, machine - server - used - reading.cpu_seconds)
-        memory = processes.peak_memory_bytes(pids)
+        used = processes.cpu_seconds(pids) - self._contender_before
+        self._memory = max(self._memory, processes.peak_memory_bytes(pids))
+        self.passes += 1
+        self.seconds += reading.seconds
+        self._amount += reading.amount
+        self._used += used
+        self._server += server
+        self._readers += reading.cpu_seconds
+        self._others += machine - server - used - reading.cpu_seconds
+
+    def figure(self, contender: str, column: str, number: int) -> Figure:
+        scale = 1e6 if BY_NAME[column].unit == MB_S else 1.0
         return Figure(
-            contender, column, number, value, reading.seconds, used, server, reading.cpu_seconds, other, memory
-        )  # fmt: skip
+            contender=contender,
+            column=column,
+            round=number,
+            value=self._amount / self.seconds / scale,
+            seconds=self.seconds / self.passes,
+            contender_cpu=max(0.0, self._used) / self.passes,
+            server_cpu=self._server / self.passes,
+            reader_cpu=self._readers / self.passes,
+            other_cpu=max(0.0, self._others) / self.passes,
+            peak_memory_bytes=self._memory,
+            passes=self.passes,
+        )

@@ -9,7 +9,7 @@ from fusecache.base.units import GIB, KIB, MIB
 
 READ_BYTES = 1 * MIB  # buffer of the sequential readers
 RANDOM_BYTES = 128 * KIB
-RANDOM_READS = 4096  # distinct places, so that the page cache answers none; fewer if the file is smaller
+RANDOM_READS = 16384  # in a pass, at distinct places, so that the page cache answers none; fewer if the file is smaller
 SMALL_BYTES = 100 * KIB
 FILES_PER_DIRECTORY = 500
 

@@ -64,15 +64,15 @@ def main() -> None:
     store = open_store(order["bucket"])
     with ThreadPoolExecutor(order["concurrency"]) as pool:
         print("ready", flush=True)
-        sys.stdin.readline()
-        cpu, began = time.process_time(), time.monotonic_ns()
-        try:
-            amount, error = job(order, store, pool), ""
-        except Exception as failure:  # whatever the client raises is a failed measurement
-            amount, error = 0, str(failure)
-        ended = time.monotonic_ns()
-    report = {"amount": amount, "began": began, "ended": ended, "cpu": time.process_time() - cpu, "error": error}
-    print(json.dumps(report), flush=True)
+        while sys.stdin.readline():
+            cpu, began = time.process_time(), time.monotonic_ns()
+            try:
+                amount, error = job(order, store, pool), ""
+            except Exception as failure:  # whatever the client raises is a failed measurement
+                amount, error = 0, str(failure)
+            ended = time.monotonic_ns()
+            used = time.process_time() - cpu
+            print(json.dumps({"amount": amount, "began": began, "ended": ended, "cpu": used, "error": error}), flush=True)
 
 
 main()
