@@ -1,12 +1,13 @@
-"""`python -m tests.bench`: reads flags and environment, makes server and data, runs the rounds, writes the results.
+"""`python -m tests.bench`: reads flags and environment, runs the phases, writes the results.
 
-Owns the run's directory and the server; both are gone when it ends, also after Ctrl-C or SIGTERM.
+Owns the run's directories; they are gone when it ends, also after Ctrl-C or SIGTERM.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import logging
 import os
 import shutil
@@ -21,24 +22,16 @@ from typing import NoReturn
 
 from fusecache.base.units import GIB, MIB, format_size, parse_size
 from fusecache.contract.errors import CacheError
-from fusecache.contract.mount_spec import Engine
-from tests.bench import columns, machine, report, rounds, store
-from tests.bench.contenders.bare_client import BareClient
-from tests.bench.contenders.contender import Contender
-from tests.bench.contenders.fusecache_mount import FusecacheMount
-from tests.bench.contenders.juicefs import JuiceFs
-from tests.bench.contenders.plain_files import PlainFiles
-from tests.bench.contenders.rclone import Rclone
-from tests.bench.dataset import Dataset
+from tests.bench import columns, machine, phases, report
 from tests.bench.results import Table
-from tests.bench.sessions import SessionRunner
+from tests.bench.sessions import PHASES
 from tests.bench.settings import Settings
-from tests.support.seaweed import Seaweed, find_weed
+from tests.support.seaweed import find_weed
 
 log = logging.getLogger("tests.bench")
 DOCUMENT = Path(__file__).parents[2] / "docs" / "benchmarks.md"
 CONTENDERS = ("fusecache", "fusecache-pyfuse3", "juicefs", "rclone", "bare", "tmpfs")
-FULL_BYTES = GIB
+FULL_BYTES = (4 * GIB, 2 * GIB, GIB)  # the first that fits into the memory there is
 FULL_FILES = 10_000
 FULL_ROUNDS = 3
 QUICK_BYTES = 256 * MIB
@@ -72,6 +65,7 @@ def parse(arguments: Sequence[str]) -> tuple[Settings, tuple[str, ...]]:
     parser.add_argument("--output", type=Path, help="the document (docs/benchmarks.md if everything is measured)")
     parser.add_argument("--raw", type=Path, help="keep all single figures there, as JSON")
     parser.add_argument("--directory", type=Path, default=Path("/dev/shm"), help="where the data lies while it runs; a tmpfs")
+    parser.add_argument("--disk", type=Path, default=Path("/var/tmp"), help="where the cache on a disk lies; no tmpfs")
     parser.add_argument("-o", dest="options", action="append", default=[], help="an option for fusecache's mounts: KEY=VALUE")
     given = parser.parse_args(arguments)
     wanted = columns.select(given.only.split(",")) if given.only else columns.ALL
@@ -79,17 +73,25 @@ def parse(arguments: Sequence[str]) -> tuple[Settings, tuple[str, ...]]:
     if unknown := set(given.contenders.split(",")) - set(CONTENDERS):
         raise ValueError(f"no contender is called {', '.join(sorted(unknown))}; there are: {', '.join(CONTENDERS)}")
     complete = wanted == columns.ALL and named == CONTENDERS and not given.quick and not given.options
+    named_size = os.environ.get("BENCH_SIZE")
+    sizes = [parse_size(named_size)] if named_size else [QUICK_BYTES] if given.quick else FULL_BYTES
     settings = Settings(
-        big_bytes=parse_size(os.environ.get("BENCH_SIZE") or str(QUICK_BYTES if given.quick else FULL_BYTES)),
+        big_bytes=sizes[0],
         files=int(os.environ.get("BENCH_FILES") or (QUICK_FILES if given.quick else FULL_FILES)),
         rounds=given.rounds or (1 if given.quick else FULL_ROUNDS),
         contenders=named,
         columns=wanted,
         parent=given.directory,
+        disk=machine.on_disk(given.disk),
         output=given.output or (DOCUMENT if complete else None),
         raw=given.raw,
     )
-    return settings, tuple(given.options)
+    fitting = [size for size in sizes if dataclasses.replace(settings, big_bytes=size).needed_bytes <= free_bytes(settings)]
+    return dataclasses.replace(settings, big_bytes=[*fitting, sizes[-1]][0]), tuple(given.options)
+
+
+def free_bytes(settings: Settings) -> int:
+    return min(shutil.disk_usage(settings.parent).free, machine.available_memory_bytes())
 
 
 def check(settings: Settings) -> None:
@@ -98,7 +100,7 @@ def check(settings: Settings) -> None:
         raise ValueError("dropping the kernel's caches needs root; run make bench as root")
     if settings.files < 1 or settings.big_bytes < MIB:
         raise ValueError("BENCH_FILES must be at least 1, BENCH_SIZE at least 1MiB")
-    free = min(shutil.disk_usage(settings.parent).free, machine.available_memory_bytes())
+    free = free_bytes(settings)
     if free < settings.needed_bytes:
         needed, there = format_size(settings.needed_bytes), format_size(free)
         raise ValueError(f"{settings.parent} must have {needed} of memory, {there} are free; lower BENCH_SIZE, BENCH_FILES")
@@ -106,52 +108,36 @@ def check(settings: Settings) -> None:
 
 def run(settings: Settings, more: Sequence[str]) -> int:
     began = time.monotonic()
-    absent: dict[str, str] = {}
-    failures: list[str] = []
+    log.info("big files of %s, %d small files", format_size(settings.big_bytes), settings.files)
+    found = phases.Found()
     with contextlib.ExitStack() as stack:
-        directory = Path(tempfile.mkdtemp(prefix="fusecache-bench-", dir=settings.parent))
-        stack.callback(shutil.rmtree, directory, ignore_errors=True)
-        server = stack.enter_context(Seaweed(directory / "weed"))
-        log.info("making %s and %d files of 100 KiB", format_size(settings.big_bytes), settings.files)
-        dataset = Dataset.make(directory / "data", settings)
-        store.fill(server, dataset)
-        present = rounds.prepare(make_contenders(settings, server, dataset, directory, more), absent, failures)
-        assert server.process is not None
-        runner = SessionRunner(settings, dataset, server.process.pid)
-        rounds.run_rounds(present, runner, settings.rounds, failures)
-        participants = [report.Participant(one.name, one.title, one.version(), one.options()) for one in present]
+        directory = _directory(stack, settings.parent)
+        disk = None if settings.disk is None else _directory(stack, settings.disk)
+        for parts in PHASES:
+            phases.run_phase(settings, parts, directory, disk, more, found)
     result = report.Run(
         settings,
-        Table(runner.figures),
-        participants,
+        Table(found.figures),
+        found.participants,
         [*machine.describe_machine(), ("SeaweedFS", machine.seaweed_version(find_weed()))],
-        absent,
-        failures,
-        runner.disturbed,
+        found.absent,
+        found.failures,
+        found.disturbed,
         (time.monotonic() - began) / 60,
     )
     report.print_table(result)
     if settings.raw is not None:
-        report.write_raw(settings.raw, runner.figures)
+        report.write_raw(settings.raw, found.figures)
     if settings.output is not None:
         report.write_document(settings.output, result)
         log.info("written to %s", settings.output)
-    return 1 if failures else 0
+    return 1 if found.failures else 0
 
 
-def make_contenders(
-    settings: Settings, server: Seaweed, dataset: Dataset, directory: Path, more: Sequence[str]
-) -> list[Contender]:
-    quota = 2 * max(settings.big_bytes, settings.small_total_bytes)  # nobody has to evict
-    all_of_them: list[Contender] = [
-        FusecacheMount(server, dataset, directory / "fusecache", Engine.NATIVE, quota, more),
-        FusecacheMount(server, dataset, directory / "fusecache-pyfuse3", Engine.PYFUSE3, quota, more),
-        JuiceFs(server, dataset, directory / "juicefs", quota),
-        Rclone(server, dataset, directory / "rclone"),
-        BareClient(server, dataset),
-        PlainFiles(dataset),
-    ]
-    return [contender for contender in all_of_them if contender.name in settings.contenders]
+def _directory(stack: contextlib.ExitStack, parent: Path) -> Path:
+    directory = Path(tempfile.mkdtemp(prefix="fusecache-bench-", dir=parent))
+    stack.callback(shutil.rmtree, directory, ignore_errors=True)
+    return directory
 
 
 def _interrupt(number: int, frame: FrameType | None) -> NoReturn:

@@ -1,46 +1,97 @@
-"""The columns of the table: what is measured, in which unit, and in which session a figure comes up. Stateless."""
+"""The columns of the table: what is measured, in which unit, on which part of the dataset. Stateless."""
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Iterable
 from typing import NamedTuple
 
 
-class Column(NamedTuple):
-    """`group` is what --only may name beside the column itself; `cold` columns start with an empty cache."""
+class Job(enum.Enum):
+    """What readers do for a column. `MEMORY` and `FIRST_BYTE` are no reading: sessions.py measures them in their own way."""
 
-    name: str
-    title: str
-    unit: str
-    group: str
-    cold: bool = False
+    STREAM = "stream"
+    RANDOM = "random"
+    FILES = "files"
+    WALK = "walk"
+    WARM = "warm"
+    FIRST_BYTE = "first byte"
+    MEMORY = "memory"
+
+
+class Kept(enum.Enum):
+    """What is still there when readers start: nothing, the contender's cache, or the kernel's pages too."""
+
+    NOTHING = "cold"
+    CACHE = "cached"
+    PAGES = "hot"
 
 
 MB_S = "MB/s"
 FILES_S = "files/s"
 NAMES_S = "names/s"
 READS_S = "reads/s"
+SECONDS = "s"
+MEMORY_MIB = "MiB"
+LESS_IS_BETTER = (SECONDS, MEMORY_MIB)
 
+
+class Column(NamedTuple):
+    """`group` is what --only may name beside the column itself; `listed`: small files in the order of the listing."""
+
+    name: str
+    title: str
+    unit: str
+    group: str
+    job: Job
+    kept: Kept
+    readers: int = 1
+    listed: bool = False
+
+    @property
+    def cold(self) -> bool:
+        return self.kept is Kept.NOTHING
+
+
+COLD, CACHED, HOT = Kept.NOTHING, Kept.CACHE, Kept.PAGES
 COLUMNS = (
-    Column("big-cold", "big file, cold", MB_S, "big", cold=True),
-    Column("big-cached", "big file, cached, pages dropped", MB_S, "big"),
-    Column("big-hot", "big file, hot", MB_S, "big"),
-    Column("random-1", "random 128 KiB preads, cached, 1 thread", READS_S, "random"),
-    Column("random-8", "random 128 KiB preads, cached, 8 threads", READS_S, "random"),
-    Column("small-cold-shuffled-1", "small files, cold, shuffled, 1 reader", FILES_S, "small", cold=True),
-    Column("small-cold-shuffled-2", "small files, cold, shuffled, 2 readers", FILES_S, "small", cold=True),
-    Column("small-cold-listed-1", "small files, cold, in order, 1 reader", FILES_S, "small", cold=True),
-    Column("small-cold-listed-2", "small files, cold, in order, 2 readers", FILES_S, "small", cold=True),
-    Column("small-cached-1", "small files, cached, pages dropped, 1 reader", FILES_S, "small"),
-    Column("small-cached-2", "small files, cached, pages dropped, 2 readers", FILES_S, "small"),
-    Column("small-hot-1", "small files, hot, 1 reader", FILES_S, "small"),
-    Column("small-hot-2", "small files, hot, 2 readers", FILES_S, "small"),
-    Column("find-first", "find, first time, background listing off", NAMES_S, "find", cold=True),
-    Column("find-mounted", "find, first time, mounted with its defaults", NAMES_S, "find", cold=True),
-    Column("find-again", "find, again, dentries dropped", NAMES_S, "find"),
+    Column("big-cold", "big file, cold", MB_S, "big", Job.STREAM, COLD),
+    Column("big-cached", "big file, cached, pages dropped", MB_S, "big", Job.STREAM, CACHED),
+    Column("big-hot", "big file, hot", MB_S, "big", Job.STREAM, HOT),
+    Column("random-1", "random 128 KiB preads, cached, 1 thread", READS_S, "random", Job.RANDOM, CACHED),
+    Column("random-8", "random 128 KiB preads, cached, 8 threads", READS_S, "random", Job.RANDOM, CACHED, 8),
+    Column("checked", "big file, cached, pages dropped, every byte checked", MB_S, "checked", Job.STREAM, CACHED),
+    Column("warm-big", "big file, warmed", MB_S, "warm", Job.WARM, COLD),
+    Column("parallel", "4 files, 4 readers, cached, pages dropped", MB_S, "parallel", Job.STREAM, CACHED, 4),
+    Column("disk", "a file cached on a disk, pages dropped", MB_S, "disk", Job.STREAM, CACHED),
+    Column("small-cold-shuffled-1", "small files, cold, shuffled, 1 reader", FILES_S, "small", Job.FILES, COLD),
+    Column("small-cold-shuffled-2", "small files, cold, shuffled, 2 readers", FILES_S, "small", Job.FILES, COLD, 2),
+    Column("small-cold-listed-1", "small files, cold, in order, 1 reader", FILES_S, "small", Job.FILES, COLD, listed=True),
+    Column("small-cold-listed-2", "small files, cold, in order, 2 readers", FILES_S, "small", Job.FILES, COLD, 2, listed=True),
+    Column("small-cached-1", "small files, cached, pages dropped, 1 reader", FILES_S, "small", Job.FILES, CACHED),
+    Column("small-cached-2", "small files, cached, pages dropped, 2 readers", FILES_S, "small", Job.FILES, CACHED, 2),
+    Column("small-hot-1", "small files, hot, 1 reader", FILES_S, "small", Job.FILES, HOT),
+    Column("small-hot-2", "small files, hot, 2 readers", FILES_S, "small", Job.FILES, HOT, 2),
+    Column("serve-1", "small files, cached, pages dropped, 2 readers, 1 serve process", FILES_S, "serve", Job.FILES, CACHED, 2),
+    Column("serve-2", "small files, cached, pages dropped, 2 readers, 2 serve processes", FILES_S, "serve", Job.FILES, CACHED, 2),
+    Column("warm-small", "small files, warmed", FILES_S, "warm", Job.WARM, COLD),
+    Column("mixed-cold-1", "log-normal sizes, cold, shuffled, 1 reader", FILES_S, "mixed", Job.FILES, COLD),
+    Column("mixed-cold-2", "log-normal sizes, cold, shuffled, 2 readers", FILES_S, "mixed", Job.FILES, COLD, 2),
+    Column("mixed-cached-1", "log-normal sizes, cached, pages dropped, 1 reader", FILES_S, "mixed", Job.FILES, CACHED),
+    Column("mixed-cached-2", "log-normal sizes, cached, pages dropped, 2 readers", FILES_S, "mixed", Job.FILES, CACHED, 2),
+    Column("mixed-hot-1", "log-normal sizes, hot, 1 reader", FILES_S, "mixed", Job.FILES, HOT),
+    Column("mixed-hot-2", "log-normal sizes, hot, 2 readers", FILES_S, "mixed", Job.FILES, HOT, 2),
+    Column("find-first", "find, first time, background listing off", NAMES_S, "find", Job.WALK, COLD),
+    Column("find-mounted", "find, first time, mounted with its defaults", NAMES_S, "find", Job.WALK, COLD),
+    Column("find-again", "find, again, dentries dropped", NAMES_S, "find", Job.WALK, CACHED),
+    Column("memory", "anonymous memory after find", MEMORY_MIB, "memory", Job.MEMORY, CACHED),
+    Column("first-byte-cold", "mount to first byte, cold", SECONDS, "first-byte", Job.FIRST_BYTE, COLD),
+    Column("first-byte-warm", "mount to first byte, on a warm cache", SECONDS, "first-byte", Job.FIRST_BYTE, CACHED),
 )
 BY_NAME = {column.name: column for column in COLUMNS}
 ALL = tuple(BY_NAME)
+OURS_ONLY = ("checked", "disk", "serve")
+FASTEST_ONLY = ("small-cold-listed", "parallel", "mixed", "warm")  # not of slow contenders: a run should not take an hour
 
 
 def select(words: Iterable[str]) -> tuple[str, ...]:
@@ -52,3 +103,9 @@ def select(words: Iterable[str]) -> tuple[str, ...]:
             raise ValueError(f"no column is called {word!r}; there are: {', '.join(ALL)}")
         chosen |= found
     return tuple(name for name in ALL if name in chosen)
+
+
+def all_but(*words: str) -> tuple[str, ...]:
+    """Return all columns that no word names."""
+    left_out = select(words)
+    return tuple(name for name in ALL if name not in left_out)

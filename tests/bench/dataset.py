@@ -1,66 +1,114 @@
-"""The bytes that every contender serves: one big file, many small ones, the same in each run.
+"""The bytes that every contender serves, in parts that are mounted one by one; the same in each run.
 
 Owns the plain copy below `root` (which is the tmpfs contender too). Made once, before anything is measured.
 """
 
 from __future__ import annotations
 
+import math
 import random
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
-from fusecache.base.units import MIB
-from tests.bench.settings import FILES_PER_DIRECTORY, SMALL_BYTES, Settings
+from fusecache.base.units import KIB, MIB
+from tests.bench.settings import FILES_PER_DIRECTORY, PARALLEL_FILES, SMALL_BYTES, Settings
 
-BIG_DIRECTORY = "big"
+BIG = "big"
+PARALLEL = "parallel"
+SMALL = "small"
+MIXED = "mixed"
 BIG_NAME = "big.bin"
-SMALL_DIRECTORY = "small"
+MIXED_MEDIAN_BYTES = 40 * KIB
+MIXED_SIGMA = math.log(512 / 40) / 2.326  # so that the 99th percentile is 512 KiB
+MIXED_LARGE = 1000  # every so manyth file has several MiB
 COPIERS = 8  # threads that copy the dataset into a mount; a guess
 SEED = 20
 
 
-@dataclass(frozen=True, slots=True)
-class Dataset:
-    """`small` holds names relative to `root`/small, in the order of the listing."""
+class Part(NamedTuple):
+    """`sizes`: bytes of each file, by its name relative to the part's directory, in the order of the listing."""
 
-    root: Path
-    big_bytes: int
-    small: tuple[str, ...]
-
-    @classmethod
-    def make(cls, root: Path, settings: Settings) -> Dataset:
-        source = random.Random(SEED)  # bytes that no store can compress and that are the same in each run
-        (root / BIG_DIRECTORY).mkdir(parents=True)
-        with (root / BIG_DIRECTORY / BIG_NAME).open("wb") as big:
-            left = settings.big_bytes
-            while left > 0:
-                left -= big.write(source.randbytes(min(left, MIB)))
-        names = []
-        for number in range(settings.files):
-            name = f"class{number // FILES_PER_DIRECTORY:03d}/image{number:06d}.jpg"
-            path = root / SMALL_DIRECTORY / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(source.randbytes(SMALL_BYTES))
-            names.append(name)
-        return cls(root, settings.big_bytes, tuple(names))
+    name: str
+    sizes: Mapping[str, int]
 
     @property
     def names(self) -> list[str]:
-        """All files, relative to `root`."""
-        return [f"{BIG_DIRECTORY}/{BIG_NAME}", *(f"{SMALL_DIRECTORY}/{name}" for name in self.small)]
+        return list(self.sizes)
 
     @property
-    def small_entries(self) -> int:
-        """Names below small/: files and directories."""
-        return len(self.small) + len({name.rpartition("/")[0] for name in self.small})
+    def entries(self) -> int:
+        """Names below the part's directory: files and directories."""
+        return len(self.sizes) + len({name.rpartition("/")[0] for name in self.sizes if "/" in name})
+
+    def shuffled(self, seed: int) -> list[str]:
+        names = self.names
+        random.Random(seed).shuffle(names)
+        return names
+
+    def bytes_of(self, names: Iterable[str]) -> int:
+        return sum(self.sizes[name] for name in names)
+
+
+def make_part(name: str, settings: Settings) -> Part:
+    if name == BIG:
+        return Part(name, {BIG_NAME: settings.big_bytes})
+    if name == PARALLEL:
+        return Part(name, {f"quarter{number}.bin": settings.big_bytes // PARALLEL_FILES for number in range(PARALLEL_FILES)})
+    if name == SMALL:
+        return Part(name, {_small_name(number): SMALL_BYTES for number in range(settings.files)})
+    return Part(name, dict(zip(map(_small_name, range(settings.mixed_files)), _mixed_sizes(), strict=False)))
+
+
+def _small_name(number: int) -> str:
+    return f"class{number // FILES_PER_DIRECTORY:03d}/image{number:06d}.jpg"
+
+
+def _mixed_sizes() -> Iterable[int]:
+    source = random.Random(SEED)
+    number = 0
+    while True:
+        number += 1
+        large = number % MIXED_LARGE == 0
+        yield source.randrange(2 * MIB, 8 * MIB) if large else 1 + int(source.lognormvariate(0, MIXED_SIGMA) * MIXED_MEDIAN_BYTES)
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """Parts that lie below `root`, each in a directory of its name."""
+
+    root: Path
+    parts: Mapping[str, Part]
+
+    @classmethod
+    def make(cls, root: Path, settings: Settings, names: Iterable[str]) -> Dataset:
+        dataset = cls(root, {name: make_part(name, settings) for name in names})
+        source = random.Random(SEED)  # bytes that no store can compress and that are the same in each run
+        for directory in dataset.directories:
+            (root / directory).mkdir(parents=True, exist_ok=True)
+        for name, size in dataset.files.items():
+            with (root / name).open("wb") as file:
+                left = size
+                while left > 0:
+                    left -= file.write(source.randbytes(min(left, MIB)))
+        return dataset
+
+    @property
+    def files(self) -> dict[str, int]:
+        """Bytes of all files, by their names relative to `root`."""
+        return {f"{part.name}/{name}": size for part in self.parts.values() for name, size in part.sizes.items()}
+
+    @property
+    def directories(self) -> list[str]:
+        return sorted({name.rpartition("/")[0] for name in self.files})
 
     def for_each(self, act: Callable[[str], object]) -> None:
         """Call `act` with every name, from several threads. The first error ends it."""
         with ThreadPoolExecutor(COPIERS) as pool:
-            futures = [pool.submit(act, name) for name in self.names]
+            futures = [pool.submit(act, name) for name in self.files]
             try:
                 for future in futures:
                     future.result()
@@ -69,11 +117,6 @@ class Dataset:
                 raise
 
     def copy_into(self, target: Path) -> None:
-        for directory in sorted({(target / name).parent for name in self.names}):
-            directory.mkdir(parents=True, exist_ok=True)
+        for directory in self.directories:
+            (target / directory).mkdir(parents=True, exist_ok=True)
         self.for_each(lambda name: shutil.copyfile(self.root / name, target / name))
-
-    def shuffled(self, seed: int) -> list[str]:
-        names = list(self.small)
-        random.Random(seed).shuffle(names)
-        return names

@@ -37,6 +37,14 @@ def available_memory_bytes() -> int:
     return 0
 
 
+def on_disk(directory: Path) -> Path | None:
+    """Return the directory if it exists and lies on a disk; None if it is in memory."""
+    text = subprocess.run(
+        ["stat", "--file-system", "--format=%T", str(directory)], capture_output=True, text=True, check=False, timeout=30
+    ).stdout.strip()
+    return directory if text and text not in ("tmpfs", "ramfs") else None
+
+
 def _cpu_model() -> str:
     for line in Path("/proc/cpuinfo").read_text().splitlines():
         if line.startswith(("model name", "Model")):

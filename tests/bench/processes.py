@@ -56,13 +56,22 @@ def machine_busy_seconds() -> float:
 
 def peak_memory_bytes(pids: Iterable[int]) -> int:
     """Return the sum of the processes' peak resident sizes (shared pages count in each)."""
-    total = 0
-    for pid in pids:
-        with contextlib.suppress(OSError, ValueError, IndexError):
-            for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-                if line.startswith("VmHWM:"):
-                    total += int(line.split()[1]) << 10
-    return total
+    return sum(_status_bytes(pid, "VmHWM:") for pid in pids)
+
+
+def anonymous_memory_bytes(pids: Iterable[int]) -> int:
+    """Return the sum of what processes hold in memory that is no file's and not shared: RssAnon."""
+    return sum(_status_bytes(pid, "RssAnon:") for pid in pids)
+
+
+def wait_gone(mark: str, seconds: float) -> None:
+    """Wait until no process of a contender is left, that long at most."""
+    deadline = time.monotonic() + seconds
+    while pids := find_marked(mark):
+        if time.monotonic() > deadline:
+            return
+        _reap(pids)
+        time.sleep(0.02)
 
 
 def end_marked(mark: str, patience_seconds: float = 3.0) -> None:
@@ -93,3 +102,12 @@ def marked_environment(environment: Mapping[str, str], mark: str) -> dict[str, s
 def _stat_fields(pid: int) -> list[str]:
     """Return the fields of /proc/PID/stat from the third on (state, ppid, ...)."""
     return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
+
+
+def _status_bytes(pid: int, field: str) -> int:
+    """Return a field of /proc/PID/status that is given in kB; 0 if the process ended."""
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith(field):
+                return int(line.split()[1]) << 10
+    return 0

@@ -28,11 +28,15 @@ class ReadFailedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What all readers together did in a pass: `amount` in the job's unit, from the first one's start to the last one's end."""
+    """What all readers together did in a pass: `amount` in the job's unit, from the first one's start to the last one's end.
+
+    `ended`: on the monotonic clock, which all processes share.
+    """
 
     amount: int
     seconds: float
     cpu_seconds: float
+    ended: float
 
     @property
     def rate(self) -> float:
@@ -55,7 +59,7 @@ class Readers:
         reports = [_report(_hear(process, deadline)) for process in self._processes]
         began, ended = min(report["began"] for report in reports), max(report["ended"] for report in reports)
         amount, cpu = sum(report["amount"] for report in reports), sum(report["cpu"] for report in reports)
-        return Reading(amount, (ended - began) / 1e9, cpu)
+        return Reading(amount, (ended - began) / 1e9, cpu, ended / 1e9)
 
 
 @contextlib.contextmanager

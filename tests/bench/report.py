@@ -12,10 +12,11 @@ from rich.console import Console
 from rich.table import Table as RichTable
 
 from fusecache.base.units import MIB, format_size
-from tests.bench.columns import BY_NAME
+from tests.bench.columns import BY_NAME, SECONDS, Job
+from tests.bench.dataset import MIXED_LARGE, MIXED_MEDIAN_BYTES
 from tests.bench.results import BARE, JUICEFS, OURS, TMPFS, Table
-from tests.bench.sessions import Figure
-from tests.bench.settings import SMALL_BYTES, Settings
+from tests.bench.sessions import FILES_TO_RESTART_ON, Figure
+from tests.bench.settings import PARALLEL_FILES, SMALL_BYTES, Settings
 
 WIDTH = 200  # of a table that goes to a file
 REFERENCES = ((JUICEFS, "/ JuiceFS"), (BARE, "/ bare client"), (TMPFS, "/ tmpfs"))
@@ -74,7 +75,7 @@ def document_lines(run: Run) -> list[str]:
     lines += [
         "## Speed",
         "",
-        "Medians. The ratios on the right are those of fusecache (native): above 1 it is the faster one.",
+        "Medians. The ratios on the right are those of fusecache (native): above 1 it is the better one.",
         "",
     ]
     lines += _markdown_row(["", "unit", *titles, *(title for _, title in REFERENCES)])
@@ -88,16 +89,18 @@ def document_lines(run: Run) -> list[str]:
 
 
 def _introduction(settings: Settings) -> str:
+    big, small = format_size(settings.big_bytes), f"{settings.files:,} files of {SMALL_BYTES >> 10} KiB"
     return (
-        f"One run, one S3 server (SeaweedFS on loopback), the same bytes and the same readers for everybody: one file of"
-        f" {format_size(settings.big_bytes)} and {settings.files:,} files of {SMALL_BYTES >> 10} KiB, in random bytes."
-        f" Every figure is the median of {settings.rounds}, less those that are named as left out."
+        "One run, one S3 server (SeaweedFS on loopback), the same bytes and the same readers for everybody: one file of"
+        f" {big}, {PARALLEL_FILES} files that are as much together, {small}, and {settings.mixed_files:,} of log-normal sizes"
+        f" (median {MIXED_MEDIAN_BYTES >> 10} KiB, 99th percentile 512 KiB, one in {MIXED_LARGE:,} of several MiB), all in random"
+        f" bytes. Every figure is the median of {settings.rounds}, less those that are named as left out."
     )
 
 
 def _values(run: Run, column: str) -> list[str]:
     cells = [run.table.cell(column, participant.name) for participant in run.participants]
-    return ["" if cell is None else _number(cell.median) for cell in cells]
+    return ["" if cell is None else _number(cell.median, BY_NAME[column].unit) for cell in cells]
 
 
 def _ratios(table: Table, column: str) -> list[str]:
@@ -105,8 +108,8 @@ def _ratios(table: Table, column: str) -> list[str]:
     return ["" if ratio is None else f"{ratio:.2f}" for ratio in ratios]
 
 
-def _number(value: float) -> str:
-    return f"{value:,.0f}"
+def _number(value: float, unit: str = "") -> str:
+    return f"{value:,.2f}" if unit == SECONDS else f"{value:,.0f}"
 
 
 def _markdown_row(cells: Sequence[str]) -> list[str]:
@@ -130,7 +133,8 @@ def _spread(run: Run) -> list[str]:
     lines += _markdown_row(["---", *["---:"] * len(run.participants)])
     for column in run.table.columns:
         cells = [run.table.cell(column, participant.name) for participant in run.participants]
-        spans = ["" if cell is None else f"{_number(cell.lowest)} – {_number(cell.highest)}" for cell in cells]
+        unit = BY_NAME[column].unit
+        spans = ["" if cell is None else f"{_number(cell.lowest, unit)} – {_number(cell.highest, unit)}" for cell in cells]
         lines += _markdown_row([BY_NAME[column].title, *spans])
     return lines
 
@@ -145,6 +149,8 @@ def _costs(run: Run) -> list[str]:
     lines += _markdown_row(["", *(participant.title for participant in run.participants)])
     lines += _markdown_row(["---", *["---:"] * len(run.participants)])
     for column in run.table.columns:
+        if BY_NAME[column].job in (Job.FIRST_BYTE, Job.MEMORY):
+            continue
         costs = []
         for participant in run.participants:
             cell = run.table.cell(column, participant.name)
@@ -154,6 +160,7 @@ def _costs(run: Run) -> list[str]:
                 else f"{cell.contender_cpu:.1f} + {cell.server_cpu:.1f} + {cell.reader_cpu:.1f} ({cell.other_cpu:.1f})"
             )
         lines += _markdown_row([BY_NAME[column].title, *costs])
+    lines += ["", *_costs_of_a_gib(run)]
     peaks = [
         (
             participant.title,
@@ -163,6 +170,21 @@ def _costs(run: Run) -> list[str]:
     ]
     named = ", ".join(f"{title} {peak // MIB} MiB" for title, peak in peaks if peak)
     return [*lines, "", f"Peak resident memory, summed over a contender's processes (shared pages count in each): {named}."]
+
+
+def _costs_of_a_gib(run: Run) -> list[str]:
+    """The daemons' share of the table before, for each GiB of the big file."""
+    lines = ["CPU seconds of the daemons (of the bare client: its own) for each GiB of the big file.", ""]
+    lines += _markdown_row(["", *(participant.title for participant in run.participants if participant.name != TMPFS)])
+    lines += _markdown_row(["---", *["---:" for participant in run.participants if participant.name != TMPFS]])
+    for column in ("big-cold", "checked", "big-cached"):
+        costs = [
+            run.table.cpu_per_gib(column, participant.name, run.settings.big_bytes)
+            for participant in run.participants
+            if participant.name != TMPFS
+        ]
+        lines += _markdown_row([BY_NAME[column].title, *("" if cost is None else f"{cost:.2f}" for cost in costs)])
+    return lines
 
 
 def _contenders(run: Run) -> list[str]:
@@ -176,8 +198,9 @@ def _contenders(run: Run) -> list[str]:
 
 
 def _method(run: Run) -> list[str]:
-    return """\
-- The server's data, every cache and JuiceFS's metadata lie on tmpfs: no disk decides, and nobody finds the server colder.
+    return f"""\
+- The server's data, every cache and JuiceFS's metadata lie on tmpfs: no disk decides, and nobody finds the server colder. Big and
+  small files are not there at the same time, as the memory would not hold both; each has a server of its own.
 - Cold: mounted anew with an empty cache, pages, dentries and inodes dropped. Cached, pages dropped: everything is in the
   contender's cache, and the kernel's pages are dropped (`vm.drop_caches=1`). Hot: read again with nothing dropped; a first pass
   is not counted, and all is measured again if anybody else dropped pages meanwhile, which the kernel counts.
@@ -189,6 +212,14 @@ def _method(run: Run) -> list[str]:
   how it answers OPEN, with the nearest siblings of that. JuiceFS has its names in a local database and asks no store for them.
 - A reader is a process that opens, reads with readv(2) into one buffer of 1 MiB until the file ends, and closes; two readers
   share the files. Random reads are preads of 128 KiB at distinct places, so that no page comes twice.
+- Cached on a disk: fusecache's tier and index lie on a disk, which is written out (sync) before pages are dropped; the file
+  beside it, in the column of tmpfs, is a copy on the same disk. Every byte checked: `-o verify=always`, so no passthrough.
+- Warmed: `fusecache warm` and `juicefs warmup`, from the start of the command to its end, on a new mount. The bare client fetches
+  the same objects and writes each to a file on the same tmpfs.
+- Mount to first byte: from the start of the mount command until a reader that was waiting has one byte of a small file; on a warm
+  cache: the same after an orderly unmount, with {FILES_TO_RESTART_ON:,} small files cached.
+- Anonymous memory: RssAnon of fetch and the serve processes (of others: of all their processes) after the two walks of `find`.
+- rclone and the pyfuse3 engine are left out of some columns, because the run takes long enough; JuiceFS is faster there.
 - Contenders take turns in each round, and each session begins with another one, so that all of them meet the same noise.
 - In the first round, what each mount serves is compared with the original, byte by byte, outside the clock.
 - The bare client reads whole objects or 8 MiB ranges into memory with the best concurrency of those tried, in one process.

@@ -6,10 +6,12 @@ import statistics
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from tests.bench.columns import BY_NAME
+from fusecache.base.units import GIB
+from tests.bench.columns import BY_NAME, LESS_IS_BETTER
 from tests.bench.sessions import Figure
 
 JUICEFS = "juicefs"
+RCLONE = "rclone"
 BARE = "bare"
 TMPFS = "tmpfs"
 OURS = "fusecache"
@@ -46,12 +48,25 @@ class Table:
         return self.cells.get((column, contender))
 
     def ratio(self, column: str, contender: str, other: str) -> float | None:
-        """Return how many times as fast as `other` a contender is, None where one of them has no figure."""
+        """Return how many times as good as `other` a contender is, None where one of them has no figure.
+
+        Where less is better (seconds, memory), twice as good is half as much.
+        """
         mine, theirs = self.cell(column, contender), self.cell(column, other)
-        return None if mine is None or theirs is None or theirs.median == 0 else mine.median / theirs.median
+        if mine is None or theirs is None or not mine.median or not theirs.median:
+            return None
+        less_is_better = BY_NAME[column].unit in LESS_IS_BETTER
+        return theirs.median / mine.median if less_is_better else mine.median / theirs.median
+
+    def cpu_per_gib(self, column: str, contender: str, size_bytes: int) -> float | None:
+        """Return CPU seconds for each GiB of a file: of a mount's daemons, or of the bare client, which is its own reader."""
+        cell = self.cell(column, contender)
+        if cell is None:
+            return None
+        return (cell.reader_cpu if contender == BARE else cell.contender_cpu) * GIB / size_bytes
 
     def below_juicefs(self, contender: str = OURS) -> list[tuple[str, float]]:
-        """Return the columns in which JuiceFS is faster, with the ratio."""
+        """Return the columns in which JuiceFS is better, with the ratio."""
         ratios = [(column, self.ratio(column, contender, JUICEFS)) for column in self.columns]
         return [(column, ratio) for column, ratio in ratios if ratio is not None and ratio < 1]
 

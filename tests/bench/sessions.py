@@ -8,22 +8,25 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
+import os
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from fusecache.base.units import MIB
 from tests.bench import kernel_caches, processes
-from tests.bench.columns import BY_NAME, MB_S
-from tests.bench.contenders.contender import Contender, Place
-from tests.bench.dataset import BIG_NAME, Dataset
-from tests.bench.readers import Readers, Reading, started_readers
-from tests.bench.settings import RANDOM_BYTES, RANDOM_READS, READ_BYTES, SMALL_BYTES, Settings
+from tests.bench.columns import BY_NAME, MB_S, Column, Job, Kept
+from tests.bench.contenders.contender import Contender, Place, Setup
+from tests.bench.dataset import BIG, BIG_NAME, MIXED, PARALLEL, SMALL, Dataset, Part
+from tests.bench.readers import READER, Readers, Reading, started_readers
+from tests.bench.settings import RANDOM_BYTES, RANDOM_READS, READ_BYTES, Settings
 
 log = logging.getLogger(__name__)
 LEAST_SECONDS = 1.0  # of reading in one figure that need not be cold: a pass over what is in memory takes a tenth of that
 MOST_PASSES = 30  # in one figure, however little there is to read
 MOST_DROPS = 5  # the same where each pass drops caches: that takes up to half a second, and cools everybody else on the machine
+FILES_TO_RESTART_ON = 2000  # small files that are cached when the time of a restart is taken
 ATTEMPTS = 5  # of a figure that needs a warm page cache, on a machine where others drop it
 SETTLE_SECONDS = 0.3  # until what the step before has started in the background is over; a guess
 
@@ -40,40 +43,58 @@ class Figure:
     round: int
     value: float
     seconds: float
-    contender_cpu: float
-    server_cpu: float
-    reader_cpu: float
-    other_cpu: float
-    peak_memory_bytes: int
+    contender_cpu: float = 0.0
+    server_cpu: float = 0.0
+    reader_cpu: float = 0.0
+    other_cpu: float = 0.0
+    peak_memory_bytes: int = 0
     passes: int = 1
 
 
 class Session(NamedTuple):
-    """What one opened contender is asked for: `columns` in their order; `list_ahead` as in `Contender.open`."""
+    """What one opened contender is asked for: `columns` in their order, after everything was read once if `fill`."""
 
     name: str
     part: str
     columns: tuple[str, ...]
-    list_ahead: bool = True
+    setup: Setup = Setup()
+    fill: bool = False
 
 
 SESSIONS = (
-    Session("big", "big", ("big-cold", "big-cached", "big-hot", "random-1", "random-8")),
+    Session("big", BIG, ("big-cold", "big-cached", "big-hot", "random-1", "random-8")),
+    Session("warm-big", BIG, ("warm-big",)),
+    Session("checked", BIG, ("checked",), Setup(check_every_byte=True), fill=True),
+    Session("parallel", PARALLEL, ("parallel",), fill=True),
+    Session("disk", PARALLEL, ("disk",), Setup(on_disk=True), fill=True),
     Session(
         "small-shuffled-1",
-        "small",
+        SMALL,
         ("small-cold-shuffled-1", "small-cached-1", "small-hot-1", "small-cached-2", "small-hot-2"),
     ),
-    Session("small-shuffled-2", "small", ("small-cold-shuffled-2",)),
-    Session("small-listed-1", "small", ("small-cold-listed-1",)),
-    Session("small-listed-2", "small", ("small-cold-listed-2",)),
-    Session("find-mounted", "small", ("find-mounted",)),
-    Session("find", "small", ("find-first", "find-again"), list_ahead=False),
+    Session("small-shuffled-2", SMALL, ("small-cold-shuffled-2",)),
+    Session("small-listed-1", SMALL, ("small-cold-listed-1",)),
+    Session("small-listed-2", SMALL, ("small-cold-listed-2",)),
+    Session("warm-small", SMALL, ("warm-small",)),
+    Session("serve-1", SMALL, ("serve-1",), Setup(serve_processes=1), fill=True),
+    Session("serve-2", SMALL, ("serve-2",), Setup(serve_processes=2), fill=True),
+    Session("mixed-1", MIXED, ("mixed-cold-1", "mixed-cached-1", "mixed-hot-1", "mixed-cached-2", "mixed-hot-2")),
+    Session("mixed-2", MIXED, ("mixed-cold-2",)),
+    Session("find-mounted", SMALL, ("find-mounted",)),
+    Session("find", SMALL, ("find-first", "find-again", "memory"), Setup(list_ahead=False)),
+    Session("first-byte", SMALL, ("first-byte-cold", "first-byte-warm")),
 )
+PHASES = ((BIG,), (PARALLEL,), (SMALL, MIXED))  # parts that are there at the same time: all of them would need too much memory
+VERIFIED = ("big", "small-shuffled-1", "mixed-1")  # sessions in whose first round every byte is compared
 
 
 class SessionRunner:
-    """Runs sessions and keeps their figures in `figures`; what could not be measured for others' doing is in `disturbed`."""
+    """Runs sessions on the parts of one phase.
+
+    Attributes:
+        figures: what was measured.
+        disturbed: what could not be measured for others' doing.
+    """
 
     def __init__(self, settings: Settings, dataset: Dataset, server_pid: int) -> None:
         self._settings = settings
@@ -83,6 +104,8 @@ class SessionRunner:
         self.figures: list[Figure] = []
 
     def wanted(self, session: Session, contender: Contender) -> list[str]:
+        if session.part not in self._dataset.parts:
+            return []
         return [name for name in session.columns if name in self._settings.columns and name in contender.columns]
 
     def run(self, session: Session, contender: Contender, number: int, *, verify: bool) -> None:
@@ -97,69 +120,112 @@ class SessionRunner:
         if not wanted:
             return
         kernel_caches.drop_caches(kernel_caches.EVERYTHING)
-        with contender.open(session.part, list_ahead=session.list_ahead) as place:
+        if BY_NAME[wanted[0]].job is Job.FIRST_BYTE:
+            self._first_bytes(session, contender, number, wanted)
+            return
+        with contender.open(session.part, session.setup) as place:
+            if session.fill:
+                self._fill(session, place)
             last = max(session.columns.index(name) for name in wanted)
             for column in session.columns[: last + 1]:
                 if column not in contender.columns:
                     continue
-                figure = self._measure(contender, column, number, place)
+                if BY_NAME[column].job is Job.MEMORY:
+                    figure: Figure | None = self._memory(contender, column, number, place)
+                else:
+                    figure = self._measure(session, contender, BY_NAME[column], number, place)
                 if figure is None:
                     self.disturbed.append(f"{contender.name}, {column}, round {number + 1}: others kept dropping the page cache")
-                    continue
-                if column in wanted:
-                    self.figures.append(figure)
-                log.info("%s %s round %d: %.0f", contender.name, column, number + 1, figure.value)
-            if verify and not place.one_process and session.name in ("big", "small-shuffled-1"):
+                elif column in wanted:
+                    self._keep(figure)
+            if verify and not place.one_process and session.name in VERIFIED:
                 self._verify(session, place)
 
-    def _orders(self, column: str, place: Place, number: int) -> tuple[list[dict[str, Any]], int]:
-        """Return the readers' orders, and what is dropped before they start."""
-        kind, _, readers = column.rpartition("-")
-        if column.startswith("big"):
-            return [self._stream(place)], 0 if column == "big-hot" else kernel_caches.PAGES
-        if column.startswith("random"):
-            return [self._random(place, int(readers), number)], kernel_caches.PAGES
-        if column.startswith("find"):
-            return [self._walk(place)], kernel_caches.EVERYTHING
-        names: Sequence[str] = self._dataset.small
-        if kind != "small-cold-listed":
-            names = self._dataset.shuffled(seed=100 * number + len(column) + int(readers))
-        drop = 0 if kind == "small-hot" else kernel_caches.PAGES
-        return list(self._files(place, names, int(readers))), drop
+    def _keep(self, figure: Figure) -> None:
+        self.figures.append(figure)
+        log.info("%s %s round %d: %.2f", figure.contender, figure.column, figure.round + 1, figure.value)
 
-    def _stream(self, place: Place) -> dict[str, Any]:
-        order = {"do": "stream", "path": f"{place.root}/{BIG_NAME}", "buffer_bytes": READ_BYTES}
-        return {**order, "size": self._dataset.big_bytes, **place.extra("stream")}
+    def _orders(self, column: Column, place: Place, part: Part, number: int) -> list[dict[str, Any]]:
+        """Return the readers' orders."""
+        if column.job is Job.STREAM:
+            return [self._stream(place, name, part.sizes[name]) for name in part.names[: column.readers]]
+        if column.job is Job.RANDOM:
+            return [self._random(place, part, column.readers, number)]
+        if column.job is Job.WALK:
+            return [{"do": "walk", "root": place.root, "expected": part.entries, **place.extra("walk")}]
+        if column.job is Job.WARM:
+            amount = part.bytes_of(part.names) if column.unit == MB_S else len(part.sizes)
+            return [{"amount": amount, **place.extra("warm")}]
+        seed = 100 * number + len(column.name) + column.readers
+        return list(self._files(place, part, part.names if column.listed else part.shuffled(seed), column.readers))
 
-    def _random(self, place: Place, threads: int, number: int) -> dict[str, Any]:
-        pieces = self._dataset.big_bytes // RANDOM_BYTES
+    def _stream(self, place: Place, name: str, size: int) -> dict[str, Any]:
+        order = {"do": "stream", "path": f"{place.root}/{name}", "buffer_bytes": READ_BYTES}
+        return {**order, "size": size, **place.extra("stream")}
+
+    def _random(self, place: Place, part: Part, threads: int, number: int) -> dict[str, Any]:
+        pieces = part.sizes[BIG_NAME] // RANDOM_BYTES
         chosen = random.Random(1000 * threads + number).sample(range(pieces), min(RANDOM_READS, pieces))
         offsets = [piece * RANDOM_BYTES for piece in chosen]
         order = {"do": "scattered", "path": f"{place.root}/{BIG_NAME}", "piece_bytes": RANDOM_BYTES}
         return {**order, "offsets": offsets, "threads": threads}
 
-    def _walk(self, place: Place) -> dict[str, Any]:
-        expected = self._dataset.small_entries
-        return {"do": "walk", "root": place.root, "expected": expected, **place.extra("walk")}
-
-    def _files(self, place: Place, names: Sequence[str], readers: int) -> Iterator[dict[str, Any]]:
+    def _files(self, place: Place, part: Part, names: Sequence[str], readers: int) -> Iterator[dict[str, Any]]:
         count = 1 if place.one_process else readers
         for reader in range(count):
             mine = names[reader::count]
-            order = {"do": "files", "root": place.root, "names": mine, "bytes": len(mine) * SMALL_BYTES}
+            order = {"do": "files", "root": place.root, "names": mine, "bytes": part.bytes_of(mine)}
             yield {**order, "buffer_bytes": READ_BYTES, **place.extra("files")}
 
-    def _measure(self, contender: Contender, column: str, number: int, place: Place) -> Figure | None:
+    def _fill(self, session: Session, place: Place) -> None:
+        """Read once what the session's columns will read, so that it is cached."""
+        part = self._dataset.parts[session.part]
+        wide = max((BY_NAME[name] for name in session.columns), key=lambda column: column.readers)
+        with self._readers(place, self._orders(wide, place, part, 0)) as readers:
+            readers.run_pass()
+
+    def _first_bytes(self, session: Session, contender: Contender, number: int, wanted: Sequence[str]) -> None:
+        """Measure from the mount command to the first byte that a waiting reader has, then the same on the cache left behind."""
+        part = self._dataset.parts[session.part]
+        name = part.names[len(part.sizes) // 2]
+        order = {"do": "first", "path": f"{contender.root(part.name)}/{name}"}
+        began = 0.0
+
+        def begin() -> None:
+            nonlocal began
+            kernel_caches.drop_caches(kernel_caches.EVERYTHING)
+            began = time.monotonic()
+
+        with started_readers(READER, [order], os.environ, self._settings.reader_seconds, contender.abort) as readers:
+            begin()
+            with contender.open(session.part, session.setup) as place:
+                seconds = {session.columns[0]: readers.run_pass().ended - began}
+                some = part.names[:FILES_TO_RESTART_ON]
+                with self._readers(place, list(self._files(place, part, some, 1))) as others:
+                    others.run_pass()
+                place.restart(begin)
+                seconds[session.columns[1]] = readers.run_pass().ended - began
+        for column in wanted:
+            self._keep(Figure(contender.name, column, number, seconds[column], seconds[column]))
+
+    def _memory(self, contender: Contender, column: str, number: int, place: Place) -> Figure:
+        time.sleep(SETTLE_SECONDS)
+        return Figure(contender.name, column, number, processes.anonymous_memory_bytes(place.workers()) / MIB, 0.0)
+
+    def _measure(self, session: Session, contender: Contender, column: Column, number: int, place: Place) -> Figure | None:
         """Measure a column; what should have been hot and was cooled by somebody else on the machine is measured again.
 
         Returns: None if they never stopped.
         """
-        orders, drop = self._orders(column, place, number)
-        if not BY_NAME[column].cold:
+        orders = self._orders(column, place, self._dataset.parts[session.part], number)
+        drop = {Kept.PAGES: 0}.get(column.kept, kernel_caches.EVERYTHING if column.job is Job.WALK else kernel_caches.PAGES)
+        if not column.cold:
             time.sleep(SETTLE_SECONDS)
+        if session.setup.on_disk:
+            os.sync()  # a page that is not written yet cannot be dropped
         accounts = _Accounts(place.pids, self._server_pid)
         with self._readers(place, orders) as readers:
-            if BY_NAME[column].cold:
+            if column.cold:
                 self._count_pass(readers, drop, accounts)
                 return accounts.figure(contender.name, column, number)
             for _ in range(ATTEMPTS):
@@ -170,7 +236,7 @@ class SessionRunner:
                     self._count_pass(readers, drop, accounts)
                 if drop or kernel_caches.drops_so_far() == drops:
                     return accounts.figure(contender.name, column, number)
-                log.info("%s %s: somebody else dropped the page cache; once more", contender.name, column)
+                log.info("%s %s: somebody else dropped the page cache; once more", contender.name, column.name)
                 time.sleep(SETTLE_SECONDS)
                 accounts = _Accounts(place.pids, self._server_pid)
         return None
@@ -188,9 +254,9 @@ class SessionRunner:
         accounts.end(readers.run_pass(before))
 
     def _verify(self, session: Session, place: Place) -> None:
-        names: Iterable[str] = [BIG_NAME] if session.part == "big" else self._dataset.small
+        names = self._dataset.parts[session.part].names
         truth = str(self._dataset.root / session.part)
-        order = {"do": "compare", "root": place.root, "truth": truth, "names": list(names), "buffer_bytes": READ_BYTES}
+        order = {"do": "compare", "root": place.root, "truth": truth, "names": names, "buffer_bytes": READ_BYTES}
         with self._readers(place, [order]) as readers:
             readers.run_pass()
 
@@ -226,11 +292,11 @@ class _Accounts:
         self._readers += reading.cpu_seconds
         self._others += machine - server - used - reading.cpu_seconds
 
-    def figure(self, contender: str, column: str, number: int) -> Figure:
-        scale = 1e6 if BY_NAME[column].unit == MB_S else 1.0
+    def figure(self, contender: str, column: Column, number: int) -> Figure:
+        scale = 1e6 if column.unit == MB_S else 1.0
         return Figure(
             contender=contender,
-            column=column,
+            column=column.name,
             round=number,
             value=self._amount / self.seconds / scale,
             seconds=self.seconds / self.passes,

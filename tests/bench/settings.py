@@ -12,6 +12,8 @@ RANDOM_BYTES = 128 * KIB
 RANDOM_READS = 16384  # in a pass, at distinct places, so that the page cache answers none; fewer if the file is smaller
 SMALL_BYTES = 100 * KIB
 FILES_PER_DIRECTORY = 500
+PARALLEL_FILES = 4
+MIXED_MEAN_BYTES = 80 * KIB  # of the log-normal sizes, about
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,12 +21,13 @@ class Settings:
     """One run.
 
     Attributes:
-        big_bytes: size of the big file.
-        files: how many small files of `SMALL_BYTES`.
+        big_bytes: size of the big file, and of the files of parallel readers together.
+        files: how many small files of `SMALL_BYTES`; there are half as many with log-normal sizes.
         rounds: each column is measured so often for each contender; the median counts.
         contenders: names, in table order.
         columns: names of the columns to measure.
         parent: where the run's directory is made; on tmpfs, so that no disk decides.
+        disk: where the run's directory for the disk tier is made; None: there is no disk, and nothing is measured on it.
         output: the document to write; None: the table is only printed.
         raw: file for all single figures as JSON; None: not kept.
         reader_seconds: a reader that takes longer counts as failed.
@@ -36,15 +39,33 @@ class Settings:
     contenders: tuple[str, ...]
     columns: tuple[str, ...]
     parent: Path = Path("/dev/shm")
+    disk: Path | None = None
     output: Path | None = None
     raw: Path | None = None
     reader_seconds: float = 900.0
+
+    @property
+    def mixed_files(self) -> int:
+        return max(1, self.files // 2)
 
     @property
     def small_total_bytes(self) -> int:
         return self.files * SMALL_BYTES
 
     @property
+    def mixed_total_bytes(self) -> int:
+        return self.mixed_files * MIXED_MEAN_BYTES
+
+    @property
+    def quota_bytes(self) -> int:
+        """Of every cache: nobody has to evict."""
+        return 2 * max(self.big_bytes, self.small_total_bytes, self.mixed_total_bytes)
+
+    @property
     def needed_bytes(self) -> int:
-        """Memory for the plain copy, the store's objects, JuiceFS's objects, one cache, and what hot reads keep in pages."""
-        return 3 * (self.big_bytes + self.small_total_bytes) + 2 * max(self.big_bytes, self.small_total_bytes) + GIB
+        """Memory for the plain copy, the store's objects, JuiceFS's objects, one cache, and what hot reads keep in pages.
+
+        Big and small files are not there at the same time.
+        """
+        small = 3 * (self.small_total_bytes + self.mixed_total_bytes) + 2 * max(self.small_total_bytes, self.mixed_total_bytes)
+        return max((4 + ("juicefs" in self.contenders)) * self.big_bytes, small) + GIB

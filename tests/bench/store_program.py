@@ -1,4 +1,5 @@
-"""The bare store client: does what the reader program does, without any mount, straight from the store into memory.
+"""The bare store client: does what the reader program does, without any mount, straight from the store into memory
+or, to compare with warming a cache, into files.
 
 Run by path with the store's keys in the environment. It takes the same orders; `concurrency` says how many requests it keeps in
 flight. Nothing here may be faster than the network and the server allow, and nothing a mount does cold can be.
@@ -49,6 +50,31 @@ def files(order: dict[str, Any], store: Any, pool: ThreadPoolExecutor) -> int:
     return len(order["names"])
 
 
+def save(order: dict[str, Any], store: Any, pool: ThreadPoolExecutor) -> int:
+    """Fetch objects into files, large ones in ranges; return bytes or files, as `amount` says."""
+    root, target, step = order["root"], order["target"], order["range_bytes"]
+
+    def whole(name: str) -> int:
+        data = obstore.get(store, f"{root}/{name}").bytes()
+        with open(os.path.join(target, name), "wb", buffering=0) as file:
+            return file.write(data)
+
+    def piece(start: int) -> int:
+        data = obstore.get_range(store, f"{root}/{name}", start=start, length=min(step, size - start))
+        return os.pwrite(fd, data, start)
+
+    small = [name for name, size in order["files"].items() if size <= step]
+    total = _sum(pool, whole, small)
+    for name, size in order["files"].items():
+        if size > step:
+            fd = os.open(os.path.join(target, name), os.O_WRONLY | os.O_CREAT, 0o600)
+            total += _sum(pool, piece, range(0, size, step))
+            os.close(fd)
+    if total != sum(order["files"].values()):
+        raise RuntimeError(f"{total} bytes written")
+    return int(order["amount"])
+
+
 def walk(order: dict[str, Any], store: Any, pool: ThreadPoolExecutor) -> int:
     """List everything below a prefix; return the number of objects."""
     return sum(len(page) for page in obstore.list(store, prefix=order["root"], chunk_size=1000))
@@ -60,7 +86,7 @@ def _sum(pool: ThreadPoolExecutor, fetch: Callable[[Any], int], items: Iterable[
 
 def main() -> None:
     order = json.loads(sys.stdin.readline())
-    job = {"stream": stream, "files": files, "walk": walk}[order["do"]]
+    job = {"stream": stream, "files": files, "save": save, "walk": walk}[order["do"]]
     store = open_store(order["bucket"])
     with ThreadPoolExecutor(order["concurrency"]) as pool:
         print("ready", flush=True)

@@ -8,14 +8,16 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import os
+import shutil
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from fusecache.base.units import MIB
-from tests.bench.contenders.contender import Place, part_directory
-from tests.bench.dataset import BIG_NAME, Dataset
+from tests.bench.columns import COLUMNS, Job
+from tests.bench.contenders.contender import Place, Setup
+from tests.bench.dataset import BIG, BIG_NAME, MIXED, SMALL, Dataset
 from tests.bench.readers import STORE_CLIENT, run_readers
-from tests.bench.settings import SMALL_BYTES
 from tests.bench.store import BUCKET
 from tests.support.seaweed import Seaweed
 
@@ -28,32 +30,29 @@ TRIAL_FILES = 2000
 
 
 class BareClient:
-    """Measured cold only: it caches nothing."""
+    """Measured cold only: it caches nothing. What is warmed elsewhere it writes to files."""
 
     name = "bare"
     title = "bare client (obstore)"
-    columns: tuple[str, ...] = (
-        "big-cold",
-        "small-cold-shuffled-1",
-        "small-cold-shuffled-2",
-        "small-cold-listed-1",
-        "small-cold-listed-2",
-        "find-first",
-        "find-mounted",
-    )
+    columns: tuple[str, ...] = tuple(column.name for column in COLUMNS if column.cold and column.job is not Job.FIRST_BYTE)
 
-    def __init__(self, server: Seaweed, dataset: Dataset) -> None:
+    def __init__(self, server: Seaweed, dataset: Dataset, directory: Path) -> None:
         self._server = server
         self._dataset = dataset
+        self._directory = directory  # of what it writes to
         self._best = {"stream": 4, "files": 16, "walk": 1}
 
     def prepare(self) -> None:
-        size = min(self._dataset.big_bytes, TRIAL_BYTES)
-        big = {"do": "stream", "path": f"{part_directory('big')}/{BIG_NAME}", "size": size}
-        self._best["stream"] = self._choose(big, RANGE_CONCURRENCIES)
-        names = self._dataset.shuffled(1)[:TRIAL_FILES]
-        small = {"do": "files", "root": part_directory("small"), "names": names, "bytes": len(names) * SMALL_BYTES}
-        self._best["files"] = self._choose(small, OBJECT_CONCURRENCIES)
+        self._directory.mkdir(parents=True, exist_ok=True)
+        for part in self._dataset.parts.values():
+            if part.name == BIG:
+                size = min(part.sizes[BIG_NAME], TRIAL_BYTES)
+                order = {"do": "stream", "path": f"{BIG}/{BIG_NAME}", "size": size}
+                self._best["stream"] = self._choose(order, RANGE_CONCURRENCIES)
+            elif part.name == SMALL or (part.name == MIXED and SMALL not in self._dataset.parts):
+                names = part.shuffled(1)[:TRIAL_FILES]
+                order = {"do": "files", "root": part.name, "names": names, "bytes": part.bytes_of(names)}
+                self._best["files"] = self._choose(order, OBJECT_CONCURRENCIES)
 
     def _choose(self, order: Mapping[str, Any], candidates: tuple[int, ...]) -> int:
         """Return the concurrency with the highest rate, each tried twice, the first time to warm the server."""
@@ -66,14 +65,26 @@ class BareClient:
         return max(rates, key=lambda candidate: rates[candidate])
 
     @contextlib.contextmanager
-    def open(self, part: str, *, list_ahead: bool) -> Iterator[Place]:
-        yield Place(
-            STORE_CLIENT,
-            part_directory(part),
-            extra=self._extra,
-            environment=self._environment(),
-            one_process=True,
-        )
+    def open(self, part: str, setup: Setup) -> Iterator[Place]:
+        target = self._directory / "written"
+        target.mkdir()
+        for directory in sorted({name.rpartition("/")[0] for name in self._dataset.parts[part].names}):
+            (target / directory).mkdir(exist_ok=True)
+
+        def extra(job: str) -> dict[str, Any]:
+            more = self._extra(job)
+            if job == "warm":  # large objects in ranges, small ones whole
+                more |= {"do": "save", "files": dict(self._dataset.parts[part].sizes), "root": part, "target": str(target)}
+                more["concurrency"] = self._best["stream" if part == BIG else "files"]
+            return more
+
+        try:
+            yield Place(STORE_CLIENT, self.root(part), extra=extra, environment=self._environment(), one_process=True)
+        finally:
+            shutil.rmtree(target, ignore_errors=True)
+
+    def root(self, part: str) -> str:
+        return part
 
     def _extra(self, job: str) -> dict[str, Any]:
         return {"bucket": BUCKET, "range_bytes": RANGE_BYTES, "concurrency": self._best.get(job, 1)}
@@ -81,8 +92,13 @@ class BareClient:
     def _environment(self) -> dict[str, str]:
         return {"PATH": os.environ.get("PATH", ""), **self._server.client_environment()}
 
+    def abort(self) -> None:
+        pass
+
     def version(self) -> str:
         return importlib.metadata.version("obstore")
 
     def options(self) -> str:
-        return f"{self._best['stream']} ranges of 8 MiB, {self._best['files']} small objects at a time (the best of those tried)"
+        best = [f"{self._best['stream']} ranges of 8 MiB"] if BIG in self._dataset.parts else []
+        best += [f"{self._best['files']} small objects"] if {SMALL, MIXED} & set(self._dataset.parts) else []
+        return f"{', '.join(best)} at a time (the best of those tried)"

@@ -15,15 +15,16 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Any, NamedTuple, Protocol
 
 from tests.bench import kernel_caches, processes
 from tests.bench.columns import ALL
-from tests.bench.dataset import BIG_DIRECTORY, SMALL_DIRECTORY, Dataset
+from tests.bench.dataset import Dataset
 from tests.bench.readers import READER
 from tests.support.seaweed import Seaweed
 
 MOUNT_SECONDS = 60.0
+STOP_SECONDS = 10.0  # for an orderly end, before what is left is killed
 
 
 class UnavailableError(Exception):
@@ -34,15 +35,32 @@ class ContenderError(Exception):
     """The contender failed to start; the message holds the end of its log."""
 
 
+class Setup(NamedTuple):
+    """How a contender is opened for a session.
+
+    Attributes:
+        list_ahead: names may be looked up before anybody asks, if that is the contender's habit.
+        on_disk: the cache (of plain files: the files) lies on a disk.
+        serve_processes, check_every_byte: fusecache's own; 0 and False: its defaults.
+    """
+
+    list_ahead: bool = True
+    on_disk: bool = False
+    serve_processes: int = 0
+    check_every_byte: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """Where readers find the dataset while a contender is open.
 
     Attributes:
         program: the reader to run.
-        root: directory (or key prefix) that holds `big` or `small`.
+        root: directory (or key prefix) that holds the part.
         extra: more fields for each order, depending on its job.
         pids: the contender's processes, looked for anew at each call.
+        workers: those of `pids` that work for readers, without supervisors and spares.
+        restart: ends the contender and starts it again on the cache that it has; the argument is called in between.
         one_process: the program itself keeps several requests in flight; "2 readers" are one process.
     """
 
@@ -51,7 +69,9 @@ class Place:
     extra: Callable[[str], Mapping[str, Any]] = lambda job: {}
     environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
     pids: Callable[[], set[int]] = set
+    workers: Callable[[], set[int]] = set
     abort: Callable[[], None] = lambda: None
+    restart: Callable[[Callable[[], None]], None] = lambda between: between()
     one_process: bool = False
 
 
@@ -65,12 +85,14 @@ class Contender(Protocol):
     def prepare(self) -> None:
         """Bring the dataset to where this contender reads it from. Raises: UnavailableError, ContenderError."""
 
-    def open(self, part: str, *, list_ahead: bool) -> contextlib.AbstractContextManager[Place]:
-        """Open `part` ("big" or "small") with an empty cache; what it left is gone afterwards.
+    def open(self, part: str, setup: Setup) -> contextlib.AbstractContextManager[Place]:
+        """Open a part of the dataset with an empty cache; what it left is gone afterwards."""
 
-        Args:
-            list_ahead: names may be looked up before anybody asks, if that is the contender's habit.
-        """
+    def root(self, part: str) -> str:
+        """Return where readers find the part, also before it is opened."""
+
+    def abort(self) -> None:
+        """Make whatever waits for this contender in the kernel fail."""
 
     def version(self) -> str: ...
 
@@ -87,10 +109,12 @@ class MountContender:
     title = ""
     columns: tuple[str, ...] = ALL
 
-    def __init__(self, server: Seaweed, dataset: Dataset, directory: Path) -> None:
+    def __init__(self, server: Seaweed, dataset: Dataset, directory: Path, disk: Path | None = None) -> None:
         self.server = server
         self.dataset = dataset
         self.directory = directory
+        self.mountpoint = directory / "mnt"
+        self.disk = disk
         self.mark = f"{self.name}-{os.getpid()}"
         self.log_path = directory / "log"
 
@@ -98,32 +122,55 @@ class MountContender:
         self.directory.mkdir(parents=True, exist_ok=True)
 
     @contextlib.contextmanager
-    def open(self, part: str, *, list_ahead: bool) -> Iterator[Place]:
-        mountpoint, cache = self.directory / "mnt", self.directory / "cache"
-        mountpoint.mkdir(parents=True, exist_ok=True)
-        cache.mkdir(mode=0o700)
+    def open(self, part: str, setup: Setup) -> Iterator[Place]:
+        cache = (self.disk if setup.on_disk and self.disk is not None else self.directory) / f"cache-{self.name}"
+        self.mountpoint.mkdir(parents=True, exist_ok=True)
+        cache.mkdir(mode=0o700, parents=True)
+
+        def restart(between: Callable[[], None]) -> None:
+            self.stop()
+            between()
+            self.mount(part, cache, setup)
+
         try:
-            self.mount(part, mountpoint, cache, list_ahead=list_ahead)
+            self.mount(part, cache, setup)
             yield Place(
                 READER,
-                self.root(part, mountpoint),
+                self.root(part),
+                extra=lambda job: self.warm_order(part) if job == "warm" else {},
                 pids=lambda: processes.find_marked(self.mark),
-                abort=lambda: kernel_caches.abort(mountpoint),
+                workers=self.workers,
+                abort=self.abort,
+                restart=restart,
             )
         finally:
-            self.close(mountpoint, cache)
+            self.stop()
+            shutil.rmtree(cache, ignore_errors=True)
 
-    def close(self, mountpoint: Path, cache: Path) -> None:
+    def stop(self) -> None:
         with contextlib.suppress(ContenderError):  # what does not go, or never came
-            self.unmount(mountpoint)
-        kernel_caches.unmount(mountpoint)
+            self.unmount(self.mountpoint)
+        kernel_caches.unmount(self.mountpoint)
+        processes.wait_gone(self.mark, STOP_SECONDS)
         processes.end_marked(self.mark)
-        shutil.rmtree(cache, ignore_errors=True)
 
-    def root(self, part: str, mountpoint: Path) -> str:
-        return str(mountpoint)
+    def root(self, part: str) -> str:
+        return str(self.mountpoint)
 
-    def mount(self, part: str, mountpoint: Path, cache: Path, *, list_ahead: bool) -> None:
+    def abort(self) -> None:
+        kernel_caches.abort(self.mountpoint)
+
+    def workers(self) -> set[int]:
+        return processes.find_marked(self.mark)
+
+    def warm_order(self, part: str) -> dict[str, Any]:
+        """Return the order that has a reader call the contender's own command to warm the part."""
+        return {"do": "command", "command": self.warm_command(part), "environment": self.environment()}
+
+    def warm_command(self, part: str) -> list[str]:
+        raise NotImplementedError
+
+    def mount(self, part: str, cache: Path, setup: Setup) -> None:
         raise NotImplementedError
 
     def unmount(self, mountpoint: Path) -> None:
@@ -169,10 +216,6 @@ class MountContender:
 
     def log_end(self) -> str:
         return self.log_path.read_text(errors="replace")[-500:].strip() if self.log_path.exists() else ""
-
-
-def part_directory(part: str) -> str:
-    return {"big": BIG_DIRECTORY, "small": SMALL_DIRECTORY}[part]
 
 
 def find_beside(program: str, package: str) -> str:

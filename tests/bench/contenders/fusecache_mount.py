@@ -2,27 +2,39 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from fusecache.contract.mount_spec import Engine
-from tests.bench.contenders.contender import MOUNT_SECONDS, MountContender, UnavailableError, part_directory
+from fusecache.contract.mount_spec import Engine, MountSpec
+from tests.bench.columns import FASTEST_ONLY, OURS_ONLY, all_but
+from tests.bench.contenders.contender import MOUNT_SECONDS, MountContender, Setup, UnavailableError
 from tests.bench.dataset import Dataset
 from tests.bench.store import BUCKET
 from tests.support.seaweed import Seaweed
 
 
 class FusecacheMount(MountContender):
-    """One engine of it. The store's two prefixes are two mounts: each chooses its access mode by its files' sizes."""
+    """One engine of it. Each part is a mount of its own, which chooses its access mode by its files' sizes."""
 
     def __init__(
-        self, server: Seaweed, dataset: Dataset, directory: Path, engine: Engine, quota_bytes: int, more: Sequence[str] = ()
+        self,
+        server: Seaweed,
+        dataset: Dataset,
+        directory: Path,
+        engine: Engine,
+        quota_bytes: int,
+        more: Sequence[str] = (),
+        disk: Path | None = None,
     ) -> None:
         self.name = "fusecache" if engine is Engine.NATIVE else "fusecache-pyfuse3"
         self.title = f"fusecache ({engine})"
-        super().__init__(server, dataset, directory)
+        absent = () if disk else ("disk",)
+        self.columns = all_but(*absent) if engine is Engine.NATIVE else all_but(*OURS_ONLY, *FASTEST_ONLY)
+        super().__init__(server, dataset, directory, disk)
         self._engine = engine
         self._quota_bytes = quota_bytes
         self._more = tuple(more)
@@ -32,20 +44,34 @@ class FusecacheMount(MountContender):
         if self._engine is Engine.PYFUSE3 and not _has_pyfuse3():
             raise UnavailableError("the pyfuse3 engine is not installed: scripts/pyfuse3.sh compiles it")
 
-    def mount(self, part: str, mountpoint: Path, cache: Path, *, list_ahead: bool) -> None:
-        self.run([*_COMMAND, *self._arguments(part, mountpoint, cache, list_ahead)], MOUNT_SECONDS + 10)
+    def mount(self, part: str, cache: Path, setup: Setup) -> None:
+        self.run([*_COMMAND, *self._arguments(part, cache, setup)], MOUNT_SECONDS + 10)
 
-    def _arguments(self, part: str, mountpoint: Path, cache: Path, list_ahead: bool) -> list[str]:
-        arguments = ["mount", f"s3://{BUCKET}/{part_directory(part)}", str(mountpoint)]
+    def _arguments(self, part: str, cache: Path, setup: Setup) -> list[str]:
+        arguments = ["mount", f"s3://{BUCKET}/{part}", str(self.mountpoint)]
         arguments += ["--tier", f"{cache}:{self._quota_bytes}", "--engine", self._engine.value]
         arguments += ["-o", f"endpoint_url={self.server.endpoint_url}", "-o", f"cache_dir={cache}/state"]
         arguments += ["--ttl", "3600", "--timeout", str(MOUNT_SECONDS)]
-        for option in (*self._more, *(() if list_ahead else ("sync_listing=false",))):
+        if setup.serve_processes:
+            arguments += ["--serve-processes", str(setup.serve_processes)]
+        if not setup.list_ahead:
+            arguments += ["-o", "sync_listing=false"]
+        if setup.check_every_byte:
+            arguments += ["-o", "verify=always"]
+        for option in self._more:
             arguments += ["-o", option]
         return arguments
 
     def unmount(self, mountpoint: Path) -> None:
         self.run([*_COMMAND, "umount", "--lazy", str(mountpoint)], 30)
+
+    def warm_command(self, part: str) -> list[str]:
+        return [*_COMMAND, "warm", "--quiet", str(self.mountpoint)]
+
+    def workers(self) -> set[int]:
+        """Return fetch and serve, as `status` names them."""
+        status = json.loads(self.run([*_COMMAND, "status", "--json", str(self.mountpoint)], 30))[0]
+        return {pid for pid in (status["pids"]["fetch"], *status["pids"]["serve"]) if pid}
 
     def environment(self) -> dict[str, str]:
         run = self.directory / "run"
@@ -57,7 +83,8 @@ class FusecacheMount(MountContender):
 
     def options(self) -> str:
         more = "".join(f" -o {one}" for one in self._more)
-        return f"`fusecache mount s3://... --tier /dev/shm/...:QUOTA --ttl 3600{more}`"
+        serve = next(field.default for field in dataclasses.fields(MountSpec) if field.name == "serve_processes")
+        return f"`fusecache mount s3://... --tier /dev/shm/...:QUOTA --ttl 3600{more}`, serve processes by default: {serve}"
 
 
 _ROOT = Path(__file__).parents[3]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 import subprocess
 from pathlib import Path
 
 from fusecache.base.units import MIB
-from tests.bench.contenders.contender import MountContender, find_beside, part_directory
+from tests.bench.columns import OURS_ONLY, all_but
+from tests.bench.contenders.contender import MountContender, Setup, find_beside
 from tests.bench.dataset import Dataset
 from tests.bench.store import JUICEFS_BUCKET
 from tests.support.seaweed import Seaweed
@@ -25,10 +27,11 @@ QUIET_OPTIONS = shlex.split("--no-usage-report --no-syslog --backup-meta 0 --no-
 
 
 class JuiceFs(MountContender):
-    """One volume that holds both parts."""
+    """One volume that holds all parts."""
 
     name = "juicefs"
     title = "JuiceFS"
+    columns = all_but(*OURS_ONLY)
 
     def __init__(self, server: Seaweed, dataset: Dataset, directory: Path, quota_bytes: int) -> None:
         super().__init__(server, dataset, directory)
@@ -43,24 +46,29 @@ class JuiceFs(MountContender):
             [self._program, "format", "--storage", "s3", "--bucket", bucket, "--trash-days", "0", self._meta, "bench"],
             FORMAT_SECONDS,
         )
-        mountpoint, cache = self.directory / "mnt", self.directory / "cache"
-        mountpoint.mkdir()
+        cache = self.directory / "cache"
+        self.mountpoint.mkdir()
         cache.mkdir()
         try:
-            self._start([], mountpoint, cache)
-            self.dataset.copy_into(mountpoint)
+            self._start([], cache)
+            self.dataset.copy_into(self.mountpoint)
         finally:
-            self.close(mountpoint, cache)
+            self.stop()
+            shutil.rmtree(cache, ignore_errors=True)
 
-    def mount(self, part: str, mountpoint: Path, cache: Path, *, list_ahead: bool) -> None:
-        self._start(READ_OPTIONS, mountpoint, cache)
+    def mount(self, part: str, cache: Path, setup: Setup) -> None:
+        self._start(READ_OPTIONS, cache)
 
-    def _start(self, options: list[str], mountpoint: Path, cache: Path) -> None:
+    def _start(self, options: list[str], cache: Path) -> None:
         size = ["--cache-dir", str(cache), "--cache-size", str(self._quota_mib)]
-        self.start_mount([self._program, "mount", *QUIET_OPTIONS, *options, *size, self._meta, str(mountpoint)], mountpoint)
+        command = [self._program, "mount", *QUIET_OPTIONS, *options, *size, self._meta, str(self.mountpoint)]
+        self.start_mount(command, self.mountpoint)
 
-    def root(self, part: str, mountpoint: Path) -> str:
-        return str(mountpoint / part_directory(part))
+    def root(self, part: str) -> str:
+        return str(self.mountpoint / part)
+
+    def warm_command(self, part: str) -> list[str]:
+        return [self._program, "warmup", self.root(part)]
 
     def environment(self) -> dict[str, str]:
         keys = self.server.client_environment()

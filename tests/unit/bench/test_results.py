@@ -7,7 +7,7 @@ import pytest
 from tests.bench import columns
 from tests.bench.results import Table
 from tests.bench.rounds import rotated
-from tests.bench.sessions import SESSIONS, Figure
+from tests.bench.sessions import PHASES, SESSIONS, Figure
 
 
 def figure(contender: str, column: str, value: float) -> Figure:
@@ -38,6 +38,22 @@ def test_columns_are_chosen_by_name_group_and_beginning() -> None:
 
 def test_each_column_is_measured_in_one_session() -> None:
     assert sorted(name for session in SESSIONS for name in session.columns) == sorted(columns.ALL)
+
+
+def test_each_session_belongs_to_one_phase() -> None:
+    parts = [part for phase in PHASES for part in phase]
+    assert {session.part for session in SESSIONS} == set(parts)
+    assert len(parts) == len(set(parts))
+
+
+def test_less_is_better_for_seconds() -> None:
+    table = Table([figure("fusecache", "first-byte-cold", 0.5), figure("juicefs", "first-byte-cold", 1.0)])
+    assert table.ratio("first-byte-cold", "fusecache", "juicefs") == 2.0
+
+
+def test_cpu_is_that_of_daemons_and_for_each_gib() -> None:
+    table = Table([Figure("fusecache", "big-cold", 0, 1.0, 1.0, contender_cpu=3.0, reader_cpu=9.0)])
+    assert table.cpu_per_gib("big-cold", "fusecache", 2 << 30) == 1.5
 
 
 def test_turns_begin_with_another_contender_each_time() -> None:
