@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 
 from fusecache.base.units import MIB, format_size
+from tests.bench import records
 from tests.bench.columns import BY_NAME, SECONDS, Job
 from tests.bench.dataset import MIXED_LARGE, MIXED_MEDIAN_BYTES
 from tests.bench.results import BARE, JUICEFS, OURS, TMPFS, Table
@@ -72,6 +73,7 @@ def document_lines(run: Run) -> list[str]:
     titles = [participant.title for participant in run.participants]
     lines = ["# Benchmarks", "", _introduction(run.settings), ""]
     lines += ["Written by `make bench`. " + "; ".join(f"{name}: {value}" for name, value in run.machine) + ".", ""]
+    lines += ["## Records", "", *_records(run), ""]
     lines += [
         "## Speed",
         "",
@@ -96,6 +98,22 @@ def _introduction(settings: Settings) -> str:
         f" (median {MIXED_MEDIAN_BYTES >> 10} KiB, 99th percentile 512 KiB, one in {MIXED_LARGE:,} of several MiB), all in random"
         f" bytes. Every figure is the median of {settings.rounds}, less those that are named as left out."
     )
+
+
+def _records(run: Run) -> list[str]:
+    lines = [
+        "What fusecache (native) has to reach, and what this run measured. Where it says no, that is how far it got; what",
+        "`make bench` does not measure yet, or was left out of this run, is named as such.",
+        "",
+        *_markdown_row(["#", "what", "bound", "measured", "holds"]),
+        *_markdown_row(["---:", "---", "---:", "---:", "---"]),
+    ]
+    judged = records.judge(run.table, run.settings)
+    for one in judged:
+        measured = "" if one.value is None else f"{one.value:,.3g}" if one.value < 1000 else _number(one.value)
+        lines += _markdown_row([str(one.record.row), one.record.what, one.record.target, measured, one.verdict])
+    count = {verdict: sum(one.verdict == verdict for one in judged) for verdict in ("yes", "no", "not in this run")}
+    return [*lines, "", f"{count['yes']} hold, {count['no']} do not, {count['not in this run']} have no figure in this run."]
 
 
 def _values(run: Run, column: str) -> list[str]:

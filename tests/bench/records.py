@@ -1,0 +1,134 @@
+"""The records: what fusecache has to reach, each bound beside what this run measured. Stateless.
+
+A bound is met only by a figure of this run; where there is none, that is what is said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from tests.bench.results import BARE, JUICEFS, OURS, RCLONE, TMPFS, Table
+from tests.bench.settings import Settings
+
+Measure = Callable[[Table, Settings], float | None]
+
+
+class Record(NamedTuple):
+    """`row` numbers the table of records; `bound` is a least value, or a largest one if `at_most`; `unit` follows the number."""
+
+    row: int
+    what: str
+    bound: float
+    unit: str
+    measure: Measure
+    at_most: bool = False
+
+    def holds(self, value: float) -> bool:
+        return value <= self.bound if self.at_most else value >= self.bound
+
+    @property
+    def target(self) -> str:
+        return f"{'≤' if self.at_most else '≥'} {self.bound:,g} {self.unit}".strip()
+
+
+class Judged(NamedTuple):
+    """A record and what was measured, None if nothing was."""
+
+    record: Record
+    value: float | None
+
+    @property
+    def verdict(self) -> str:
+        if self.value is None:
+            return "not in this run"
+        return "yes" if self.record.holds(self.value) else "no"
+
+
+def judge(table: Table, settings: Settings) -> list[Judged]:
+    return [Judged(record, record.measure(table, settings)) for record in RECORDS]
+
+
+def _ratio(column: str, other: str) -> Measure:
+    return lambda table, settings: table.ratio(column, OURS, other)
+
+
+def _best_peer(column: str) -> Measure:
+    """How many times as fast as the faster of the other mounts; unknown without JuiceFS, the faster one so far."""
+
+    def measure(table: Table, settings: Settings) -> float | None:
+        ratios = [table.ratio(column, OURS, peer) for peer in (JUICEFS, RCLONE)]
+        return None if ratios[0] is None else min(ratio for ratio in ratios if ratio is not None)
+
+    return measure
+
+
+def _value(column: str) -> Measure:
+    def measure(table: Table, settings: Settings) -> float | None:
+        cell = table.cell(column, OURS)
+        return None if cell is None else cell.median
+
+    return measure
+
+
+def _cpu(column: str) -> Measure:
+    return lambda table, settings: table.cpu_per_gib(column, OURS, settings.big_bytes)
+
+
+def _cpu_against_bare(table: Table, settings: Settings) -> float | None:
+    ours, bare = (table.cpu_per_gib("big-cold", contender, settings.big_bytes) for contender in (OURS, BARE))
+    return ours / bare if ours is not None and bare else None
+
+
+def _serve_scaling(table: Table, settings: Settings) -> float | None:
+    one, two = table.cell("serve-1", OURS), table.cell("serve-2", OURS)
+    return None if one is None or two is None else two.median / one.median
+
+
+def _never(table: Table, settings: Settings) -> float | None:
+    return None
+
+
+TIMES_TMPFS, TIMES_BARE, TIMES_PEER = "× tmpfs", "× bare client", "× best peer"
+RECORDS = (
+    Record(1, "big file, cached, pages dropped", 0.9, TIMES_TMPFS, _ratio("big-cached", TMPFS)),
+    Record(2, "4 files, 4 readers, cached, pages dropped", 0.9, TIMES_TMPFS, _ratio("parallel", TMPFS)),
+    Record(3, "a file cached on a disk, pages dropped", 0.95, "× that disk", _ratio("disk", TMPFS)),
+    Record(4, "random 128 KiB preads, cached, 1 thread", 0.6, TIMES_TMPFS, _ratio("random-1", TMPFS)),
+    Record(4, "the same, 8 threads", 0.6, TIMES_TMPFS, _ratio("random-8", TMPFS)),
+    Record(5, "big file, cold", 1.05, "× JuiceFS", _ratio("big-cold", JUICEFS)),
+    Record(5, "the same: the aim", 0.85, TIMES_BARE, _ratio("big-cold", BARE)),
+    Record(6, "small files, cold, in order, 1 reader", 0.65, TIMES_BARE, _ratio("small-cold-listed-1", BARE)),
+    Record(7, "small files, cold, shuffled, 1 reader", 0.6, TIMES_BARE, _ratio("small-cold-shuffled-1", BARE)),
+    Record(7, "the same, 2 readers", 0.6, TIMES_BARE, _ratio("small-cold-shuffled-2", BARE)),
+    Record(8, "small files, cached, pages dropped, 1 reader", 2, TIMES_PEER, _best_peer("small-cached-1")),
+    Record(8, "the same, 2 readers", 3, TIMES_PEER, _best_peer("small-cached-2")),
+    Record(9, "small files, hot, 1 reader", 0.8, TIMES_TMPFS, _ratio("small-hot-1", TMPFS)),
+    Record(9, "the same, 2 readers", 0.8, TIMES_TMPFS, _ratio("small-hot-2", TMPFS)),
+    Record(10, "log-normal sizes, cold, shuffled, 1 reader", 0.6, TIMES_BARE, _ratio("mixed-cold-1", BARE)),
+    Record(10, "the same, 2 readers", 0.6, TIMES_BARE, _ratio("mixed-cold-2", BARE)),
+    Record(10, "log-normal sizes, cached, pages dropped, 1 reader", 2, TIMES_PEER, _best_peer("mixed-cached-1")),
+    Record(10, "the same, 2 readers", 3, TIMES_PEER, _best_peer("mixed-cached-2")),
+    Record(10, "log-normal sizes, hot, 1 reader", 0.8, TIMES_TMPFS, _ratio("mixed-hot-1", TMPFS)),
+    Record(10, "the same, 2 readers", 0.8, TIMES_TMPFS, _ratio("mixed-hot-2", TMPFS)),
+    Record(11, "`warm` of the big file", 0.9, "× bare client writing", _ratio("warm-big", BARE)),
+    Record(11, "`warm` of the small files", 0.9, "× bare client writing", _ratio("warm-small", BARE)),
+    Record(12, "1,000,000 names: first answer of `ls`", 0.2, "s", _never, at_most=True),
+    Record(12, "the same: `find`, cold", 0.8, "× bare listing", _never),
+    Record(12, "the same: `find` again, dentries dropped", 250_000, "names/s", _never),
+    Record(12, "the same: first answer of `ls` after a restart", 0.5, "s", _never, at_most=True),
+    Record(13, "anonymous memory of fetch and serve, the small files' names known", 150, "MiB", _value("memory"), at_most=True),
+    Record(13, "anonymous memory, 1,000,000 names known", 150, "MiB", _never, at_most=True),
+    Record(14, "mount to first byte, cold", 0.7, "s", _value("first-byte-cold"), at_most=True),
+    Record(14, "mount to first byte, on a warm cache", 0.3, "s", _value("first-byte-warm"), at_most=True),
+    Record(15, "CPU of the daemons, cold", 1.2, "× bare client's", _cpu_against_bare, at_most=True),
+    Record(15, "CPU of the daemons for a GiB, cached, checked", 0.5, "s", _cpu("checked"), at_most=True),
+    Record(15, "CPU of the daemons for a GiB, passthrough", 0.05, "s", _cpu("big-cached"), at_most=True),
+    Record(16, "2 serve processes", 1.8, "× 1 serve process", _serve_scaling),
+    Record(17, "hit ratio, shuffled epochs over twice the cache", 0.45, "", _never),
+    Record(17, "hit ratio, Zipf 0.9 with a scan: behind the best policy", 0.03, "", _never, at_most=True),
+    Record(17, "hit ratio, hot set with a scan", 0.95, "of the hot set", _never),
+    Record(18, "a store behind 20 ms and 200 MB/s: cached over cold", 100, "×", _never),
+    Record(18, "the same: cold", 0.9, "× the link", _never),
+    Record(19, "foreign readers, cached", 0.8, TIMES_TMPFS, _never),
+)
