@@ -15,10 +15,10 @@ TYPED := $(foreach directory,fusecache csi tests/support tests/bench,$(if $(wild
 
 export AWS_EC2_METADATA_DISABLED := true
 
-.PHONY: help venv demo test lint format bench promises lock clean
+.PHONY: help venv demo test lint format bench bench-quick promises lock clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 venv: $(INSTALLED) ## make .venv from the lock files (PYTHON=... chooses the interpreter)
 
@@ -48,6 +48,9 @@ bench: $(BENCH_INSTALLED) ## compare with JuiceFS, rclone and tmpfs, write docs/
 	@scripts/test_packages.sh
 	@scripts/pyfuse3.sh
 	@$(BIN)/python -m tests.bench $(ARGS)
+
+bench-quick: $(BENCH_INSTALLED) ## compare a short run with the recorded ratios: what fell by more than 20 % (as root)
+	@$(BIN)/python -m tests.bench --guard $(ARGS)
 
 $(BENCH_INSTALLED): $(INSTALLED) requirements-bench.lock
 	@scripts/pip_install.sh --require-hashes -r requirements-bench.lock

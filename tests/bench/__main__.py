@@ -15,14 +15,14 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
 from fusecache.base.units import GIB, MIB, format_size, parse_size
 from fusecache.contract.errors import CacheError
-from tests.bench import columns, machine, phases, report
+from tests.bench import columns, guard, machine, phases, report
 from tests.bench.results import Table
 from tests.bench.sessions import PHASES
 from tests.bench.settings import Settings
@@ -38,10 +38,13 @@ QUICK_BYTES = 256 * MIB
 QUICK_FILES = 2000
 
 
+Act = Callable[[Settings, Sequence[str]], int]
+
+
 def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     try:
-        settings, more = parse(sys.argv[1:])
+        act, settings, more = parse(sys.argv[1:])
         check(settings)
     except (ValueError, CacheError) as error:
         print(f"bench: {error}", file=sys.stderr)
@@ -49,16 +52,21 @@ def main() -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
     try:
-        return run(settings, more)
+        return act(settings, more)
+    except ValueError as error:  # the recorded ratios
+        print(f"bench: {error}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("bench: interrupted; mounts, processes and files are gone", file=sys.stderr)
         return 130
 
 
-def parse(arguments: Sequence[str]) -> tuple[Settings, tuple[str, ...]]:
-    """Return the settings, and -o options for fusecache's own mounts. Raises: ValueError, CacheError."""
+def parse(arguments: Sequence[str]) -> tuple[Act, Settings, tuple[str, ...]]:
+    """Return what to do, the settings, and -o options for fusecache's own mounts. Raises: ValueError, CacheError."""
     parser = argparse.ArgumentParser(prog="make bench ARGS=...", description="Compare fusecache with other clients of one store.")
     parser.add_argument("--quick", action="store_true", help="less data, one round: a few minutes; writes no document")
+    parser.add_argument("--guard", action="store_true", help="compare a short run with the recorded ratios (make bench-quick)")
+    parser.add_argument("--record", action="store_true", help="record the ratios that --guard compares with")
     parser.add_argument("--only", default="", help=f"columns or groups of them, by comma: {', '.join(columns.ALL)}")
     parser.add_argument("--contenders", default=",".join(CONTENDERS), help=f"some of {', '.join(CONTENDERS)}")
     parser.add_argument("--rounds", type=int, help="how often each column is measured (3; quick: 1)")
@@ -86,8 +94,11 @@ def parse(arguments: Sequence[str]) -> tuple[Settings, tuple[str, ...]]:
         output=given.output or (DOCUMENT if complete else None),
         raw=given.raw,
     )
+    if given.guard or given.record:
+        act: Act = record_ratios if given.record else run_guard
+        return act, guard.guard_settings(settings), tuple(given.options)
     fitting = [size for size in sizes if dataclasses.replace(settings, big_bytes=size).needed_bytes <= free_bytes(settings)]
-    return dataclasses.replace(settings, big_bytes=[*fitting, sizes[-1]][0]), tuple(given.options)
+    return run, dataclasses.replace(settings, big_bytes=[*fitting, sizes[-1]][0]), tuple(given.options)
 
 
 def free_bytes(settings: Settings) -> int:
@@ -108,13 +119,7 @@ def check(settings: Settings) -> None:
 
 def run(settings: Settings, more: Sequence[str]) -> int:
     began = time.monotonic()
-    log.info("big files of %s, %d small files", format_size(settings.big_bytes), settings.files)
-    found = phases.Found()
-    with contextlib.ExitStack() as stack:
-        directory = _directory(stack, settings.parent)
-        disk = None if settings.disk is None else _directory(stack, settings.disk)
-        for parts in PHASES:
-            phases.run_phase(settings, parts, directory, disk, more, found)
+    found = measure(settings, more)
     result = report.Run(
         settings,
         Table(found.figures),
@@ -131,7 +136,45 @@ def run(settings: Settings, more: Sequence[str]) -> int:
     if settings.output is not None:
         report.write_document(settings.output, result)
         log.info("written to %s", settings.output)
+    if settings.output == DOCUMENT:
+        log.info("now what the regression guard compares with")
+        record_ratios(settings)
     return 1 if found.failures else 0
+
+
+def measure(settings: Settings, more: Sequence[str]) -> phases.Found:
+    log.info("big files of %s, %d small files", format_size(settings.big_bytes), settings.files)
+    found = phases.Found()
+    with contextlib.ExitStack() as stack:
+        directory = _directory(stack, settings.parent)
+        disk = None if settings.disk is None else _directory(stack, settings.disk)
+        for parts in PHASES:
+            phases.run_phase(settings, parts, directory, disk, more, found)
+    return found
+
+
+def record_ratios(settings: Settings, more: Sequence[str] = ()) -> int:
+    short = guard.guard_settings(settings)
+    guard.write(guard.RECORDED, short, guard.ratios(Table(measure(short, more).figures)))
+    log.info("written to %s", guard.RECORDED)
+    return 0
+
+
+def run_guard(settings: Settings, more: Sequence[str]) -> int:
+    """Compare with the recorded ratios; what fell is measured once more before it is believed. Returns 1 if something fell."""
+    short = guard.guard_settings(settings)
+    recorded = guard.read(guard.RECORDED, short)
+    found = measure(short, more)
+    now = guard.ratios(Table(found.figures))
+    fallen = {one.column for one in guard.falls(recorded, now)}
+    if fallen:
+        log.info("measuring once more: %s", ", ".join(sorted(fallen)))
+        again = dataclasses.replace(short, columns=tuple(name for name in short.columns if name in fallen))
+        now = guard.merged(now, guard.ratios(Table(measure(again, more).figures)))
+    print("\n".join(guard.lines(recorded, now)))
+    for failure in found.failures:
+        print(f"failed: {failure}")
+    return 1 if found.failures or guard.falls(recorded, now) else 0
 
 
 def _directory(stack: contextlib.ExitStack, parent: Path) -> Path:

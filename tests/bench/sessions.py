@@ -23,7 +23,6 @@ from tests.bench.readers import READER, Readers, Reading, started_readers
 from tests.bench.settings import RANDOM_BYTES, RANDOM_READS, READ_BYTES, Settings
 
 log = logging.getLogger(__name__)
-LEAST_SECONDS = 1.0  # of reading in one figure that need not be cold: a pass over what is in memory takes a tenth of that
 MOST_PASSES = 30  # in one figure, however little there is to read
 MOST_DROPS = 5  # the same where each pass drops caches: that takes up to half a second, and cools everybody else on the machine
 FILES_TO_RESTART_ON = 2000  # small files that are cached when the time of a restart is taken
@@ -232,7 +231,7 @@ class SessionRunner:
                 drops = kernel_caches.drops_so_far()
                 if not drop:
                     readers.run_pass()
-                while accounts.seconds < LEAST_SECONDS and accounts.passes < (MOST_DROPS if drop else MOST_PASSES):
+                while accounts.seconds < self._settings.least_seconds and accounts.passes < (MOST_DROPS if drop else MOST_PASSES):
                     self._count_pass(readers, drop, accounts)
                 if drop or kernel_caches.drops_so_far() == drops:
                     return accounts.figure(contender.name, column, number)

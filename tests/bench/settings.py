@@ -30,6 +30,7 @@ class Settings:
         disk: where the run's directory for the disk tier is made; None: there is no disk, and nothing is measured on it.
         output: the document to write; None: the table is only printed.
         raw: file for all single figures as JSON; None: not kept.
+        least_seconds: of reading in one figure that need not be cold: a pass over what is in memory takes a tenth of a second.
         reader_seconds: a reader that takes longer counts as failed.
     """
 
@@ -42,6 +43,7 @@ class Settings:
     disk: Path | None = None
     output: Path | None = None
     raw: Path | None = None
+    least_seconds: float = 1.0
     reader_seconds: float = 900.0
 
     @property
