@@ -26,6 +26,7 @@ _COMMANDS = {
     "refresh": "refresh_command",
     "doctor": "doctor_command",
     "top": "top_command",
+    "bench": "bench_command",
     "demo": "demo_command",
 }
 """Name to module of this package; the command is the module's attribute of the same name."""
