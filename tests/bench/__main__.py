@@ -25,7 +25,7 @@ from fusecache.contract.errors import CacheError
 from tests.bench import columns, guard, machine, phases, report
 from tests.bench.results import Table
 from tests.bench.sessions import PHASES
-from tests.bench.settings import Settings
+from tests.bench.settings import ALL_NAMES, Settings
 from tests.support.seaweed import find_weed
 
 log = logging.getLogger("tests.bench")
@@ -68,6 +68,7 @@ def parse(arguments: Sequence[str]) -> tuple[Act, Settings, tuple[str, ...]]:
     parser.add_argument("--guard", action="store_true", help="compare a short run with the recorded ratios (make bench-quick)")
     parser.add_argument("--record", action="store_true", help="record the ratios that --guard compares with")
     parser.add_argument("--only", default="", help=f"columns or groups of them, by comma: {', '.join(columns.ALL)}")
+    parser.add_argument("--also", default="", help="columns that are measured on request, beside the usual ones: names")
     parser.add_argument("--contenders", default=",".join(CONTENDERS), help=f"some of {', '.join(CONTENDERS)}")
     parser.add_argument("--rounds", type=int, help="how often each column is measured (3; quick: 1)")
     parser.add_argument("--output", type=Path, help="the document (docs/benchmarks.md if everything is measured)")
@@ -76,11 +77,12 @@ def parse(arguments: Sequence[str]) -> tuple[Act, Settings, tuple[str, ...]]:
     parser.add_argument("--disk", type=Path, default=Path("/var/tmp"), help="where the cache on a disk lies; no tmpfs")
     parser.add_argument("-o", dest="options", action="append", default=[], help="an option for fusecache's mounts: KEY=VALUE")
     given = parser.parse_args(arguments)
-    wanted = columns.select(given.only.split(",")) if given.only else columns.ALL
+    wanted = columns.select(given.only.split(",")) if given.only else columns.USUAL
+    wanted += columns.select(given.also.split(",")) if given.also else ()
     named = tuple(name for name in CONTENDERS if name in given.contenders.split(","))
     if unknown := set(given.contenders.split(",")) - set(CONTENDERS):
         raise ValueError(f"no contender is called {', '.join(sorted(unknown))}; there are: {', '.join(CONTENDERS)}")
-    complete = wanted == columns.ALL and named == CONTENDERS and not given.quick and not given.options
+    complete = not given.only and named == CONTENDERS and not given.quick and not given.options
     named_size = os.environ.get("BENCH_SIZE")
     sizes = [parse_size(named_size)] if named_size else [QUICK_BYTES] if given.quick else FULL_BYTES
     settings = Settings(
@@ -88,7 +90,8 @@ def parse(arguments: Sequence[str]) -> tuple[Act, Settings, tuple[str, ...]]:
         files=int(os.environ.get("BENCH_FILES") or (QUICK_FILES if given.quick else FULL_FILES)),
         rounds=given.rounds or (1 if given.quick else FULL_ROUNDS),
         contenders=named,
-        columns=wanted,
+        columns=tuple(name for name in columns.ALL if name in wanted),
+        names=int(os.environ.get("BENCH_NAMES") or ALL_NAMES),
         parent=given.directory,
         disk=machine.on_disk(given.disk),
         output=given.output or (DOCUMENT if complete else None),

@@ -14,6 +14,7 @@ class Job(enum.Enum):
     RANDOM = "random"
     FILES = "files"
     WALK = "walk"
+    LS = "ls"
     WARM = "warm"
     FIRST_BYTE = "first byte"
     MEMORY = "memory"
@@ -37,7 +38,11 @@ LESS_IS_BETTER = (SECONDS, MEMORY_MIB)
 
 
 class Column(NamedTuple):
-    """`group` is what --only may name beside the column itself; `listed`: small files in the order of the listing."""
+    """`group` is what --only may name beside the column itself.
+
+    `listed`: small files in the order of the listing. `on_request`: takes so long that it is measured only if --only or --also
+    names it.
+    """
 
     name: str
     title: str
@@ -47,6 +52,7 @@ class Column(NamedTuple):
     kept: Kept
     readers: int = 1
     listed: bool = False
+    on_request: bool = False
 
     @property
     def cold(self) -> bool:
@@ -87,9 +93,17 @@ COLUMNS = (
     Column("memory", "anonymous memory after find", MEMORY_MIB, "memory", Job.MEMORY, CACHED),
     Column("first-byte-cold", "mount to first byte, cold", SECONDS, "first-byte", Job.FIRST_BYTE, COLD),
     Column("first-byte-warm", "mount to first byte, on a warm cache", SECONDS, "first-byte", Job.FIRST_BYTE, CACHED),
+    Column("names-ls", "many names: first ls of the root", SECONDS, "names", Job.LS, COLD, on_request=True),
+    Column("names-ls-restart", "many names: first ls after a restart", SECONDS, "names", Job.LS, CACHED, on_request=True),
+    Column(
+        "names-find", "many names: find, first time, mounted with its defaults", NAMES_S, "names", Job.WALK, COLD, on_request=True
+    ),
+    Column("names-again", "many names: find, again, dentries dropped", NAMES_S, "names", Job.WALK, CACHED, on_request=True),
+    Column("names-memory", "many names: anonymous memory after find", MEMORY_MIB, "names", Job.MEMORY, CACHED, on_request=True),
 )
 BY_NAME = {column.name: column for column in COLUMNS}
 ALL = tuple(BY_NAME)
+USUAL = tuple(column.name for column in COLUMNS if not column.on_request)
 OURS_ONLY = ("checked", "disk", "serve")
 FASTEST_ONLY = ("small-cold-listed", "parallel", "mixed", "warm")  # not of slow contenders: a run should not take an hour
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import random
 import shutil
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,12 +16,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fusecache.base.units import KIB, MIB
-from tests.bench.settings import FILES_PER_DIRECTORY, PARALLEL_FILES, SMALL_BYTES, Settings
+from tests.bench.settings import FILES_PER_DIRECTORY, NAMES_PER_DIRECTORY, PARALLEL_FILES, SMALL_BYTES, Settings
 
 BIG = "big"
 PARALLEL = "parallel"
 SMALL = "small"
 MIXED = "mixed"
+NAMES = "names"
 BIG_NAME = "big.bin"
 MIXED_MEDIAN_BYTES = 40 * KIB
 MIXED_SIGMA = math.log(512 / 40) / 2.326  # so that the 99th percentile is 512 KiB
@@ -58,6 +60,8 @@ def make_part(name: str, settings: Settings) -> Part:
         return Part(name, {BIG_NAME: settings.big_bytes})
     if name == PARALLEL:
         return Part(name, {f"quarter{number}.bin": settings.big_bytes // PARALLEL_FILES for number in range(PARALLEL_FILES)})
+    if name == NAMES:
+        return Part(name, {f"p{n // NAMES_PER_DIRECTORY:04d}/o{n:07d}": 0 for n in range(settings.names)})
     if name == SMALL:
         return Part(name, {_small_name(number): SMALL_BYTES for number in range(settings.files)})
     return Part(name, dict(zip(map(_small_name, range(settings.mixed_files)), _mixed_sizes(), strict=False)))
@@ -78,7 +82,7 @@ def _mixed_sizes() -> Iterable[int]:
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """Parts that lie below `root`, each in a directory of its name."""
+    """Parts that lie below `root`, each in a directory of its name; but for `NAMES`, which only the store has."""
 
     root: Path
     parts: Mapping[str, Part]
@@ -87,6 +91,9 @@ class Dataset:
     def make(cls, root: Path, settings: Settings, names: Iterable[str]) -> Dataset:
         dataset = cls(root, {name: make_part(name, settings) for name in names})
         source = random.Random(SEED)  # bytes that no store can compress and that are the same in each run
+        root.mkdir(parents=True, exist_ok=True)
+        if NAMES in dataset.parts:
+            return dataset
         for directory in dataset.directories:
             (root / directory).mkdir(parents=True, exist_ok=True)
         for name, size in dataset.files.items():
@@ -107,13 +114,26 @@ class Dataset:
 
     def for_each(self, act: Callable[[str], object]) -> None:
         """Call `act` with every name, from several threads. The first error ends it."""
+        names = iter(list(self.files))  # one for all threads: taking the next name of a list is one step
+        failed = threading.Event()
+
+        def work() -> None:
+            for name in names:
+                if failed.is_set():
+                    return
+                try:
+                    act(name)
+                except BaseException:
+                    failed.set()
+                    raise
+
         with ThreadPoolExecutor(COPIERS) as pool:
-            futures = [pool.submit(act, name) for name in self.files]
+            futures = [pool.submit(work) for _ in range(COPIERS)]
             try:
                 for future in futures:
                     future.result()
             except BaseException:
-                pool.shutdown(cancel_futures=True)
+                failed.set()
                 raise
 
     def copy_into(self, target: Path) -> None:

@@ -106,6 +106,12 @@ def command(order: dict[str, Any]) -> int:
     return int(order["amount"])
 
 
+def ls(order: dict[str, Any]) -> int:
+    """List one directory; return the number of its names."""
+    with os.scandir(order["root"]) as entries:
+        return sum(1 for _ in entries)
+
+
 def compare(order: dict[str, Any]) -> int:
     """Read every file here and in the plain copy; return their number. Raises: RuntimeError at the first difference."""
     import xxhash
@@ -140,7 +146,7 @@ def _start(order: dict[str, Any]) -> None:
 
 def main() -> None:
     order = json.loads(sys.stdin.readline())
-    jobs = (stream, files, scattered, walk, first, command, compare)
+    jobs = (stream, files, scattered, walk, ls, first, command, compare)
     job = {one.__name__: one for one in jobs}[order["do"]]
     print("ready", flush=True)
     while sys.stdin.readline():

@@ -17,7 +17,7 @@ from tests.bench.columns import BY_NAME, SECONDS, Job
 from tests.bench.dataset import MIXED_LARGE, MIXED_MEDIAN_BYTES
 from tests.bench.results import BARE, JUICEFS, OURS, TMPFS, Table
 from tests.bench.sessions import FILES_TO_RESTART_ON, Figure
-from tests.bench.settings import PARALLEL_FILES, SMALL_BYTES, Settings
+from tests.bench.settings import NAMES_PER_DIRECTORY, PARALLEL_FILES, SMALL_BYTES, Settings
 
 WIDTH = 200  # of a table that goes to a file
 REFERENCES = ((JUICEFS, "/ JuiceFS"), (BARE, "/ bare client"), (TMPFS, "/ tmpfs"))
@@ -127,7 +127,7 @@ def _ratios(table: Table, column: str) -> list[str]:
 
 
 def _number(value: float, unit: str = "") -> str:
-    return f"{value:,.2f}" if unit == SECONDS else f"{value:,.0f}"
+    return f"{value:,.3f}" if unit == SECONDS else f"{value:,.0f}"
 
 
 def _markdown_row(cells: Sequence[str]) -> list[str]:
@@ -167,7 +167,7 @@ def _costs(run: Run) -> list[str]:
     lines += _markdown_row(["", *(participant.title for participant in run.participants)])
     lines += _markdown_row(["---", *["---:"] * len(run.participants)])
     for column in run.table.columns:
-        if BY_NAME[column].job in (Job.FIRST_BYTE, Job.MEMORY):
+        if BY_NAME[column].job in (Job.FIRST_BYTE, Job.MEMORY, Job.LS):
             continue
         costs = []
         for participant in run.participants:
@@ -237,14 +237,17 @@ def _method(run: Run) -> list[str]:
 - Mount to first byte: from the start of the mount command until a reader that was waiting has one byte of a small file; on a warm
   cache: the same after an orderly unmount, with {FILES_TO_RESTART_ON:,} small files cached.
 - Anonymous memory: RssAnon of fetch and the serve processes (of others: of all their processes) after the two walks of `find`.
+- Many names, on request (`--also names`): {run.settings.names:,} empty objects in prefixes of {NAMES_PER_DIRECTORY:,}. The
+  first `ls` is that of the root, right after the mount; a restart is an orderly unmount and a new mount, after a walk over
+  everything.
 - rclone and the pyfuse3 engine are left out of some columns, because the run takes long enough; JuiceFS is faster there.
 - Contenders take turns in each round, and each session begins with another one, so that all of them meet the same noise.
 - In the first round, what each mount serves is compared with the original, byte by byte, outside the clock.
 - The bare client reads whole objects or 8 MiB ranges into memory with the best concurrency of those tried, in one process.
 
 To repeat: `make bench` as root (dropping caches needs it). `make bench ARGS=--quick` takes a few minutes with smaller data,
-`make bench ARGS="--only big,find --contenders fusecache,juicefs"` measures a part; the environment variables BENCH_SIZE and
-BENCH_FILES change the sizes.""".splitlines()
+`make bench ARGS="--only big,find --contenders fusecache,juicefs"` measures a part; the environment variables BENCH_SIZE,
+BENCH_FILES and BENCH_NAMES change the sizes.""".splitlines()
 
 
 def _remarks(run: Run) -> list[str]:

@@ -16,9 +16,9 @@ from typing import Any, NamedTuple
 
 from fusecache.base.units import MIB
 from tests.bench import kernel_caches, processes
-from tests.bench.columns import BY_NAME, MB_S, Column, Job, Kept
+from tests.bench.columns import BY_NAME, MB_S, SECONDS, Column, Job, Kept
 from tests.bench.contenders.contender import Contender, Place, Setup
-from tests.bench.dataset import BIG, BIG_NAME, MIXED, PARALLEL, SMALL, Dataset, Part
+from tests.bench.dataset import BIG, BIG_NAME, MIXED, NAMES, PARALLEL, SMALL, Dataset, Part
 from tests.bench.readers import READER, Readers, Reading, started_readers
 from tests.bench.settings import RANDOM_BYTES, RANDOM_READS, READ_BYTES, Settings
 
@@ -82,8 +82,15 @@ SESSIONS = (
     Session("find-mounted", SMALL, ("find-mounted",)),
     Session("find", SMALL, ("find-first", "find-again", "memory"), Setup(list_ahead=False)),
     Session("first-byte", SMALL, ("first-byte-cold", "first-byte-warm")),
+    Session("names", NAMES, ("names-find", "names-again", "names-memory")),
+    Session("names-ls", NAMES, ("names-ls", "names-ls-restart")),
 )
-PHASES = ((BIG,), (PARALLEL,), (SMALL, MIXED))  # parts that are there at the same time: all of them would need too much memory
+PHASES = (
+    (BIG,),
+    (PARALLEL,),
+    (SMALL, MIXED),
+    (NAMES,),
+)  # parts that are there at the same time: all of them would need too much memory
 VERIFIED = ("big", "small-shuffled-1", "mixed-1")  # sessions in whose first round every byte is compared
 
 
@@ -152,6 +159,8 @@ class SessionRunner:
             return [self._random(place, part, column.readers, number)]
         if column.job is Job.WALK:
             return [{"do": "walk", "root": place.root, "expected": part.entries, **place.extra("walk")}]
+        if column.job is Job.LS:
+            return [{"do": "ls", "root": place.root}]
         if column.job is Job.WARM:
             amount = part.bytes_of(part.names) if column.unit == MB_S else len(part.sizes)
             return [{"amount": amount, **place.extra("warm")}]
@@ -217,14 +226,19 @@ class SessionRunner:
         Returns: None if they never stopped.
         """
         orders = self._orders(column, place, self._dataset.parts[session.part], number)
-        drop = {Kept.PAGES: 0}.get(column.kept, kernel_caches.EVERYTHING if column.job is Job.WALK else kernel_caches.PAGES)
-        if not column.cold:
+        if column.job is Job.LS and not column.cold:
+            self._restart_knowing_all(place, session)
+        drop = {Kept.PAGES: 0}.get(
+            column.kept, kernel_caches.EVERYTHING if column.job in (Job.WALK, Job.LS) else kernel_caches.PAGES
+        )
+        once = column.cold or column.job is Job.LS
+        if not once:
             time.sleep(SETTLE_SECONDS)
         if session.setup.on_disk:
             os.sync()  # a page that is not written yet cannot be dropped
         accounts = _Accounts(place.pids, self._server_pid)
         with self._readers(place, orders) as readers:
-            if column.cold:
+            if once:
                 self._count_pass(readers, drop, accounts)
                 return accounts.figure(contender.name, column, number)
             for _ in range(ATTEMPTS):
@@ -239,6 +253,13 @@ class SessionRunner:
                 time.sleep(SETTLE_SECONDS)
                 accounts = _Accounts(place.pids, self._server_pid)
         return None
+
+    def _restart_knowing_all(self, place: Place, session: Session) -> None:
+        """Walk over every name, then end the contender and start it on what it has."""
+        part = self._dataset.parts[session.part]
+        with self._readers(place, [{"do": "walk", "root": place.root, "expected": part.entries}]) as readers:
+            readers.run_pass()
+        place.restart(lambda: None)
 
     def _readers(self, place: Place, orders: Sequence[Mapping[str, Any]]) -> contextlib.AbstractContextManager[Readers]:
         return started_readers(place.program, orders, place.environment, self._settings.reader_seconds, place.abort)
@@ -292,12 +313,12 @@ class _Accounts:
         self._others += machine - server - used - reading.cpu_seconds
 
     def figure(self, contender: str, column: Column, number: int) -> Figure:
-        scale = 1e6 if column.unit == MB_S else 1.0
+        rate = self._amount / self.seconds / (1e6 if column.unit == MB_S else 1.0)
         return Figure(
             contender=contender,
             column=column.name,
             round=number,
-            value=self._amount / self.seconds / scale,
+            value=self.seconds / self.passes if column.unit == SECONDS else rate,
             seconds=self.seconds / self.passes,
             contender_cpu=max(0.0, self._used) / self.passes,
             server_cpu=self._server / self.passes,

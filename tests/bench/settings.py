@@ -13,6 +13,9 @@ RANDOM_READS = 16384  # in a pass, at distinct places, so that the page cache an
 SMALL_BYTES = 100 * KIB
 FILES_PER_DIRECTORY = 500
 PARALLEL_FILES = 4
+NAMES_PER_DIRECTORY = 1000
+ALL_NAMES = 1_000_000  # the bounds for many names are those of so many
+NAME_BYTES = 4 * KIB  # memory for each of many names, in the store and the cache; a guess
 MIXED_MEAN_BYTES = 80 * KIB  # of the log-normal sizes, about
 
 
@@ -23,6 +26,7 @@ class Settings:
     Attributes:
         big_bytes: size of the big file, and of the files of parallel readers together.
         files: how many small files of `SMALL_BYTES`; there are half as many with log-normal sizes.
+        names: how many empty objects the columns of many names have.
         rounds: each column is measured so often for each contender; the median counts.
         contenders: names, in table order.
         columns: names of the columns to measure.
@@ -43,6 +47,7 @@ class Settings:
     disk: Path | None = None
     output: Path | None = None
     raw: Path | None = None
+    names: int = ALL_NAMES
     least_seconds: float = 1.0
     reader_seconds: float = 900.0
 
@@ -70,4 +75,5 @@ class Settings:
         Big and small files are not there at the same time.
         """
         small = 3 * (self.small_total_bytes + self.mixed_total_bytes) + 2 * max(self.small_total_bytes, self.mixed_total_bytes)
-        return max((4 + ("juicefs" in self.contenders)) * self.big_bytes, small) + GIB
+        names = self.names * NAME_BYTES if any(column.startswith("names") for column in self.columns) else 0
+        return max((4 + ("juicefs" in self.contenders)) * self.big_bytes, small, names) + GIB

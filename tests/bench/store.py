@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.bench.dataset import Dataset
+from tests.bench.dataset import NAMES, Dataset
 from tests.support.s3_bucket import S3Bucket
 from tests.support.seaweed import Seaweed
 
@@ -28,4 +28,7 @@ def fill(server: Seaweed, dataset: Dataset) -> None:
         virtual_hosted_style_request=False,
         client_options={"allow_http": True},
     )
-    dataset.for_each(lambda name: obstore.put(store, name, dataset.root / name))
+    if NAMES in dataset.parts:
+        dataset.for_each(lambda name: obstore.put(store, name, b""))
+    else:
+        dataset.for_each(lambda name: obstore.put(store, name, dataset.root / name))

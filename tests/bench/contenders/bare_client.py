@@ -34,7 +34,9 @@ class BareClient:
 
     name = "bare"
     title = "bare client (obstore)"
-    columns: tuple[str, ...] = tuple(column.name for column in COLUMNS if column.cold and column.job is not Job.FIRST_BYTE)
+    columns: tuple[str, ...] = tuple(
+        column.name for column in COLUMNS if column.cold and column.job not in (Job.FIRST_BYTE, Job.LS)
+    )
 
     def __init__(self, server: Seaweed, dataset: Dataset, directory: Path) -> None:
         self._server = server

@@ -33,7 +33,7 @@ class FusecacheMount(MountContender):
         self.name = "fusecache" if engine is Engine.NATIVE else "fusecache-pyfuse3"
         self.title = f"fusecache ({engine})"
         absent = () if disk else ("disk",)
-        self.columns = all_but(*absent) if engine is Engine.NATIVE else all_but(*OURS_ONLY, *FASTEST_ONLY)
+        self.columns = all_but(*absent) if engine is Engine.NATIVE else all_but(*OURS_ONLY, *FASTEST_ONLY, "names")
         super().__init__(server, dataset, directory, disk)
         self._engine = engine
         self._quota_bytes = quota_bytes

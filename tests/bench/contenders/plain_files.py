@@ -27,7 +27,7 @@ class PlainFiles:
         for column in COLUMNS
         if column.job in (Job.STREAM, Job.RANDOM, Job.FILES, Job.WALK)
         and (not column.cold or column.job is Job.WALK)
-        and column.group != "serve"
+        and column.group not in ("serve", "names")
     )
 
     def __init__(self, dataset: Dataset, disk: Path | None) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from tests.bench import records
 from tests.bench.results import Table
 from tests.bench.sessions import Figure
@@ -38,3 +40,12 @@ def test_the_best_peer_is_the_fastest_of_the_other_mounts() -> None:
     table = Table([Figure(name, "small-cached-1", 0, rate, 1.0) for name, rate in rates.items()])
     values = {one.record.what: one.value for one in records.judge(table, SETTINGS)}
     assert values["small files, cached, pages dropped, 1 reader"] == 2.0
+
+
+def test_bounds_for_a_million_names_are_not_judged_by_fewer() -> None:
+    figures = [Figure("fusecache", "names-ls", 0, 0.1, 0.1)]
+    few = records.judge(Table(figures), dataclasses.replace(SETTINGS, names=1000))
+    all_of_them = records.judge(Table(figures), SETTINGS)
+    what = "1,000,000 names: first answer of `ls`"
+    assert [one.verdict for one in few if one.record.what == what] == ["not in this run"]
+    assert [one.verdict for one in all_of_them if one.record.what == what] == ["yes"]

@@ -59,3 +59,7 @@ def test_cpu_is_that_of_daemons_and_for_each_gib() -> None:
 def test_turns_begin_with_another_contender_each_time() -> None:
     three = ["a", "b", "c"]
     assert [rotated(three, number)[0] for number in range(4)] == ["a", "b", "c", "a"]  # type: ignore[arg-type, comparison-overlap]
+
+
+def test_what_takes_long_is_measured_on_request_only() -> None:
+    assert set(columns.ALL) - set(columns.USUAL) == set(columns.select(["names"]))
