@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 
 from fusecache.base.units import MIB, format_size
-from tests.bench import records
+from tests.bench import hit_ratios, records
 from tests.bench.columns import BY_NAME, SECONDS, Job
 from tests.bench.dataset import MIXED_LARGE, MIXED_MEDIAN_BYTES
 from tests.bench.results import BARE, JUICEFS, OURS, TMPFS, Table
@@ -57,6 +57,9 @@ def print_table(run: Run) -> None:
     (console if console.is_terminal else Console(width=WIDTH)).print(table)
     for column, ratio in run.table.below_juicefs():
         print(f"below JuiceFS: {BY_NAME[column].title} ({ratio:.2f})")
+    if run.table.hit_ratios:
+        for row in hit_ratios.lines(run.table.hit_ratios):
+            print("  ".join(f"{cell:>10}" for cell in row[1:]), row[0])
     for failure in run.failures:
         print(f"failed: {failure}")
 
@@ -86,7 +89,18 @@ def document_lines(run: Run) -> list[str]:
         cells = [BY_NAME[column].title, BY_NAME[column].unit, *_values(run, column), *_ratios(run.table, column)]
         lines += _markdown_row(cells)
     lines += ["", *_judgement(run), "", "## Spread", "", *_spread(run), "", "## Where the time goes", "", *_costs(run), ""]
-    lines += ["## Contenders", "", *_contenders(run), "", "## How it is measured", "", *_method(run), "", *_remarks(run)]
+    lines += [
+        *_hit_ratios(run),
+        "## Contenders",
+        "",
+        *_contenders(run),
+        "",
+        "## How it is measured",
+        "",
+        *_method(run),
+        "",
+        *_remarks(run),
+    ]
     return lines
 
 
@@ -203,6 +217,26 @@ def _costs_of_a_gib(run: Run) -> list[str]:
         ]
         lines += _markdown_row([BY_NAME[column].title, *("" if cost is None else f"{cost:.2f}" for cost in costs)])
     return lines
+
+
+def _hit_ratios(run: Run) -> list[str]:
+    """A section of its own, if traces were run."""
+    if not run.table.hit_ratios:
+        return []
+    head, *rows = hit_ratios.lines(run.table.hit_ratios)
+    lines = [
+        "## Hit ratios",
+        "",
+        f"What is read in which order, without any clock: a cache of {hit_ratios.CAPACITY:,} small objects. fusecache is its own",
+        "eviction over a real index and tier, which makes room in one go, from 0.95 of the quota down to 0.7; the others are",
+        "run on paper and always full, and Belady knows the future.",
+        "",
+        *_markdown_row(head),
+        *_markdown_row(["---", *["---:"] * (len(head) - 1)]),
+    ]
+    for row in rows:
+        lines += _markdown_row(row)
+    return [*lines, ""]
 
 
 def _contenders(run: Run) -> list[str]:

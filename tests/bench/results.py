@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from fusecache.base.units import GIB
@@ -34,10 +34,11 @@ class Cell(NamedTuple):
 class Table:
     """All cells of a run."""
 
-    def __init__(self, figures: Iterable[Figure]) -> None:
+    def __init__(self, figures: Iterable[Figure], hit_ratios: Mapping[str, Mapping[str, float]] | None = None) -> None:
         grouped: dict[tuple[str, str], list[Figure]] = {}
         for figure in figures:
             grouped.setdefault((figure.column, figure.contender), []).append(figure)
+        self.hit_ratios = hit_ratios or {}  # of each trace, under each policy
         self.cells = {key: _cell(group) for key, group in grouped.items()}
 
     @property

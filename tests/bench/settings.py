@@ -27,6 +27,7 @@ class Settings:
         big_bytes: size of the big file, and of the files of parallel readers together.
         files: how many small files of `SMALL_BYTES`; there are half as many with log-normal sizes.
         names: how many empty objects the columns of many names have.
+        hit_ratios: whether traces are run through the eviction, which needs no contender.
         rounds: each column is measured so often for each contender; the median counts.
         contenders: names, in table order.
         columns: names of the columns to measure.
@@ -48,6 +49,7 @@ class Settings:
     output: Path | None = None
     raw: Path | None = None
     names: int = ALL_NAMES
+    hit_ratios: bool = False
     least_seconds: float = 1.0
     reader_seconds: float = 900.0
 
