@@ -110,7 +110,8 @@ def _introduction(settings: Settings) -> str:
         "One run, one S3 server (SeaweedFS on loopback), the same bytes and the same readers for everybody: one file of"
         f" {big}, {PARALLEL_FILES} files that are as much together, {small}, and {settings.mixed_files:,} of log-normal sizes"
         f" (median {MIXED_MEDIAN_BYTES >> 10} KiB, 99th percentile 512 KiB, one in {MIXED_LARGE:,} of several MiB), all in random"
-        f" bytes. Every figure is the median of {settings.rounds}, less those that are named as left out."
+        f" bytes. Every figure is the median of {settings.rounds}, less those that are named as left out; rclone and the pyfuse3"
+        " engine are measured once."
     )
 
 
@@ -266,15 +267,15 @@ def _method(run: Run) -> list[str]:
   share the files. Random reads are preads of 128 KiB at distinct places, so that no page comes twice.
 - Cached on a disk: fusecache's tier and index lie on a disk, which is written out (sync) before pages are dropped; the file
   beside it, in the column of tmpfs, is a copy on the same disk. Every byte checked: `-o verify=always`, so no passthrough.
-- Warmed: `fusecache warm` and `juicefs warmup`, from the start of the command to its end, on a new mount. The bare client fetches
-  the same objects and writes each to a file on the same tmpfs.
+- Warmed: `fusecache warm`, from the start of the command to its end, on a new mount. The bare client fetches the same objects
+  and writes each to a file on the same tmpfs.
 - Mount to first byte: from the start of the mount command until a reader that was waiting has one byte of a small file; on a warm
   cache: the same after an orderly unmount, with {FILES_TO_RESTART_ON:,} small files cached.
 - Anonymous memory: RssAnon of fetch and the serve processes (of others: of all their processes) after the two walks of `find`.
 - Many names, on request (`--also names`): {run.settings.names:,} empty objects in prefixes of {NAMES_PER_DIRECTORY:,}. The
   first `ls` is that of the root, right after the mount; a restart is an orderly unmount and a new mount, after a walk over
   everything.
-- rclone and the pyfuse3 engine are left out of some columns, because the run takes long enough; JuiceFS is faster there.
+- rclone and the pyfuse3 engine are left out of some columns, and measured once, because the run takes long enough.
 - Contenders take turns in each round, and each session begins with another one, so that all of them meet the same noise.
 - In the first round, what each mount serves is compared with the original, byte by byte, outside the clock.
 - The bare client reads whole objects or 8 MiB ranges into memory with the best concurrency of those tried, in one process.

@@ -1,6 +1,7 @@
 """The order of a run: in each round every session is given to one contender after the other, each beginning with another one.
 
-On a machine whose speed wanders from minute to minute this gives everybody the same weather. Owns the list of failures.
+On a machine whose speed wanders from minute to minute this gives everybody the same weather. Who is measured once has the first
+round only. Owns the list of failures.
 """
 
 from __future__ import annotations
@@ -37,6 +38,8 @@ def run_rounds(contenders: Sequence[Contender], runner: SessionRunner, rounds: i
     for number in range(rounds):
         for position, session in enumerate(SESSIONS):
             for contender in rotated(contenders, number + position):
+                if contender.once and number > 0:
+                    continue
                 try:
                     runner.run(session, contender, number, verify=number == 0)
                 except (ReadFailedError, ContenderError, OSError) as error:

@@ -9,7 +9,7 @@ from fusecache.base.units import GIB, KIB, MIB
 
 READ_BYTES = 1 * MIB  # buffer of the sequential readers
 RANDOM_BYTES = 128 * KIB
-RANDOM_READS = 16384  # in a pass, at distinct places, so that the page cache answers none; fewer if the file is smaller
+RANDOM_READS = 8192  # in a pass, at distinct places, so that the page cache answers none; fewer if the file is smaller
 SMALL_BYTES = 100 * KIB
 FILES_PER_DIRECTORY = 500
 PARALLEL_FILES = 4
@@ -25,7 +25,7 @@ class Settings:
 
     Attributes:
         big_bytes: size of the big file, and of the files of parallel readers together.
-        files: how many small files of `SMALL_BYTES`; there are half as many with log-normal sizes.
+        files: how many small files of `SMALL_BYTES`; there are a quarter as many with log-normal sizes.
         names: how many empty objects the columns of many names have.
         hit_ratios: whether traces are run through the eviction, which needs no contender.
         rounds: each column is measured so often for each contender; the median counts.
@@ -55,7 +55,7 @@ class Settings:
 
     @property
     def mixed_files(self) -> int:
-        return max(1, self.files // 2)
+        return max(1, self.files // 4)
 
     @property
     def small_total_bytes(self) -> int:

@@ -34,6 +34,7 @@ class BareClient:
 
     name = "bare"
     title = "bare client (obstore)"
+    once = False
     columns: tuple[str, ...] = tuple(
         column.name for column in COLUMNS if column.cold and column.job not in (Job.FIRST_BYTE, Job.LS)
     )

@@ -76,11 +76,12 @@ class Place:
 
 
 class Contender(Protocol):
-    """`columns`: what can be measured of it. `options`: how it was set up, for the document."""
+    """`columns`: what can be measured of it. `once`: in the first round only. `options`: how it was set up, for the document."""
 
     name: str
     title: str
     columns: tuple[str, ...]
+    once: bool
 
     def prepare(self) -> None:
         """Bring the dataset to where this contender reads it from. Raises: UnavailableError, ContenderError."""
@@ -108,6 +109,7 @@ class MountContender:
     name = ""
     title = ""
     columns: tuple[str, ...] = ALL
+    once = False
 
     def __init__(self, server: Seaweed, dataset: Dataset, directory: Path, disk: Path | None = None) -> None:
         self.server = server

@@ -31,7 +31,7 @@ class JuiceFs(MountContender):
 
     name = "juicefs"
     title = "JuiceFS"
-    columns = all_but(*OURS_ONLY, "names")  # to copy a million files into it takes half an hour
+    columns = all_but(*OURS_ONLY, "warm", "names")  # to copy a million files into it takes half an hour
 
     def __init__(self, server: Seaweed, dataset: Dataset, directory: Path, quota_bytes: int) -> None:
         super().__init__(server, dataset, directory)
@@ -66,9 +66,6 @@ class JuiceFs(MountContender):
 
     def root(self, part: str) -> str:
         return str(self.mountpoint / part)
-
-    def warm_command(self, part: str) -> list[str]:
-        return [self._program, "warmup", self.root(part)]
 
     def environment(self) -> dict[str, str]:
         keys = self.server.client_environment()

@@ -22,6 +22,7 @@ class PlainFiles:
 
     name = "tmpfs"
     title = "tmpfs"
+    once = False
     columns: tuple[str, ...] = tuple(
         column.name
         for column in COLUMNS
