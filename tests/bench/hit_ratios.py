@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from fusecache.index.inodes import NO_MODE, NO_OWNER, ROOT, Inode, identity_of
 from fusecache.source.protocol import EntryKind
-from fusecache.tiers.eviction import pick_victims
+from fusecache.tiers.eviction import Search, pick_victims
 from tests.bench.eviction_policies import POLICIES, belady
 from tests.support.store_bench import StoreBench
 
@@ -138,9 +138,10 @@ class _Cache(StoreBench):
         (tier,) = self.tiers
         if tier.used_bytes <= tier.high_bytes:
             return
+        search = Search()
         while tier.used_bytes > tier.low_bytes:
-            victims = pick_victims(self.store, tier, max(self.block_size, tier.used_bytes - tier.low_bytes))
-            if not victims:
+            victims = pick_victims(self.store, tier, max(self.block_size, tier.used_bytes - tier.low_bytes), search)
+            if not victims and search.is_over:
                 return
             self.store.forget([(victim.inode, victim.block) for victim in victims])
             self.store.reclaim()

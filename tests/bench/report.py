@@ -254,6 +254,8 @@ def _method(run: Run) -> list[str]:
     return f"""\
 - The server's data, every cache and JuiceFS's metadata lie on tmpfs: no disk decides, and nobody finds the server colder. Big and
   small files are not there at the same time, as the memory would not hold both; each has a server of its own.
+- Objects of up to 8 MiB are uploaded with the CRC-64/NVME that AWS's command line sends, and that AWS keeps of every object.
+  fusecache compares each with it; the others do not look.
 - Cold: mounted anew with an empty cache, pages, dentries and inodes dropped. Cached, pages dropped: everything is in the
   contender's cache, and the kernel's pages are dropped (`vm.drop_caches=1`). Hot: read again with nothing dropped; a first pass
   is not counted, and all is measured again if anybody else dropped pages meanwhile, which the kernel counts.
