@@ -13,9 +13,9 @@ from typing import cast
 
 import click
 
-from fusecache.cli.exit_status import ExitStatus, exit_status_of
 from fusecache.cli.text import printable
 from fusecache.contract.errors import CacheError
+from fusecache.contract.exit_status import ExitStatus, exit_status_of
 
 _COMMANDS = {
     "mount": "mount_command",

@@ -25,7 +25,6 @@ from fusecache.cli.demo_progress import Steps, open_steps
 from fusecache.cli.demo_reading import Pass, Reader
 from fusecache.cli.demo_report import Report
 from fusecache.cli.demo_store import Seaweed, find_weed
-from fusecache.cli.exit_status import ExitStatus
 from fusecache.cli.interrupts import Interrupts, interruptible
 from fusecache.cli.mount_command import make_mount
 from fusecache.cli.mount_status import status_of
@@ -36,6 +35,7 @@ from fusecache.cli.tier_options import SMALLEST_MEMORY_TIER_BYTES, default_memor
 from fusecache.cli.warm_command import ask_until_done
 from fusecache.contract.control import Status
 from fusecache.contract.errors import CacheError, ErrorKind
+from fusecache.contract.exit_status import ExitStatus
 from fusecache.contract.mount_spec import MountSpec
 from fusecache.custody.mount_table import MountRecord
 from fusecache.custody.unmount import unmount

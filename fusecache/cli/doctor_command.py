@@ -14,7 +14,6 @@ import click
 
 from fusecache.cli.doctor_finding import FAIL, OK, Finding
 from fusecache.cli.doctor_machine import check_machine
-from fusecache.cli.exit_status import ExitStatus
 from fusecache.cli.places import Places
 from fusecache.cli.settings import SETTINGS, parse_setting, reject_misspelt
 from fusecache.cli.source_arguments import split_source
@@ -22,6 +21,7 @@ from fusecache.cli.source_options import assign_options
 from fusecache.cli.spec_building import split_option
 from fusecache.cli.text import printable
 from fusecache.cli.tier_options import TierRequest, default_tiers, parse_tiers
+from fusecache.contract.exit_status import ExitStatus
 from fusecache.contract.mount_spec import SourceSpec
 
 _COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}

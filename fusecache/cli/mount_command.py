@@ -101,7 +101,7 @@ def make_mount(
             spec_path = os.path.join(spec.run_dir, SPEC)
             _write_private(spec_path, spec.to_json())
             if foreground:
-                become_supervisor(spec_path, places.environment, supervisor_module)
+                become_supervisor(spec_path, places.environment, supervisor_module, plan.timeout_seconds)
             _start_and_wait(spec, plan.timeout_seconds, places, interrupts, supervisor_module)
     except BaseException:
         interrupts.finish()

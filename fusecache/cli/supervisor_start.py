@@ -18,15 +18,15 @@ from typing import Any, NoReturn
 
 from fusecache.cli import early_supervisor
 from fusecache.cli.early_supervisor import SUPERVISOR_MODULE, spawn_supervisor, supervisor_environment
-from fusecache.contract.errors import CacheError, ErrorKind
+from fusecache.contract.errors import CacheError, ErrorKind, not_ready_in_time
 
 GIVE_UP_SECONDS = 5.0  # how long a supervisor that is told to stop may clean up after itself
 _MAX_REPORT_BYTES = 64 << 10
 
 
-def become_supervisor(spec_path: str, environment: Mapping[str, str], module: str) -> NoReturn:
+def become_supervisor(spec_path: str, environment: Mapping[str, str], module: str, timeout_seconds: float) -> NoReturn:
     """Go on as the supervisor, in the foreground, under our own pid."""
-    arguments = [sys.executable, "-P", "-m", module, "--spec", spec_path, "--foreground"]
+    arguments = [sys.executable, "-P", "-m", module, "--spec", spec_path, "--foreground", "--timeout", str(timeout_seconds)]
     os.execve(sys.executable, arguments, supervisor_environment(environment))
 
 
@@ -54,9 +54,7 @@ class StartedSupervisor:
         deadline = time.monotonic() + timeout_seconds
         report = self._read_report(deadline)
         if report is None:
-            doctor = f"fusecache doctor {sources[0] if len(sources) == 1 else 'SOURCE'}"
-            what = f"the mount of {' and '.join(sources)} was not ready within {timeout_seconds:g} s"
-            raise CacheError(ErrorKind.TIMEOUT, f"{what}; see whether the source answers ({doctor}), or raise --timeout")
+            raise not_ready_in_time(sources, timeout_seconds)
         if report.get("state") == "ready":
             self._close()
             return

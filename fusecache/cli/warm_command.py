@@ -12,12 +12,12 @@ from typing import Any
 import click
 
 from fusecache.cli.control_client import ConnectionLost, ask
-from fusecache.cli.exit_status import ExitStatus
 from fusecache.cli.mount_lookup import find_by_request
 from fusecache.cli.places import Places
 from fusecache.cli.text import printable
 from fusecache.cli.warm_progress import Progress, open_display
 from fusecache.contract.errors import CacheError, ErrorKind
+from fusecache.contract.exit_status import ExitStatus
 from fusecache.custody.mount_table import MountRecord
 
 SILENCE_SECONDS = 60.0  # fetch reports several times a second; a process that must be replaced needs a moment

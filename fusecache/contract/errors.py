@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import enum
 import errno
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -99,3 +100,10 @@ class CacheError(Exception):
     @property
     def is_retryable(self) -> bool:
         return ANSWERS[self.kind].retry is Retry.YES
+
+
+def not_ready_in_time(sources: Sequence[str], timeout_seconds: float) -> CacheError:
+    """Return what a mount that takes too long ends with. `sources`: URLs."""
+    doctor = f"fusecache doctor {sources[0] if len(sources) == 1 else 'SOURCE'}"
+    what = f"the mount of {' and '.join(sources)} was not ready within {timeout_seconds:g} s"
+    return CacheError(ErrorKind.TIMEOUT, f"{what}; see whether the source answers ({doctor}), or raise --timeout")

@@ -1,4 +1,4 @@
-"""`python -m fusecache.custody --spec PATH [--status-fd N] [--foreground]`: the supervisor of one mount.
+"""`python -m fusecache.custody --spec PATH [--status-fd N] [--foreground] [--timeout SECONDS]`: the supervisor of one mount.
 
 With `--order-fd N` instead of `--spec` the path comes over that pipe when it is known, and if it closes without one all was for
 nothing. Until then the supervisor imports what it needs, and so do its children, which are the first thing that it starts.
@@ -21,7 +21,7 @@ from fusecache.custody.child import FETCH, SERVE, Child
 if TYPE_CHECKING:
     from fusecache.contract.mount_spec import MountSpec
 
-_VALUES = ("--spec", "--order-fd", "--status-fd", "--fetch-module", "--serve-module")
+_VALUES = ("--spec", "--order-fd", "--status-fd", "--timeout", "--fetch-module", "--serve-module")
 _DEFAULT_MODULES = {FETCH: "fusecache.fetch", SERVE: "fusecache.serve"}
 _MAX_PATH_BYTES = 4096
 
@@ -114,7 +114,8 @@ def _supervise(
     if "--foreground" not in options:
         log_path, log_fd = _log_of(spec)
     logging.basicConfig(level=spec.log_level, format=f"%(asctime)s %(levelname)s{LOG_NAME}%(name)s: %(message)s")
-    config = SupervisorConfig(spec_path, status_fd, log_fd, log_path, environment, modules, early)
+    timeout = float(options.get("--timeout", "0"))
+    config = SupervisorConfig(spec_path, status_fd, log_fd, log_path, environment, modules, early, timeout)
     return Supervisor(spec, config).run()
 
 

@@ -35,7 +35,6 @@ REBUILD_RETRY_SECONDS = 0.5
 START_ATTEMPTS = 3
 SERVE_STOP_SECONDS = 3.0
 FETCH_STOP_SECONDS = 10.0  # it writes the clean marker after a syncfs
-UNREADY_STOP_SECONDS = 1.0  # it may be waiting for a store that does not answer, and has written nothing
 KILL_SECONDS = 5.0
 
 
@@ -141,13 +140,14 @@ class Crew:
         return [child for spares in self._spares.values() for child in spares.waiting]
 
     def warm_up(self) -> None:
-        """Start every process at once, so that they import side by side, and set fetch to work."""
+        """Start a process of each kind, so that they import side by side, and set fetch to work. Further serves come when the
+        first one answers: they would only delay it."""
         for child in self._config.early:
             child.adopt(self._config.log_fd, self._config.lock_fd)
             self._watch(child)
             self._spares[child.role].waiting.append(child)
-        for role, count in ((FETCH, 1), (SERVE, self._config.serve_count)):
-            for _ in range(len(self._spares[role].waiting), count):
+        for role in (FETCH, SERVE):
+            if not self._spares[role].waiting:
                 self._add_spare(role)
         self._launch(FETCH)
 
@@ -193,10 +193,11 @@ class Crew:
                 for child in self.serves.values():
                     child.kill()
         if self.fetch is not None:
-            patience = FETCH_STOP_SECONDS if self.fetch.is_ready else UNREADY_STOP_SECONDS
+            if not self.fetch.is_ready:  # it may wait for a store that does not answer, and has written nothing yet
+                self.fetch.kill()
             self.fetch.ask_to_stop()
-            if not self._loop.run_until(lambda: self.fetch is None, patience):
-                log.warning("fetch did not end within %g s and is killed", patience)
+            if not self._loop.run_until(lambda: self.fetch is None, FETCH_STOP_SECONDS):
+                log.warning("fetch did not end within %g s and is killed", FETCH_STOP_SECONDS)
                 self.fetch.kill()
         if not self._loop.run_until(lambda: self.fetch is None and not self.serves and not self.spares, KILL_SECONDS):
             log.error(

@@ -17,12 +17,14 @@ import logging
 import os
 import signal
 import socket
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from fusecache.contract.errors import CacheError, ErrorKind
+from fusecache.contract.errors import CacheError, ErrorKind, not_ready_in_time
+from fusecache.contract.exit_status import exit_status_of
 from fusecache.contract.mount_spec import Engine, MountSpec, Verify
 from fusecache.contract.run_files import CONTROL_SOCKET, LOG_PREDECESSOR, MISS_SOCKET, MOUNT_STATE, SUPERVISOR_SOCKET
 from fusecache.contract.shared_memory import Layout
@@ -55,6 +57,7 @@ class SupervisorConfig:
             -1 for none. If its reader goes away before the mount is ready, mounting is given up.
         log_fd: stdout and stderr of the children.
         log_path: "" in the foreground.
+        timeout_seconds: how long mounting may take; 0: as long as whoever reads the status waits.
         environment: of the children.
         modules: role → module; other ones in tests.
         early: children that were started before the spec was known.
@@ -67,6 +70,7 @@ class SupervisorConfig:
     environment: Mapping[str, str]
     modules: Mapping[str, str]
     early: Sequence[Child] = ()
+    timeout_seconds: float = 0.0
 
 
 class Supervisor:
@@ -78,6 +82,7 @@ class Supervisor:
         self._status_fd = config.status_fd
         self._engine = Engine.PYFUSE3 if spec.engine is Engine.PYFUSE3 else Engine.NATIVE
         self._serve_count = 1 if self._engine is Engine.PYFUSE3 else max(1, spec.serve_processes)
+        self._began_at = time.monotonic()
         self._loop = EventLoop()
         self._stop_wanted = False
         self._umount_replies: list[Reply] = []
@@ -98,27 +103,32 @@ class Supervisor:
         )
 
     def run(self) -> int:
-        """Mount, serve until unmounted, clean up. Returns the exit status: 0, or 1 if the mount could not be made."""
+        """Mount, serve until unmounted, clean up. Returns the exit status."""
         self._loop.catch_signals(STOP_SIGNALS, self._on_signal)
         try:
             self._refuse_other_mount()
         except CacheError as error:
-            self._report({"state": "failed", "kind": int(error.kind), "message": str(error)})
-            return 1
+            return self._fail(error)
         try:
             self._start()
         except (CacheError, OSError) as error:
             log.error("not mounted: %s", error)
-            kind = error.kind if isinstance(error, CacheError) else ErrorKind.BUG
             self._detach_quietly()
             self._clean_up()
-            self._report({"state": "failed", "kind": int(kind), "message": str(error)})
-            return 1
+            return self._fail(error)
         self._report({"state": "ready"})
         self._loop.run_until(lambda: self._stop_wanted)
         log.info("stopping")
         self._clean_up()
         return 0
+
+    def _fail(self, error: CacheError | OSError) -> int:
+        """Tell whoever started us, or the terminal; return the exit status."""
+        kind = error.kind if isinstance(error, CacheError) else ErrorKind.BUG
+        self._report({"state": "failed", "kind": int(kind), "message": str(error)})
+        if not self._config.log_path:
+            sys.stderr.write(f"fusecache: {error}\n")
+        return exit_status_of(kind)
 
     # -- start -------------------------------------------------------------------------------------
 
@@ -153,8 +163,7 @@ class Supervisor:
         self._make_mount()
         crew.launch_first_serve()
         self._wait_started(lambda: crew.is_session_open)
-        crew.launch_serves()
-        self._wait_started(lambda: crew.is_complete)
+        crew.launch_serves()  # nobody waits for the others: the first one answers
         assert self._mount is not None
         self._record.read_ahead_problem = self._mount.raise_read_ahead()
         self._record.mounted_at = time.time()
@@ -201,11 +210,16 @@ class Supervisor:
     def _wait_started(self, condition: Callable[[], bool]) -> None:
         crew = self._crew
         assert crew is not None
-        self._loop.run_until(lambda: condition() or crew.start_failure is not None or self._stop_wanted)
+        patience = None
+        if self._config.timeout_seconds:
+            patience = max(0.0, self._began_at + self._config.timeout_seconds - time.monotonic())
+        in_time = self._loop.run_until(lambda: condition() or crew.start_failure is not None or self._stop_wanted, patience)
         if crew.start_failure is not None:
             raise crew.start_failure
         if self._stop_wanted:
             raise CacheError(ErrorKind.INTERRUPTED, "mounting was interrupted")
+        if not in_time:
+            raise not_ready_in_time([source.url for source in self._spec.sources], self._config.timeout_seconds)
 
     def _make_mount(self) -> None:
         spec = self._spec

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from fusecache.contract.control import Status
+from fusecache.contract.exit_status import ExitStatus
 from fusecache.custody.mountinfo import find_mount
 from tests.support.command_line import CommandLine
 from tests.support.seaweed import Seaweed, free_ports
@@ -170,6 +172,23 @@ def test_foreground_logs_to_stderr_and_stops_cleanly(
         process.wait()
     assert process.returncode == 0, text
     assert "mounted on" in text
+    assert find_mount(str(disk_path / "mnt")) is None
+
+
+def test_the_foreground_fails_as_the_background_does(cli: CommandLine, disk_path: Path) -> None:
+    """With a sentence, with the status of its kind, and in time. (It waited for a silent store for ever, and ended with 1.)"""
+    (disk_path / "mnt").mkdir()
+    arguments = [str(disk_path / "mnt"), "--tier", f"{disk_path}/tier:64Mi", "--foreground", "--timeout", "2"]
+    missing = cli.run("mount", f"file://{disk_path}/missing", *arguments)
+    assert missing.returncode == ExitStatus.NOT_FOUND, missing.stderr
+    assert missing.stderr.splitlines()[-1].startswith("fusecache: ")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        endpoint = f"endpoint_url=http://127.0.0.1:{silent.getsockname()[1]}"
+        began = time.monotonic()
+        late = cli.run("mount", "s3://bucket", *arguments, "-o", endpoint, "-o", "anonymous=true")
+        assert time.monotonic() - began < 8, late.stderr
+    assert late.returncode == ExitStatus.TIMEOUT, late.stderr
+    assert "was not ready within 2 s" in late.stderr.splitlines()[-1]
     assert find_mount(str(disk_path / "mnt")) is None
 
 

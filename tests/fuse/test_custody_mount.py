@@ -14,12 +14,14 @@ from typing import Any
 import pytest
 
 from fusecache.contract.errors import CacheError, ErrorKind
+from fusecache.contract.exit_status import ExitStatus, exit_status_of
 from fusecache.contract.mount_spec import Verify
 from fusecache.contract.run_files import SUPERVISOR_SOCKET
 from fusecache.custody import fuse_mount
 from fusecache.custody.mountinfo import find_mount
 from fusecache.custody.unmount import unmount
 from tests.support.custody_mount import CustodyMount
+from tests.support.mounted import wait_until
 
 pytestmark = [pytest.mark.fuse, pytest.mark.root, pytest.mark.slow]
 
@@ -78,6 +80,7 @@ def test_mounts_reads_and_leaves_nothing(mount: CustodyMount) -> None:
 
 def test_first_start_is_told_so(mount: CustodyMount) -> None:
     mount.start()
+    assert wait_until(lambda: len(mount.starts) == 3, 10)  # the second serve comes after the mount answers
     fetch, *serves = sorted(mount.starts, key=lambda start: start["role"])
     assert fetch["fresh_connection"] is True
     assert fetch["drop_index"] is False
@@ -89,6 +92,7 @@ def test_first_start_is_told_so(mount: CustodyMount) -> None:
 def test_serve_0_alone_answers_the_first_request(mount: CustodyMount) -> None:
     mount.misdeed("serve.late.0", "0.3")  # another one would have taken INIT by then
     assert mount.start() == {"state": "ready"}
+    assert wait_until(lambda: len(mount.starts) == 3, 10)
     assert [start["serve_index"] for start in mount.starts if start["role"] == "serve"] == [0, 1]
 
 
@@ -99,7 +103,7 @@ def test_mounting_twice_names_the_cure(mount: CustodyMount, make: Make) -> None:
     assert answer["state"] == "failed"
     assert answer["kind"] == ErrorKind.BUSY
     assert f"fusecache umount {mount.mountpoint}" in answer["message"]
-    assert other.wait_ended() == 1
+    assert other.wait_ended() == ExitStatus.BUSY
     assert not other.run_dir.exists()
     assert mount.read() == b"h" * 4096
 
@@ -108,7 +112,7 @@ def test_same_run_directory_is_left_alone(mount: CustodyMount) -> None:
     mount.start()
     first = mount.process
     assert mount.start()["kind"] == ErrorKind.BUSY
-    assert mount.wait_ended() == 1
+    assert mount.wait_ended() == ExitStatus.BUSY
     mount.process = first
     assert mount.read() == b"h" * 4096
     assert mount.record.is_supervised
@@ -131,7 +135,7 @@ def test_fetch_that_refuses_fails_the_mount_with_its_sentence(mount: CustodyMoun
     mount.misdeed("fetch.fail", "the access key is wrong; check AWS_ACCESS_KEY_ID")
     answer = mount.start()
     assert answer == {"state": "failed", "kind": 4, "message": "the access key is wrong; check AWS_ACCESS_KEY_ID"}
-    assert mount.wait_ended() == 1
+    assert mount.wait_ended() == ExitStatus.DENIED
     assert mount.leftovers() == []
 
 
@@ -161,7 +165,7 @@ def test_mount_point_must_be_a_directory(make: Make, tmp_path: Path, what: str) 
     answer = mount.start()
     expected = ErrorKind.NOT_A_DIRECTORY if what == "file" else ErrorKind.NOT_FOUND
     assert answer["kind"] == expected
-    assert mount.wait_ended() == 1
+    assert mount.wait_ended() == exit_status_of(expected)
     assert not mount.run_dir.exists()
 
 
@@ -223,7 +227,7 @@ def test_serve_that_does_not_stop_is_ended(mount: CustodyMount) -> None:
 def test_starter_that_goes_away_ends_it(mount: CustodyMount) -> None:
     mount.misdeed("fetch.exit", "-19")  # SIGSTOP: never ready
     mount.give_up_starting(0.5)
-    assert mount.wait_ended() == 1
+    assert mount.wait_ended() == ExitStatus.INTERRUPTED
     for start in mount.starts:
         assert not Path(f"/proc/{start['pid']}").exists()
     assert mount.leftovers() == []

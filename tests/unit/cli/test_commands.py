@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from fusecache.cli import commands, places
-from fusecache.cli.exit_status import ExitStatus, exit_status_of
 from fusecache.cli.warm_progress import Rate, describe
 from fusecache.contract.errors import ErrorKind
+from fusecache.contract.exit_status import ExitStatus, exit_status_of
 from tests.support.scripted_mount import ScriptedMount
 
 

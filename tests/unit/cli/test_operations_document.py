@@ -6,9 +6,9 @@ import re
 from pathlib import Path
 
 from fusecache.cli import commands
-from fusecache.cli.exit_status import ExitStatus
 from fusecache.cli.settings import SETTINGS
 from fusecache.contract.control import Status
+from fusecache.contract.exit_status import ExitStatus
 
 _ROOT = Path(__file__).resolve().parents[3]
 _TEXT = (_ROOT / "docs" / "operations.md").read_text()

@@ -1,6 +1,6 @@
 """The exit statuses of every command: scripts depend on the numbers, docs/operations.md lists them.
 
-Owns no state; `main` and the commands read it.
+Owns no state; the command line reads it, and the supervisor, which is `fusecache mount --foreground` from a certain moment on.
 """
 
 from __future__ import annotations
