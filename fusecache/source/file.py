@@ -222,13 +222,13 @@ class FileSource:
 
 def _attributes(found: os.stat_result) -> Attributes:
     return Attributes(
-        device=found.st_dev,
-        inode=found.st_ino,
-        mode=found.st_mode,
-        nlink=found.st_nlink,
-        uid=found.st_uid,
-        gid=found.st_gid,
-        size=found.st_size,
-        mtime_ns=found.st_mtime_ns,
-        ctime_ns=found.st_ctime_ns,
+        found.st_dev,
+        found.st_ino,
+        found.st_mode,
+        found.st_nlink,
+        found.st_uid,
+        found.st_gid,
+        found.st_size,
+        found.st_mtime_ns,
+        found.st_ctime_ns,
     )

@@ -356,4 +356,4 @@ def _entry_of(name: bytes, attributes: Attributes, target: bytes = b"") -> Entry
 
 def _version_of(attributes: Attributes) -> bytes:
     """Return the version without the inode, which listings over version 4 do not tell; a renamed file has a new change time."""
-    return version_of(replace(attributes, inode=0))
+    return version_of(attributes._replace(inode=0))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import stat
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from fusecache.contract.errors import CacheError, ErrorKind
 from fusecache.source.protocol import Entry, EntryKind
@@ -15,6 +15,9 @@ _SPECIAL = {
     stat.S_IFCHR: "a character device",
     stat.S_IFBLK: "a block device",
 }
+
+_FILE, _DIRECTORY, _SYMLINK = EntryKind.FILE, EntryKind.DIRECTORY, EntryKind.SYMLINK
+_U64 = (1 << 64) - 1
 
 _KINDS = {
     errno.ENOENT: ErrorKind.NOT_FOUND,
@@ -31,8 +34,7 @@ _KINDS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Attributes:
+class Attributes(NamedTuple):
     """What fstat says, in its units. `device` tells hard links on two file systems of one tree apart."""
 
     device: int
@@ -52,8 +54,8 @@ def version_of(attributes: Attributes) -> bytes:
     ctime is part of it because mtime can be set back; so a chmod or a new hard link is a new version too. The device number
     is not: it changes when a volume is attached again, and would drop a whole cache.
     """
-    fields = (attributes.inode, attributes.size, attributes.mtime_ns, attributes.ctime_ns)
-    return "-".join(f"{value & (1 << 64) - 1:x}" for value in fields).encode()
+    _, inode, _, _, _, _, size, mtime_ns, ctime_ns = attributes
+    return b"%x-%x-%x-%x" % (inode & _U64, size & _U64, mtime_ns & _U64, ctime_ns & _U64)
 
 
 def hidden_reason(mode: int) -> str | None:
@@ -63,29 +65,19 @@ def hidden_reason(mode: int) -> str | None:
 
 def entry_of(name: bytes, attributes: Attributes, target: bytes = b"") -> Entry:
     """Return the entry of a regular file, directory or symbolic link (with its target)."""
-    kind_bits = stat.S_IFMT(attributes.mode)
-    if kind_bits == stat.S_IFDIR:
-        kind, size, version = EntryKind.DIRECTORY, 0, b""
-    elif kind_bits == stat.S_IFLNK:
-        kind, size, version = EntryKind.SYMLINK, len(target), version_of(attributes)
-    else:
-        kind, size, version = EntryKind.FILE, attributes.size, version_of(attributes)
+    device, inode, mode, nlink, uid, gid, size, mtime_ns, _ = attributes
+    kind_bits = stat.S_IFMT(mode)
+    version = version_of(attributes)
     file_id = b""
-    if attributes.nlink > 1 and kind is EntryKind.FILE:
-        file_id = b"%x-%x" % (attributes.device, attributes.inode)
-    return Entry(
-        name=name,
-        kind=kind,
-        size=size,
-        mtime_ns=attributes.mtime_ns,
-        version=version,
-        mode=stat.S_IMODE(attributes.mode),
-        uid=attributes.uid,
-        gid=attributes.gid,
-        nlink=attributes.nlink,
-        target=target,
-        file_id=file_id,
-    )
+    if kind_bits == stat.S_IFDIR:
+        kind, size, version = _DIRECTORY, 0, b""
+    elif kind_bits == stat.S_IFLNK:
+        kind, size = _SYMLINK, len(target)
+    else:
+        kind = _FILE
+        if nlink > 1:
+            file_id = b"%x-%x" % (device, inode)
+    return Entry(name, kind, size, mtime_ns, version, stat.S_IMODE(mode), uid, gid, nlink, target, file_id)
 
 
 def error_of(number: int, what: str, detail: str = "") -> CacheError:
