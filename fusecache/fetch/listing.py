@@ -9,9 +9,10 @@ those who waited for it (outages.py), and what its answer changes is passed on w
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -61,6 +62,31 @@ class _Question:
     def end(self, error: CacheError | None) -> None:
         self.finished, self.error = True, error
         self.advance()
+
+
+class _PageAhead:
+    """A page that is asked for in a task of its own. If nobody wants the result any more, it is dropped."""
+
+    def __init__(self, ask: Callable[[], Awaitable[Page]]) -> None:
+        self._ask = ask
+        self.begun = trio.Event()
+        self._ended = trio.Event()
+        self._outcome: Page | CacheError | None = None
+
+    async def run(self) -> None:
+        self.begun.set()
+        try:
+            self._outcome = await self._ask()
+        except CacheError as error:
+            self._outcome = error
+        finally:
+            self._ended.set()
+
+    async def result(self) -> Page:
+        await self._ended.wait()
+        if isinstance(self._outcome, Page):
+            return self._outcome
+        raise self._outcome or CacheError(ErrorKind.INTERRUPTED, "the listing was ended")
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -384,11 +410,17 @@ class Listing:
         return directory.flags if directory is not None else 0
 
     async def _list_pages(self, current: _Pass, row: Inode, opened: OpenSource, deadline: float, was_complete: bool) -> None:
-        token: str | None = None
+        """The next page is asked for while this one is stored: the store, and whoever reads its answer, work meanwhile."""
         progress = ListingProgress()
+        page = await self._page(opened, row.path, None, deadline, _page_priority(current))
         while True:
-            priority = Priority.DEMAND if current.wanted and current.pages < 4 else Priority.PREFETCH
-            page = await self._page(opened, row.path, token, deadline, priority)
+            ahead: _PageAhead | None = None
+            if page.next_token is not None:
+                deadline = max(deadline, time.monotonic() + self._spec.deadline_seconds)
+                ask = functools.partial(self._page, opened, row.path, page.next_token, deadline, _page_priority(current))
+                ahead = _PageAhead(ask)
+                self._nursery.start_soon(ahead.run)
+                await ahead.begun.wait()
             seen = self._tree.seen_names(current.inode)
             changes = self._tree.apply_page(current.inode, page.entries, current.number, len(page.hidden))
             self._note_hidden(opened, page)
@@ -396,7 +428,7 @@ class Listing:
                 self._on_changes(changes)
             current.pages += 1
             current.advance()
-            if page.next_token is None:
+            if ahead is None or page.next_token is None:
                 return
             has_names = bool(page.hidden) or self._tree.seen_names(current.inode) != seen
             if not progress.goes_on(page.next_token, has_names=has_names):
@@ -404,8 +436,7 @@ class Listing:
                     ErrorKind.UNAVAILABLE,
                     f"{opened.source.url}: the listing of {row.path!r} does not end: its continuation tokens lead nowhere",
                 )
-            token = page.next_token
-            deadline = max(deadline, time.monotonic() + self._spec.deadline_seconds)
+            page = await ahead.result()
 
     async def _page(self, opened: OpenSource, path: bytes, token: str | None, deadline: float, priority: Priority) -> Page:
         return await self.call(opened, lambda: opened.source.list_page(path, token, PAGE_LIMIT), deadline, priority)
@@ -513,6 +544,10 @@ class Listing:
     def _needs_stat(self, inode: InodeNo) -> bool:
         row = self._tree.inode(inode)
         return row is None or bool(row.flags & InodeFlag.NEEDS_STAT)
+
+
+def _page_priority(current: _Pass) -> Priority:
+    return Priority.DEMAND if current.wanted and current.pages < 4 else Priority.PREFETCH
 
 
 def _is_outage(error: CacheError) -> bool:
