@@ -1,14 +1,14 @@
 """Read-ahead for listings: a program that walks a tree finds the next directories listed already.
 
-A walk is recognised when a directory is listed soon after its parent was: its nearest siblings are then listed too, a few
-at a time. Runs in fetch's loop, without checkpoints; memory is a table of fixed size.
+A walk is recognised when a directory is listed soon after its parent or a sibling was: its nearest siblings are then listed too,
+a few at a time. Runs in fetch's loop, without checkpoints; memory is a table of fixed size.
 """
 
 from __future__ import annotations
 
 import collections
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from fusecache.fetch.tree import Tree
 from fusecache.index.inodes import ROOT, InodeNo
@@ -21,8 +21,8 @@ REMEMBERED = 256
 
 
 class ListAhead:
-    def __init__(self, tree: Tree, start: Callable[[InodeNo], None], under_way: Callable[[], int]) -> None:
-        """`start` lists a directory that nobody waits for; `under_way` says how many listings run now."""
+    def __init__(self, tree: Tree, start: Callable[[InodeNo], None], under_way: Collection[InodeNo]) -> None:
+        """`start` lists a directory that nobody waits for; `under_way`: those that are listed now."""
         self._tree = tree
         self._start = start
         self._under_way = under_way
@@ -33,19 +33,26 @@ class ListAhead:
     def note(self, inode: InodeNo) -> None:
         """A reader lists this directory."""
         now = time.monotonic()
-        self._listed[inode] = now
-        self._listed.move_to_end(inode)
-        if len(self._listed) > REMEMBERED:
-            self._listed.popitem(last=False)
+        self._remember(inode, now)
         row = self._tree.inode(inode)
-        if row is None or inode == ROOT or now - self._listed.get(row.parent, -WALK_SECONDS) > WALK_SECONDS:
+        if row is None or inode == ROOT:
+            return
+        is_walk = now - self._listed.get(row.parent, -WALK_SECONDS) <= WALK_SECONDS
+        self._remember(row.parent, now)  # the walk goes on, or the next sibling makes it one: the parent may be known for long
+        if not is_walk:
             return
         goes_on = now - self._walked_at < WALK_SECONDS
         self._siblings = min(SIBLINGS, 2 * self._siblings) if goes_on else FIRST_SIBLINGS
         self._walked_at = now
-        for sibling in self._tree.unlisted_near(row.parent, row.path.rpartition(b"/")[2], self._siblings):
-            if self._under_way() >= MAX_UNDER_WAY:
-                return
-            self._start(sibling)
-            self._listed[sibling] = now  # the reader will be there soon, and then in what lies below
-        self._listed[row.parent] = now  # the walk goes on
+        # Those that are under way are passed over: the reader is among them, and as many as before are to be ahead of it.
+        count = min(self._siblings, MAX_UNDER_WAY - len(self._under_way))
+        if count > 0:
+            for sibling in self._tree.unlisted_near(row.parent, row.path.rpartition(b"/")[2], count, self._under_way):
+                self._start(sibling)
+                self._remember(sibling, now)  # the reader will be there soon, and then in what lies below
+
+    def _remember(self, inode: InodeNo, now: float) -> None:
+        self._listed[inode] = now
+        self._listed.move_to_end(inode)
+        if len(self._listed) > REMEMBERED:
+            self._listed.popitem(last=False)

@@ -124,7 +124,7 @@ class Listing:
         self._bursts: set[InodeNo] = set()
         self.outages = Outages(spec.deadline_seconds)
         self._hidden_logged: set[tuple[int, bytes]] = set()
-        self._ahead = ListAhead(tree, self._list_ahead, lambda: len(self._passes))
+        self._ahead = ListAhead(tree, self._list_ahead, self._passes.keys())
         self.last_error = ""
         self.last_error_at = 0.0
 

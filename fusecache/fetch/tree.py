@@ -13,7 +13,7 @@ import itertools
 import mmap
 import struct
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
 from fusecache.contract.errors import CacheError, ErrorKind
 from fusecache.contract.shared_memory import H_NEXT_INODE
@@ -96,22 +96,24 @@ class Tree:
                 if (inode := self._index.inodes.get(txn, row.inode)) is not None and inode.flags & InodeFlag.NEEDS_STAT
             ]
 
-    def unlisted_near(self, parent: InodeNo, name: bytes, count: int) -> list[InodeNo]:
-        """Return up to `count` directories that were never listed: those that follow a name in readdir order, then those before
-        it, the nearest first (a program that keeps its directories on a stack comes from the end)."""
+    def unlisted_near(self, parent: InodeNo, name: bytes, count: int, without: Collection[InodeNo] = ()) -> list[InodeNo]:
+        """Return up to `count` directories that were never listed, but those `without`: those that follow a name in readdir
+        order, then those before it, the nearest first (a program that keeps its directories on a stack comes from the end)."""
         with self._index.read() as txn:
             row = self._index.names.get(txn, parent, name)
             seq = row.seq if row else 0
-            found = self._unlisted(txn, self._index.names.after(txn, parent, seq, 16 * count))[:count]
+            reach = 16 * count + len(without)
+            found = self._unlisted(txn, self._index.names.after(txn, parent, seq, reach), without)[:count]
             if len(found) < count:
-                found += self._unlisted(txn, self._index.names.before(txn, parent, seq, 16 * count))[: count - len(found)]
+                found += self._unlisted(txn, self._index.names.before(txn, parent, seq, reach), without)[: count - len(found)]
         return found
 
-    def _unlisted(self, txn: Transaction, rows: Iterable[SeqRow]) -> list[InodeNo]:
+    def _unlisted(self, txn: Transaction, rows: Iterable[SeqRow], without: Collection[InodeNo]) -> list[InodeNo]:
         return [
             row.inode
             for row in rows
             if row.kind == EntryKind.DIRECTORY
+            and row.inode not in without
             and (found := self._index.dirs.get(txn, row.inode)) is not None
             and not found.is_complete
         ]
