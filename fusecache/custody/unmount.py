@@ -24,6 +24,7 @@ from fusecache.custody.mountinfo import FSTYPE, find_mount, resolve_mountpoint
 from fusecache.custody.run_sockets import connect_in
 
 SUPERVISOR_SECONDS = 30.0  # it gives serve 3 s, fetch 10 s, and kills
+DYING_SECONDS = 0.3
 EXIT_SECONDS = 5.0
 SERVE_SECONDS = 3.0
 FETCH_SECONDS = 10.0
@@ -73,7 +74,7 @@ def _ask_supervisor(record: MountRecord, lazy: bool) -> bool:
 
 def _end_without_supervisor(record: MountRecord, lazy: bool) -> None:
     """Unmount, then end the daemons that went on without a supervisor, then remove the files."""
-    is_served = any(process.is_alive for process in record.serve)
+    is_served = _stay_alive(record.serve)
     if record.device:
         # Whoever holds a mount that nobody serves gets errors already: it may go from under them.
         _take_away(record.mountpoint, record.device, lazy=lazy or not is_served)
@@ -84,6 +85,16 @@ def _end_without_supervisor(record: MountRecord, lazy: bool) -> None:
             _signal(record.fetch, signal.SIGTERM)  # writes the clean marker
         _end([record.fetch], FETCH_SECONDS, None)
     remove_run_dir(record.run_dir)
+
+
+def _stay_alive(processes: Iterable[ProcessId]) -> bool:
+    """Whether one of them goes on: a process that was killed has closed its files a little before it counts as ended."""
+    pidfds = _open_pidfds(processes)
+    try:
+        return bool(_wait_ended(pidfds, DYING_SECONDS))
+    finally:
+        for pidfd in pidfds:
+            os.close(pidfd)
 
 
 def _take_away(mountpoint: str, device: str, *, lazy: bool) -> None:
@@ -100,6 +111,14 @@ def _take_away(mountpoint: str, device: str, *, lazy: bool) -> None:
         fuse_mount.unmount(mountpoint, device, detach=True)
         with contextlib.suppress(OSError):  # an ordinary user without fusectl: the connection ends with the last serve process
             kernel.abort_fuse_connection(int(device.partition(":")[2]))
+
+
+def _open_pidfds(processes: Iterable[ProcessId]) -> list[int]:
+    pidfds = []
+    for process in processes:
+        with contextlib.suppress(ProcessLookupError):
+            pidfds.append(_open_pidfd(process))
+    return pidfds
 
 
 def _open_pidfd(process: ProcessId) -> int:
@@ -121,10 +140,7 @@ def _signal(process: ProcessId, number: signal.Signals) -> None:
 
 def _end(processes: Iterable[ProcessId], patience_seconds: float, gentle: signal.Signals | None) -> None:
     """Wait for processes to end by themselves; then send `gentle`; then kill."""
-    pidfds = []
-    for process in processes:
-        with contextlib.suppress(ProcessLookupError):
-            pidfds.append(_open_pidfd(process))
+    pidfds = _open_pidfds(processes)
     try:
         left = _wait_ended(pidfds, patience_seconds)
         for number in (*((gentle,) if gentle else ()), signal.SIGKILL):
