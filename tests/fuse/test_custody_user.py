@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from fusecache.contract.errors import ErrorKind
+from fusecache.contract.exit_status import exit_status_of
 from fusecache.custody.mountinfo import MountEntry, parse_mountinfo
 from tests.support.custody_mount import CustodyMount
 
@@ -170,5 +172,5 @@ def test_mount_point_of_somebody_else(user: UserMount) -> None:
     assert answer["state"] == "failed"
     assert str(mount.mountpoint) in answer["message"]
     assert "must belong to you" in answer["message"]
-    assert mount.wait_ended() == 1
+    assert mount.wait_ended() == exit_status_of(ErrorKind(answer["kind"]))
     assert user.leftovers() == []

@@ -23,6 +23,7 @@ EXPECTED_LOGS = (
     r"answered to a reader: ",
     r"tier .*; reads go on without it",
     r"tier .*: its directory was removed",
+    r"\d+ containers of the cache are gone",
 )
 
 
