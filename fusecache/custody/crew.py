@@ -185,6 +185,8 @@ class Crew:
         for child in self.spares:
             child.kill()
         for child in self.serves.values():
+            if not child.is_ready:  # it imports, and would hear of it late
+                child.kill()
             child.ask_to_stop()
         if not self._loop.run_until(lambda: not self.serves, SERVE_STOP_SECONDS):
             log.warning("serve did not end within %g s; aborting the connection", SERVE_STOP_SECONDS)

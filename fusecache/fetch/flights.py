@@ -339,7 +339,8 @@ class Flights:
 
     @property
     def is_arrival_awaited(self) -> bool:
-        return any(flight.waiters for flight, _ in self._arrived)
+        """Whether a reader waits. (Who warms can wait a moment longer.)"""
+        return any(waiter.leases for flight, _ in self._arrived for waiter in flight.waiters)
 
     def commit_arrived(self) -> None:
         """One transaction for all blocks that arrived since the last one."""
