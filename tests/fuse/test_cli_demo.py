@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import time
@@ -69,7 +70,9 @@ def test_the_whole_demo(disk_path: Path) -> None:
     assert process.returncode == 0, text
     for step in _STEPS:
         assert step in text
-    assert "daemons replaced: 2" in text
+    replaced = re.search(r"daemons replaced: (\d+)", text)
+    assert replaced is not None, text
+    assert int(replaced[1]) >= 2, "serve and fetch"  # there may be several serves
     assert "errors: 0" in text
     assert "x as fast" in text
     _assert_nothing_left(disk_path, memory_before)
