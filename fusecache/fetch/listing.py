@@ -12,7 +12,7 @@ import contextlib
 import functools
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -25,6 +25,7 @@ from fusecache.contract.shared_memory import Counter
 from fusecache.fetch.list_ahead import ListAhead
 from fusecache.fetch.listing_progress import ListingProgress
 from fusecache.fetch.outages import PATIENCE_SECONDS, Outages
+from fusecache.fetch.page_ahead import PageAhead
 from fusecache.fetch.sources import OpenSource, Sources
 from fusecache.fetch.tree import Tree
 from fusecache.fetch.tree_rows import Changes
@@ -62,31 +63,6 @@ class _Question:
     def end(self, error: CacheError | None) -> None:
         self.finished, self.error = True, error
         self.advance()
-
-
-class _PageAhead:
-    """A page that is asked for in a task of its own. If nobody wants the result any more, it is dropped."""
-
-    def __init__(self, ask: Callable[[], Awaitable[Page]]) -> None:
-        self._ask = ask
-        self.begun = trio.Event()
-        self._ended = trio.Event()
-        self._outcome: Page | CacheError | None = None
-
-    async def run(self) -> None:
-        self.begun.set()
-        try:
-            self._outcome = await self._ask()
-        except CacheError as error:
-            self._outcome = error
-        finally:
-            self._ended.set()
-
-    async def result(self) -> Page:
-        await self._ended.wait()
-        if isinstance(self._outcome, Page):
-            return self._outcome
-        raise self._outcome or CacheError(ErrorKind.INTERRUPTED, "the listing was ended")
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -414,11 +390,11 @@ class Listing:
         progress = ListingProgress()
         page = await self._page(opened, row.path, None, deadline, _page_priority(current))
         while True:
-            ahead: _PageAhead | None = None
+            ahead: PageAhead | None = None
             if page.next_token is not None:
                 deadline = max(deadline, time.monotonic() + self._spec.deadline_seconds)
                 ask = functools.partial(self._page, opened, row.path, page.next_token, deadline, _page_priority(current))
-                ahead = _PageAhead(ask)
+                ahead = PageAhead(ask)
                 self._nursery.start_soon(ahead.run)
                 await ahead.begun.wait()
             seen = self._tree.seen_names(current.inode)
