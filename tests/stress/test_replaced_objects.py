@@ -123,7 +123,7 @@ def test_a_reader_sees_one_version_at_a_time(
     opens: list[list[Any]] = [opened for one in found for opened in one["opens"]]
     late = [one for one in opens if not writer.was_current(one[0], one[3], one[1] - TTL - SLACK_SECONDS, one[2])]
     promise(
-        "10" if access == "openless" else "10b",
+        "10, 11" if access == "openless" else "10b, 11b",
         f"{replacements} replacements under {READERS} readers with up to 6 open files each ({access}): "
         + ", ".join(f"{count} {action}" for action, count in sorted(writer.actions.items())),
         f"{counts['reads']} reads, {counts['pinned_reads']} of them of replaced versions: {counts['mixed']} mixed versions, "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -38,11 +39,18 @@ def render(records: Path, machine: str, date: str, footer: str = "") -> str:
     for line in records.read_text().splitlines():
         promise = Promise(**json.loads(line))
         promises[promise.figure] = promise
-    rows = sorted(promises.values(), key=lambda promise: (int("".join(filter(str.isdigit, promise.figure)) or 0), promise.figure))
+    rows = sorted(promises.values(), key=lambda promise: (_number(promise.figure), promise.figure))
     table = "".join(
         f"| {_cell(one.figure)} | {_cell(one.what)} | {_cell(one.counted)} | {_cell(one.promise)} |\n" for one in rows
     )
     return HEADER.format(machine=machine, date=date) + table + footer
+
+
+def _number(figure: str) -> int:
+    """The number a figure begins with: "10b, 11b" belongs to 10."""
+    digits = re.match(r"\d*", figure)
+    assert digits is not None
+    return int(digits[0] or 0)
 
 
 def _cell(text: str) -> str:
