@@ -193,9 +193,8 @@ class Flights:
         waiter: Waiter | None = None,
         marked: frozenset[BlockIndex] = frozenset(),
     ) -> None:
-        """Fetch blocks that are neither cached nor in flight."""
-        opened = self._sources.of(row.source)
-        if not opened.source.capabilities.ranges:
+        """Fetch those of these blocks that are neither cached nor in flight, with one request if they have no gaps."""
+        if not self._sources.of(row.source).source.capabilities.ranges:
             first, count = 0, -(-row.size // self._store.block_size)
         with self._store.index.read() as txn:
             missing = [
@@ -203,8 +202,27 @@ class Flights:
                 for block in range(first, first + count)
                 if (inode, block) not in self._in_flight and self._store.index.extents.get(txn, inode, block) is None
             ]
-        # One request has no gaps; a whole object that is streamed may.
-        runs = split_runs(missing, count) if opened.source.capabilities.ranges else [(first, count)] if missing else []
+        self.start_missing(inode, row, missing, count, priority, waiter=waiter, marked=marked)
+
+    def start_missing(
+        self,
+        inode: InodeNo,
+        row: Inode,
+        missing: list[BlockIndex],
+        longest: int,
+        priority: Priority,
+        *,
+        waiter: Waiter | None = None,
+        marked: frozenset[BlockIndex] = frozenset(),
+    ) -> None:
+        """Fetch blocks, given in ascending order, of which the caller knows that they are neither cached nor in flight.
+
+        `longest`: of how many blocks one request may be."""
+        opened = self._sources.of(row.source)
+        if opened.source.capabilities.ranges:  # one request has no gaps
+            runs = split_runs(missing, longest)
+        else:  # a whole object that is streamed may
+            runs = [(0, -(-row.size // self._store.block_size))] if missing else []
         for start, length in runs:
             flight = Flight(inode, row, start, length, priority, marked)
             if waiter is not None and waiter in self._waiters:

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 
 from fusecache.fetch.flights import Flights, split_runs
 from fusecache.fetch.workers import Priority
+from fusecache.index.environment import Transaction
 from fusecache.index.extents import BlockIndex
 from fusecache.index.inodes import Inode, InodeFlag, InodeNo
 from fusecache.source.protocol import EntryKind
@@ -123,18 +124,18 @@ class Prefetch:
         if target <= start or (target - start < min(longest, stream.ahead_bytes // block_size) // 2 and target < last):
             return
         stream.fetched_to = target
-        missing = self._missing(inode, start, target)
+        with self._store.index.read() as txn:
+            missing = self._missing(txn, inode, start, target)
         for first, count in split_runs(missing, longest):
             # The mark on a range's first block: when a reader gets there, everything before it was useful.
             self._flights.start(inode, row, first, count, Priority.PREFETCH, marked=frozenset((first,)))
 
-    def _missing(self, inode: InodeNo, start: BlockIndex, end: BlockIndex) -> list[BlockIndex]:
-        with self._store.index.read() as txn:
-            return [
-                block
-                for block in range(start, end)
-                if not self._flights.is_in_flight(inode, block) and self._store.index.extents.get(txn, inode, block) is None
-            ]
+    def _missing(self, txn: Transaction, inode: InodeNo, start: BlockIndex, end: BlockIndex) -> list[BlockIndex]:
+        return [
+            block
+            for block in range(start, end)
+            if not self._flights.is_in_flight(inode, block) and self._store.index.extents.get(txn, inode, block) is None
+        ]
 
     # -- sweeps
 
@@ -175,25 +176,29 @@ class Prefetch:
         with index.read() as txn:
             rows = index.names.after(txn, directory, sweep.position, SWEEP_BATCH)
             files = [
-                (name.seq, name.inode, found)
+                (name.seq, name.inode, found, self._small_and_missing(txn, name.inode, found))
                 for name in rows
                 if name.kind == EntryKind.FILE and (found := index.inodes.get(txn, name.inode)) is not None
             ]
-            listed = index.dirs.get(txn, directory)
+            listed = None if rows else index.dirs.get(txn, directory)
         if not rows:
             if listed is not None and listed.is_complete:
                 sweep.finished, sweep.finished_at, sweep.misses = True, time.monotonic(), 0
             return
-        for seq, inode, row in files:
+        for seq, inode, row, missing in files:
             room -= align(row.size)
             if room < 0:
                 return
             sweep.position = seq
-            if 0 < row.size <= SMALL_FILE_BYTES and not row.flags & InodeFlag.NEEDS_STAT:
-                blocks = self._missing(inode, 0, -(-row.size // self._store.block_size))
-                for first, count in split_runs(blocks, self._flights.longest_run(row)):
-                    self._flights.start(inode, row, first, count, Priority.PREFETCH)
+            if missing and not self._flights.is_in_flight(inode, missing[0]):  # a hard link may have come a moment ago
+                self._flights.start_missing(inode, row, missing, self._flights.longest_run(row), Priority.PREFETCH)
         sweep.position = rows[-1].seq
+
+    def _small_and_missing(self, txn: Transaction, inode: InodeNo, row: Inode) -> list[BlockIndex]:
+        """Return the blocks that a sweep fetches of a file: none of a large one."""
+        if row.size > SMALL_FILE_BYTES or row.flags & InodeFlag.NEEDS_STAT:
+            return []
+        return self._missing(txn, inode, 0, -(-row.size // self._store.block_size))
 
     def _room(self) -> float:
         """Return how many bytes may be fetched ahead. It must not push out what came a moment ago: it fills free space, and has

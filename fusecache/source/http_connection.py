@@ -352,6 +352,8 @@ class HttpConnection:
         self.is_plain = not isinstance(stream, ssl.SSLSocket)
         self._now = socket.MSG_DONTWAIT if self.is_plain else 0  # TLS knows no flags
         self._pending = b""
+        self._arrivals = select.poll()
+        self._arrivals.register(stream, select.POLLIN)
         self.idle_since = 0.0
         self.is_reused = False
         # A blocking socket with the kernel's timeout lets MSG_WAITALL fill a whole buffer in one call without the GIL.
@@ -440,9 +442,7 @@ class HttpConnection:
 
     def is_readable(self) -> bool:
         """True if an idle connection has something to say: it was closed, or the store talks out of turn."""
-        poll = select.poll()
-        poll.register(self._stream, select.POLLIN)
-        return bool(poll.poll(0))
+        return bool(self._arrivals.poll(0))
 
     def shut_down(self) -> None:
         """Wake whoever waits for this connection, from another thread; its holder closes it."""
