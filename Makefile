@@ -32,7 +32,7 @@ demo: $(INSTALLED) ## show the main job, end to end, on a real S3 server of its 
 test: $(INSTALLED) ## run every test that needs no cluster (PYTEST_ARGS=... for some of them)
 	@scripts/test_packages.sh
 	@scripts/pyfuse3.sh
-	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+	@scripts/test.sh $(PYTEST_ARGS)
 
 lint: $(INSTALLED) ## check format, lint, types and the direction of imports
 	@$(BIN)/ruff format --check --quiet . || { $(BIN)/ruff format --check .; false; }

@@ -110,7 +110,7 @@ class Seaweed:
                 self._choose_ports()
         tail = self.log_path.read_text(errors="replace")[-2000:]
         self.close()
-        raise RuntimeError(f"SeaweedFS did not become ready within {READY_TIMEOUT_SECONDS:.0f} s; its log ends with:\n{tail}")
+        raise RuntimeError(f"SeaweedFS ended, or did not answer within {READY_TIMEOUT_SECONDS:.0f} s; its log ends with:\n{tail}")
 
     def stop(self) -> None:
         """End the process with SIGTERM (then SIGKILL); data and ports are kept for another `start`."""
@@ -170,14 +170,14 @@ class Seaweed:
             "filer": "true",
             "filer.port": self.filer_port,
             "filer.port.grpc": grpc_filer,
-            "filer.localSocket": self.directory / "filer.sock",  # the default lies in /tmp
+            "filer.localSocket": "filer.sock",  # the default lies in /tmp; from cwd, as socket paths have 107 bytes at most
             "s3": "true",
             "s3.port": self.s3_port,
             "s3.port.grpc": grpc_s3,
             "s3.port.iceberg": 0,
             "s3.port.lance": 0,
             "s3.config": self.directory / "s3.json",
-            "s3.localSocket": self.directory / "s3.sock",
+            "s3.localSocket": "s3.sock",
         }
         command = [find_weed(), f"-logdir={self.directory}", "-logtostderr=true", "server"]
         command += [f"-{name}={value}" for name, value in settings.items()]

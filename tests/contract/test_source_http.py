@@ -37,7 +37,7 @@ SERVERS: dict[str, tuple[str, Callable[[Path], AbstractContextManager[str]], tup
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("http") / "root"
     path.mkdir()
-    for directory in (path, *path.parents[:3]):  # Apache's workers are not root
+    for directory in (path, *path.parents[:4]):  # Apache's workers are not root
         if directory.stat().st_uid == os.getuid() and directory != Path("/tmp"):
             directory.chmod(0o755)
     return path
