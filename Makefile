@@ -6,6 +6,8 @@ SHELL := /bin/bash
 
 PYTHON ?= $(shell scripts/choose_python.sh)
 PYTEST_ARGS ?=
+# A process for each core, as most tests wait more than they compute; four at most, as each has servers and mounts of its own.
+PARALLEL := --numprocesses=auto --maxprocesses=4 --dist=worksteal
 ARGS ?=
 BIN := .venv/bin
 INSTALLED := .venv/.installed
@@ -32,7 +34,7 @@ demo: $(INSTALLED) ## show the main job, end to end, on a real S3 server of its 
 test: $(INSTALLED) ## run every test that needs no cluster (PYTEST_ARGS=... for some of them)
 	@scripts/test_packages.sh
 	@scripts/pyfuse3.sh
-	@scripts/test.sh $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest $(or $(PYTEST_ARGS),$(PARALLEL))
 
 lint: $(INSTALLED) ## check format, lint, types and the direction of imports
 	@$(BIN)/ruff format --check --quiet . || { $(BIN)/ruff format --check .; false; }
