@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fusecache.tiers.marks import MARK_SLOTS, Marks
+from fusecache.tiers.marks import MARK_SLOTS, NEVER, TICKS, Marks
 from tests.support.log_check import LogCheck
 from tests.support.small_disks import SmallDisk
 
@@ -32,6 +32,42 @@ def test_marks_survive_and_a_file_of_another_size_is_made_anew(tmp_path: Path) -
     (tmp_path / "marks").write_bytes(b"\1" * 10)
     marks = Marks(tmp_path / "marks", create=True)
     assert not marks.is_set(3)
+    marks.close()
+
+
+def test_a_mark_tells_how_long_ago_it_was_set(tmp_path: Path) -> None:
+    writer, reader = Marks(tmp_path / "marks", create=True), Marks(tmp_path / "marks")
+    assert writer.idle_ticks(5) == NEVER
+    for ago in (0, 1, TICKS - 1):
+        reader.set(5)
+        for _ in range(ago):
+            writer.advance()
+        assert writer.idle_ticks(5) == ago
+    writer.advance()
+    assert writer.idle_ticks(5) == 0  # the clock went round: it has to be chilled before
+    writer.close()
+    reader.close()
+
+
+def test_the_clock_goes_on_after_a_restart(tmp_path: Path) -> None:
+    marks = Marks(tmp_path / "marks", create=True)
+    marks.set(5)
+    marks.advance()
+    marks.close()
+    marks = Marks(tmp_path / "marks", create=True)
+    assert marks.idle_ticks(5) == 1
+    marks.close()
+
+
+def test_what_is_cold_looks_unread_until_it_is_read(tmp_path: Path) -> None:
+    marks = Marks(tmp_path / "marks", create=True)
+    marks.chill(5)
+    assert (marks.is_set(5), marks.is_unread(5), marks.take(5), marks.idle_ticks(5)) == (False, False, False, NEVER)
+    marks.set(5)
+    assert marks.is_set(5)
+    marks.move(5, 6)
+    marks.move(7, 8)
+    assert (marks.idle_ticks(6), marks.idle_ticks(8)) == (0, 0)
     marks.close()
 
 
