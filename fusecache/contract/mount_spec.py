@@ -61,7 +61,7 @@ class SourceSpec:
 class TierSpec:
     """One tier. `path` is this mount's own directory, 0700; `high` and `low` are shares of the quota in (0, 1], low <= high.
 
-    Above `high` the coldest blocks move to the next tier (the last tier evicts) until `low`.
+    Above `high` the coldest blocks move to the next tier until `low`; the last tier evicts, and stays just below `high`.
     """
 
     path: str

@@ -22,8 +22,9 @@ from fusecache.index.environment import NoSpaceError
 from fusecache.index.inodes import Inode
 from fusecache.tiers.block_store import BlockStore, Place, Written
 from fusecache.tiers.container_files import container_path
-from fusecache.tiers.eviction import MAX_VICTIMS, Search, Victim, pick_victims
+from fusecache.tiers.eviction import pick_victims
 from fusecache.tiers.tier import Tier
+from fusecache.tiers.victims import MAX_VICTIMS, Search, Victim
 
 log = logging.getLogger(__name__)
 
@@ -91,9 +92,10 @@ class Evictor:
         if tier.used_bytes <= tier.high_bytes and tier.fits(needed):
             return
         search = Search()
-        while tier.used_bytes > tier.low_bytes or not tier.fits(needed):
+        target = self._store.relieved_bytes(tier)
+        while tier.used_bytes > target or not tier.fits(needed):
             before = tier.used_bytes
-            missing = max(self._store.block_size, before - tier.low_bytes, before + needed - tier.quota_bytes)
+            missing = max(self._store.block_size, before - target, before + needed - tier.quota_bytes)
             want = min(BATCH_BYTES, missing)
             victims = pick_victims(self._store, tier, want, search)
             if not victims:

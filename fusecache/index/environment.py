@@ -21,7 +21,7 @@ from fusecache.index.sealed import IndexDamagedError
 Transaction = Any  # lmdb.Transaction: opaque outside this package
 Database = Any
 
-SCHEMA_VERSION = 3  # another version on disk: the index is dropped and rebuilt
+SCHEMA_VERSION = 4  # another version on disk: the index is dropped and rebuilt
 TABLES = ("meta", "inodes", "names", "dirseq", "dirs", "extents", "containers", "order", "orphans")
 MAP_SIZE_BYTES = 64 << 30  # address space only; about 10 million files with their blocks need 5 GiB
 # LMDB may leave the last pages it gave out unwritten (taken and freed within one transaction), so that a sound file can be a

@@ -9,7 +9,7 @@ A row exists only after its bytes were written. Key: inode (8 bytes big-endian) 
 | container | u64 | |
 | offset | u64 | of the block's first byte in the container |
 | length | u32 | bytes; less than a block only at the end of an object |
-| order | u64 | place in the eviction queue; also which access mark: order % marks |
+| order | u64 | place in the eviction queue; also which access mark: tiers/marks.py |
 | checksums | u64 each | one per granule, the last granule may be short: tiers/checksums.py |
 """
 
@@ -32,6 +32,7 @@ _ROW = struct.Struct("<BBQQIQ")
 
 class ExtentFlag(enum.IntFlag):
     PREFETCH_MARK = 1  # whoever reads it tells fetch (HINT), which then fetches further ahead
+    PROBATION = 2  # it stands in its tier's queue of those that leave first: index/order.py
 
 
 class Extent(NamedTuple):

@@ -10,7 +10,8 @@
 | files, total_bytes | of the names known |
 | used:N | bytes of live extents in tier N, each rounded up to ALIGNMENT |
 | cached_bytes | bytes of live extents of inodes that are no orphans: changed with extents, and when an inode becomes one |
-| hand:N | where SIEVE's hand stands in tier N |
+| probation:N | of these, bytes of extents with the flag PROBATION |
+| hand:N | the order of the block that eviction looked at last in tier N, of those not on probation |
 | hidden | objects that cannot be shown |
 | link:S:F | inode of the file that source S calls F (in hex): hard links share one |
 | names:I | names that point to the hard linked inode I (in hex) |

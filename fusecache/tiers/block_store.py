@@ -20,9 +20,11 @@ from typing import NamedTuple
 
 from fusecache.index.containers import Container, ContainerKind
 from fusecache.index.environment import NoSpaceError, Transaction
-from fusecache.index.extents import BlockIndex, Extent
+from fusecache.index.extents import BlockIndex, Extent, ExtentFlag
 from fusecache.index.index import Index
 from fusecache.index.inodes import Inode, InodeFlag, InodeNo
+from fusecache.tiers.admission import Admission
+from fusecache.tiers.held_bytes import HeldBytes, queue_of
 from fusecache.tiers.marks import Marks
 from fusecache.tiers.tier import Tier, align
 
@@ -31,7 +33,9 @@ log = logging.getLogger(__name__)
 SEGMENT_BYTES = 64 << 20  # one descriptor and one inode for some hundred objects; small enough to become empty by itself
 WHOLE_FILE_SHARE = 0.9  # a large file starts in the first tier of which it needs no more than this
 REMEMBERED_CONTAINERS = 4096
+LAST_TIER_STEPS = 256  # the last tier gives back at least this part at once: a transaction for each block costs 50 us
 _ORPHAN = int(InodeFlag.ORPHAN)
+_PROBATION = int(ExtentFlag.PROBATION)  # operations of the enum cost 1 us each
 NUMBERS_AHEAD = 1024  # container numbers that are taken from the index at once
 
 BlockId = tuple[InodeNo, BlockIndex]
@@ -49,7 +53,8 @@ class Place(NamedTuple):
 
 
 class Written(NamedTuple):
-    """A block whose bytes lie at its place. `replaces`: the extent it was copied from, None for new bytes."""
+    """A block whose bytes lie at its place. `replaces`: the extent it was copied from, None for new bytes. `is_kept`: it is there
+    to stay (warm), and not on probation."""
 
     inode: InodeNo
     block: BlockIndex
@@ -57,6 +62,7 @@ class Written(NamedTuple):
     checksums: tuple[int, ...]
     flags: int
     replaces: Extent | None = None
+    is_kept: bool = False
 
 
 class Freed(NamedTuple):
@@ -98,16 +104,23 @@ class BlockStore:
             # Files of an earlier process may have any number below this, whether a row tells of them or not.
             self.next_container = self._numbers_end = meta.get(txn, "next_container", 1)
             self._next_order = meta.get(txn, "next_order", 1)
-            self._live = [meta.get(txn, f"used:{tier.number}") for tier in self.tiers]
+            self.held = HeldBytes.load(txn, meta, (tier.number for tier in self.tiers))
             self.hands = [meta.get(txn, f"hand:{tier.number}") for tier in self.tiers]
-        for tier, live in zip(self.tiers, self._live, strict=True):
+        for tier, live in zip(self.tiers, self.held.live, strict=True):
             tier.used_bytes = live
+        last = self.tiers[-1] if self.tiers else None
+        self.admission = Admission(-1 if last is None else last.number, 0 if last is None else self.relieved_bytes(last), marks)
 
     @property
     def cached_bytes(self) -> int:
         """Of current versions. The index has the only copy: what becomes an orphan changes it, too (fetch/tree.py)."""
         with self.index.read() as txn:
             return self.index.meta.get(txn, "cached_bytes")
+
+    def relieved_bytes(self, tier: Tier) -> int:
+        """Return down to what a tier above `high` is emptied. An upper one moves large batches down; the last one gives no more
+        than it must: a block that left too early is fetched again. Writers have the room above `high`."""
+        return tier.low_bytes if tier is not self.tiers[-1] else tier.high_bytes - tier.quota_bytes // LAST_TIER_STEPS
 
     # -- reserving
 
@@ -271,7 +284,7 @@ class BlockStore:
         """
         refused = []
         taken = []
-        live = list(self._live)
+        held = self.held.copy()
         order = self._next_order
         completed: list[int] = []
         with self.index.write() as txn:
@@ -288,12 +301,13 @@ class BlockStore:
                 if current is None:
                     cached += 0 if inode_row.flags & _ORPHAN else place.length
                 else:
-                    self._detach(txn, rows, block.inode, block.block, current, live)
-                extent = Extent(place.tier, block.flags, place.container, place.offset, place.length, order, block.checksums)
+                    self._detach(txn, rows, block.inode, block.block, current, held)
+                flags = self._queued(block, order, held)
+                extent = Extent(place.tier, flags, place.container, place.offset, place.length, order, block.checksums)
                 self.index.extents.put(txn, block.inode, block.block, extent)
-                self.index.order.put(txn, place.tier, order, block.inode, block.block)
+                self.index.order.put(txn, queue_of(extent), order, block.inode, block.block)
                 order += 1
-                live[place.tier] += align(place.length)
+                held.add(extent)
                 row = self._container_row(txn, rows, place, block.inode, sizes)
                 row = row._replace(live_bytes=row.live_bytes + place.length, live_blocks=row.live_blocks + 1)
                 if row.kind == ContainerKind.WHOLE_FILE and row.live_bytes == row.end:
@@ -304,10 +318,12 @@ class BlockStore:
                     trusted = container in self._trusted
                     written_ns = self._changed_ns(rows[container].tier, container) if trusted else 0
                     rows[container] = rows[container]._replace(written_ns=written_ns)
-            self._store_rows(txn, rows, live, cached, order)
+            self._store_rows(txn, rows, held, cached, order)
             transaction = int(txn.id())
-        self._live, self._next_order = live, order
+        self.held, self._next_order = held, order
         for block in taken:
+            if block.replaces is None:
+                self.admission.note_fetched(block.inode, block.block, align(block.place.length), is_kept=block.is_kept)
             os.close(block.place.fd)
             self._end_use(block.place)
             self._created.discard(block.place.container)
@@ -315,6 +331,44 @@ class BlockStore:
         for block in refused:
             self.release(block.place)
         return refused
+
+    def _queued(self, block: Written, order: int, held: HeldBytes) -> int:
+        """Return the flags that tell in which queue the block will stand, and prepare its mark, before anybody can read it."""
+        place, flags = block.place, block.flags & ~_PROBATION
+        if not block.is_kept and self.admission.sends_to_probation(place.tier, held.main_of(place.tier), align(place.length)):
+            flags |= _PROBATION
+        if place.tier == self.tiers[-1].number and not flags & _PROBATION:
+            self.marks.set(order)  # idle since now, whether it is read or not
+        else:
+            self.marks.clear(order)  # what another block of this slot left
+        return flags
+
+    def keep(self, blocks: Sequence[tuple[InodeNo, BlockIndex, Extent]]) -> None:
+        """Somebody wants these cached blocks to stay. Raises NoSpaceError (what is on probation stays there)."""
+        for inode, block, extent in blocks:
+            self.marks.set(extent.order)
+            self.admission.note_kept(inode, block)
+        if on_probation := [(inode, block) for inode, block, extent in blocks if extent.flags & _PROBATION]:
+            self.promote(on_probation)
+
+    def promote(self, blocks: Iterable[BlockId]) -> None:
+        """Move these blocks from probation to the end of the other queue. Raises NoSpaceError (nothing was changed)."""
+        held, order = self.held.copy(), self._next_order
+        with self.index.write() as txn:
+            for inode, block in blocks:
+                extent = self.index.extents.get(txn, inode, block)
+                if extent is None or not extent.flags & _PROBATION:
+                    continue
+                moved = extent._replace(flags=extent.flags & ~_PROBATION, order=order)
+                self.marks.move(extent.order, order)
+                self.index.order.delete(txn, queue_of(extent), extent.order)
+                self.index.order.put(txn, queue_of(moved), order, inode, block)
+                self.index.extents.put(txn, inode, block, moved)
+                held.remove(extent)
+                held.add(moved)
+                order += 1
+            self._store_rows(txn, {}, held, self.index.meta.get(txn, "cached_bytes"), order)
+        self.held, self._next_order = held, order
 
     def _container_row(
         self, txn: Transaction, rows: dict[int, Container], place: Place, inode: InodeNo, sizes: dict[InodeNo, int]
@@ -331,7 +385,7 @@ class BlockStore:
         except OSError:
             return 0
 
-    def _store_rows(self, txn: Transaction, rows: dict[int, Container], live: list[int], cached: int, order: int) -> None:
+    def _store_rows(self, txn: Transaction, rows: dict[int, Container], held: HeldBytes, cached: int, order: int) -> None:
         for container, row in rows.items():
             if row.live_blocks == 0 and not self._is_in_use(container, row.tier):
                 self.index.containers.delete(txn, container)
@@ -340,15 +394,15 @@ class BlockStore:
         meta = self.index.meta
         meta.put(txn, "next_order", order)
         meta.put(txn, "cached_bytes", cached)
+        held.store(txn, meta)
         for tier in self.tiers:
-            meta.put(txn, f"used:{tier.number}", live[tier.number])
             meta.put(txn, f"hand:{tier.number}", self.hands[tier.number])
 
     # -- forgetting
 
     def forget(self, blocks: Iterable[BlockId]) -> int:
         """Drop the extents of these blocks, if they have any; return the bytes. Raises NoSpaceError."""
-        live = list(self._live)
+        held = self.held.copy()
         gone: list[Extent] = []
         is_current: dict[InodeNo, bool] = {}
         with self.index.write() as txn:
@@ -358,25 +412,25 @@ class BlockStore:
                 extent = self.index.extents.get(txn, inode, block)
                 if extent is None:
                     continue
-                self._detach(txn, rows, inode, block, extent, live)
+                self._detach(txn, rows, inode, block, extent, held)
                 self.index.extents.delete(txn, inode, block)
                 if inode not in is_current:
                     row = self.index.inodes.get(txn, inode)
                     is_current[inode] = row is not None and not row.flags & _ORPHAN
                 cached -= extent.length if is_current[inode] else 0
                 gone.append(extent)
-            self._store_rows(txn, rows, live, cached, self._next_order)
+            self._store_rows(txn, rows, held, cached, self._next_order)
             transaction = int(txn.id())
-        self._live = live
+        self.held = held
         self._after_detach(transaction, rows, gone)
         return sum(extent.length for extent in gone)
 
     def _detach(
-        self, txn: Transaction, rows: dict[int, Container], inode: InodeNo, block: BlockIndex, extent: Extent, live: list[int]
+        self, txn: Transaction, rows: dict[int, Container], inode: InodeNo, block: BlockIndex, extent: Extent, held: HeldBytes
     ) -> None:
         """Take an extent out of its tier's queue and its container's row."""
-        self.index.order.delete(txn, extent.tier, extent.order)
-        live[extent.tier] -= align(extent.length)
+        self.index.order.delete(txn, queue_of(extent), extent.order)
+        held.remove(extent)
         row = rows.get(extent.container) or self.index.containers.get(txn, extent.container)
         if row is None:
             return
@@ -395,6 +449,9 @@ class BlockStore:
         for container, row in rows.items():
             if row.live_blocks == 0 and not self._is_in_use(container, row.tier):
                 self._unlink(self.tiers[row.tier], container)
+
+    def is_being_written(self, container: int) -> bool:
+        return self._users[container] > 0
 
     def _is_in_use(self, container: int, tier: int) -> bool:
         return self._users[container] > 0 or self._segments.get(tier, (0, 0))[0] == container
@@ -492,11 +549,11 @@ class BlockStore:
             return sum(extent.length for _, extent in self.index.extents.of_inode(txn, inode))
 
     def mark_orphans_cold(self, inodes: Iterable[InodeNo]) -> None:
-        """Blocks of replaced objects are the first to go: clear their marks."""
+        """Blocks of replaced objects are the first to go."""
         with self.index.read() as txn:
             for inode in inodes:
                 row = self.index.inodes.get(txn, inode)
                 if row is None or not row.flags & InodeFlag.ORPHAN:
                     continue
                 for _, extent in self.index.extents.of_inode(txn, inode):
-                    self.marks.take(extent.order)
+                    self.marks.chill(extent.order)

@@ -14,7 +14,8 @@ from typing import NamedTuple
 
 from fusecache.index.inodes import NO_MODE, NO_OWNER, ROOT, Inode, identity_of
 from fusecache.source.protocol import EntryKind
-from fusecache.tiers.eviction import Search, pick_victims
+from fusecache.tiers.eviction import pick_victims
+from fusecache.tiers.victims import Search
 from tests.bench.eviction_policies import POLICIES, belady
 from tests.support.store_bench import StoreBench
 
@@ -119,6 +120,7 @@ class _Cache(StoreBench):
             self.marks.set(extent.order)
             return True
         self.cache(inode, 0)
+        self.marks.set(self.the_extent(inode).order)  # serve looks again, and finds it
         self._relieve()
         return False
 
@@ -138,9 +140,9 @@ class _Cache(StoreBench):
         (tier,) = self.tiers
         if tier.used_bytes <= tier.high_bytes:
             return
-        search = Search()
-        while tier.used_bytes > tier.low_bytes:
-            victims = pick_victims(self.store, tier, max(self.block_size, tier.used_bytes - tier.low_bytes), search)
+        search, target = Search(), self.store.relieved_bytes(tier)
+        while tier.used_bytes > target:
+            victims = pick_victims(self.store, tier, max(self.block_size, tier.used_bytes - target), search)
             if not victims and search.is_over:
                 return
             self.store.forget([(victim.inode, victim.block) for victim in victims])

@@ -26,7 +26,8 @@ from fusecache.contract.errors import CacheError, ErrorKind
 from fusecache.fetch.warm import Warm, drop, refresh
 from fusecache.fuse.filesystem_protocol import ROOT_INODE, Attributes
 from fusecache.tiers.container_files import container_path
-from fusecache.tiers.eviction import Search, pick_victims
+from fusecache.tiers.eviction import pick_victims
+from fusecache.tiers.victims import Search
 from tests.support.cache_reader import CacheReader
 from tests.support.fake_source import Way, content, make_source
 from tests.support.fetch_harness import BLOCK, FetchHarness, spec_of

@@ -25,6 +25,7 @@ PAGE = 4096
 FILE, DIRECTORY = 1, 2
 NEEDS_STAT, ORPHAN, HARD_LINKED = 1, 2, 8
 WHOLE_FILE = 2
+ON_PROBATION, PROBATION_QUEUE = 2, 0x80  # an extent's flag, and what its tier's number is increased by in `order`
 ROOT = 1
 
 
@@ -38,6 +39,7 @@ class _Inode(NamedTuple):
 
 class _Extent(NamedTuple):
     tier: int
+    flags: int
     container: int
     offset: int
     length: int
@@ -130,10 +132,10 @@ class _Tables:
     def _extents(self) -> Iterator[tuple[tuple[int, int], _Extent]]:
         head = struct.Struct("<BBQQIQ")
         for key, value in self._rows("extents"):
-            tier, _, container, offset, length, order = head.unpack_from(value)
+            tier, flags, container, offset, length, order = head.unpack_from(value)
             count = (len(value) - head.size) // 8
             sums = struct.unpack_from(f"<{count}Q", value, head.size)
-            yield struct.unpack(">QI", key), _Extent(tier, container, offset, length, order, sums)
+            yield struct.unpack(">QI", key), _Extent(tier, flags, container, offset, length, order, sums)
 
 
 def _check_names(tables: _Tables, report: Report) -> None:
@@ -183,7 +185,7 @@ def _check_extents(tables: _Tables, report: Report) -> None:
     report.extents = len(tables.extents)
     live_bytes: collections.Counter[int] = collections.Counter()
     live_blocks: collections.Counter[int] = collections.Counter()
-    used: collections.Counter[int] = collections.Counter()
+    used: collections.Counter[str] = collections.Counter()
     ranges: dict[int, list[tuple[int, int]]] = collections.defaultdict(list)
     for (inode, block), extent in tables.extents.items():
         what = f"block {block} of inode {inode:#x}"
@@ -193,11 +195,13 @@ def _check_extents(tables: _Tables, report: Report) -> None:
             length = min(block_size, row.size - block * block_size)
             report.expect(length > 0 and extent.length == length, f"{what} has {extent.length} bytes where {length} belong")
         report.expect(len(extent.checksums) == -(-extent.length // granule), f"{what} has {len(extent.checksums)} checksums")
-        report.expect(tables.order.get((extent.tier, extent.order)) == (inode, block), f"{what} is not in its tier's queue")
+        queue = extent.tier + (PROBATION_QUEUE if extent.flags & ON_PROBATION else 0)
+        report.expect(tables.order.get((queue, extent.order)) == (inode, block), f"{what} is not in its tier's queue")
         report.expect(extent.order < tables.meta["next_order"], f"{what}: order {extent.order} was never given out")
         live_bytes[extent.container] += extent.length
         live_blocks[extent.container] += 1
-        used[extent.tier] += -(-extent.length // PAGE) * PAGE
+        used[f"used:{extent.tier}"] += -(-extent.length // PAGE) * PAGE
+        used[f"probation:{extent.tier}"] += -(-extent.length // PAGE) * PAGE if extent.flags & ON_PROBATION else 0
         ranges[extent.container].append((extent.offset, extent.length))
         container = tables.containers.get(extent.container)
         report.expect(container is not None, f"{what} lies in container {extent.container:#x}, which is missing")
@@ -219,8 +223,8 @@ def _check_extents(tables: _Tables, report: Report) -> None:
         found = (live_bytes[number], live_blocks[number])
         report.expect(said == found, f"container {number:#x} says {said} live bytes and blocks, has {found}")
         report.expect(number < tables.meta["next_container"], f"container {number:#x} was never given out")
-    for key in {key for key in tables.meta if key.startswith("used:")} | {f"used:{tier}" for tier in used}:
-        said_used, sum_used = tables.meta.get(key, 0), used[int(key.removeprefix("used:"))]
+    for key in {key for key in tables.meta if key.startswith(("used:", "probation:"))} | used.keys():
+        said_used, sum_used = tables.meta.get(key, 0), used[key]
         report.expect(said_used == sum_used, f"{key} is {said_used}, the sum is {sum_used}")
     current = {inode for inode, row in tables.inodes.items() if not row.flags & ORPHAN}
     cached = sum(extent.length for (inode, _), extent in tables.extents.items() if inode in current)

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from fusecache.index.containers import Container
 from fusecache.index.environment import NoSpaceError
 from fusecache.tiers import block_store
-from fusecache.tiers.eviction import Search, pick_victims
+from fusecache.tiers.eviction import pick_victims
+from fusecache.tiers.victims import Search
 from tests.support.index_check import PAGE, allocated_bytes, containers_on_disk
 from tests.support.log_check import LogCheck
 from tests.support.store_bench import BLOCK, StoreBench

@@ -1,4 +1,4 @@
-"""SIEVE over the index: what was read stays, what was not leaves, the hand goes on where it stood."""
+"""SIEVE over the index, in tiers above the last: what was read stays, what was not leaves, the hand goes on where it stood."""
 
 from __future__ import annotations
 
@@ -6,12 +6,19 @@ from collections.abc import Callable
 
 import pytest
 
-from fusecache.tiers import eviction
-from fusecache.tiers.eviction import Search, Victim, pick_victims
+from fusecache.tiers import eviction, victims
+from fusecache.tiers.eviction import pick_victims
+from fusecache.tiers.victims import Search, Victim
 from tests.support.index_check import PAGE
 from tests.support.store_bench import BLOCK, StoreBench
 
 Bench = Callable[..., StoreBench]
+
+
+@pytest.fixture
+def bench(bench: Bench) -> Bench:
+    """With another tier below: in the last one it is not SIEVE that decides."""
+    return lambda first=1 << 20, **options: bench(first, 1 << 20, **options)
 
 
 def names(victims: list[Victim]) -> list[int]:
@@ -65,18 +72,18 @@ def test_when_all_were_read_the_second_round_finds_some(bench: Bench) -> None:
 def test_one_call_looks_at_a_bounded_number_of_rows(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """It went through the whole queue when all was read, and nobody was answered meanwhile."""
     monkeypatch.setattr(eviction, "BATCH", 4)
-    monkeypatch.setattr(eviction, "MAX_ROWS", 8)
+    monkeypatch.setattr(victims, "MAX_ROWS", 8)
     b = bench()
     inodes = b.small(20)
     for inode in inodes:
         b.marks.set(b.the_extent(inode).order)
     search, calls = Search(), 0
-    while not (victims := pick_victims(b.store, b.tiers[0], PAGE, search)):
+    while not (found := pick_victims(b.store, b.tiers[0], PAGE, search)):
         assert not search.is_over
         calls += 1
     assert calls == 2
-    assert names(victims) == inodes[:1]
-    monkeypatch.setattr(eviction, "MAX_VICTIMS", 5)
+    assert names(found) == inodes[:1]
+    monkeypatch.setattr(victims, "MAX_VICTIMS", 5)
     assert len(pick_victims(b.store, b.tiers[0], 20 * PAGE, Search())) == 5
 
 
@@ -91,7 +98,7 @@ def test_leased_blocks_stay(bench: Bench) -> None:
 
 
 def test_an_empty_tier_has_no_victims(bench: Bench) -> None:
-    b = bench(64 * PAGE, 64 * PAGE)
+    b = bench()
     b.small(2, tier=1)
     assert pick_victims(b.store, b.tiers[0], PAGE, Search()) == []
     assert len(pick_victims(b.store, b.tiers[1], PAGE, Search())) == 1
@@ -120,9 +127,9 @@ def test_a_complete_container_leaves_as_a_whole_or_not_at_all(bench: Bench, held
         b.store.leases[(inode, 3)] += 1
     if held == "a mark":
         b.marks.set(b.the_extent(inode, 3).order)
-    victims = pick_victims(b.store, b.tiers[0], PAGE, Search())
+    found = pick_victims(b.store, b.tiers[0], PAGE, Search())
     expected = {"nothing": {0, 1, 2, 3}, "a lease": set(), "a mark": {0, 1, 2, 3}}[held]  # the mark is gone in the second round
-    assert {victim.block for victim in victims} == expected
+    assert {victim.block for victim in found} == expected
 
 
 def test_an_incomplete_container_leaves_block_by_block(bench: Bench) -> None:
