@@ -338,13 +338,14 @@ class Flights:
     def _arrive(self, flight: Flight, blocks: list[tuple[int, Checksums]]) -> None:
         """The blocks of these numbers (in the flight) are written; `commit_arrived` tells the index."""
         flight.attempts = 0  # it goes on, if not in one go
+        is_kept = any(not waiter.leases for waiter in flight.waiters)  # a warm-up
         for number, checksums in blocks:
             place = flight.places[number]
             if place is None:
                 continue
             block = flight.first + number
             flags = ExtentFlag.PREFETCH_MARK if block in flight.marked else 0
-            self._arrived.append((flight, Written(flight.inode, block, place, checksums, flags)))
+            self._arrived.append((flight, Written(flight.inode, block, place, checksums, flags, is_kept=is_kept)))
             flight.places[number] = None
             self._counters.add(Counter.REMOTE_BYTES, place.length)
             if not flight.waiters:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from fusecache.contract.shared_memory import Counter
 from fusecache.fetch.cache import Cache
 from fusecache.fetch.flights import Waiter
 from fusecache.fetch.workers import Priority
+from fusecache.index.environment import NoSpaceError
 from fusecache.index.inodes import ROOT, Inode, InodeFlag, InodeNo
 from fusecache.source.protocol import EntryKind
 
@@ -115,11 +117,13 @@ class Warm:
         self._outstanding_files += 1
         for first in range(0, blocks, step):
             with cache.index.read() as txn:
-                missing = [
-                    block
+                extents = [
+                    (inode, block, cache.index.extents.get(txn, inode, block))
                     for block in range(first, min(blocks, first + step))
-                    if cache.index.extents.get(txn, inode, block) is None
                 ]
+            missing = [block for _, block, extent in extents if extent is None]
+            with contextlib.suppress(NoSpaceError):  # then it may leave again: noticed at the end
+                cache.store.keep([(inode, block, extent) for inode, block, extent in extents if extent is not None])
             cached = min(row.size, (first + step) * block_size) - first * block_size - _size_of(missing, row.size, block_size)
             self.progress.bytes += cached
             if missing:
