@@ -1,4 +1,4 @@
-"""A real S3 server (SeaweedFS) on loopback, in a directory of its own, with named identities.
+"""A real S3 server (SeaweedFS), on loopback unless it is told otherwise, in a directory of its own, with named identities.
 
 Owns one `weed` process and its data directory; used by the demo, by tests and by benches, from one thread. The
 process is told to die with its parent, so that even SIGKILL of a test run leaves no server.
@@ -18,6 +18,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -66,11 +67,22 @@ def find_weed() -> str:
 class Seaweed:
     """One running server. Use as a context manager, or call `start` and `close`.
 
+    It listens on `host`; `launcher` is put before its command where that address is another network namespace's.
+
     Invariants: between `start` and `stop` the S3 face answers at `endpoint_url`; the ports and the data stay the same
     over `stop` and `start` (a store that goes away and returns); after `close` the process and the directory are gone.
     """
 
-    def __init__(self, directory: Path | None = None, identities: tuple[Identity, ...] = (ADMIN, READER, ANONYMOUS)) -> None:
+    def __init__(
+        self,
+        directory: Path | None = None,
+        identities: tuple[Identity, ...] = (ADMIN, READER, ANONYMOUS),
+        *,
+        host: str = "127.0.0.1",
+        launcher: Sequence[str] = (),
+    ) -> None:
+        self._host = host
+        self._launcher = tuple(launcher)
         self._owns_directory = directory is None
         self.directory = Path(tempfile.mkdtemp(prefix="fusecache-weed-")) if directory is None else directory
         self.identities = identities
@@ -79,7 +91,7 @@ class Seaweed:
 
     @property
     def endpoint_url(self) -> str:
-        return f"http://127.0.0.1:{self.s3_port}"
+        return f"http://{self._host}:{self.s3_port}"
 
     @property
     def log_path(self) -> Path:
@@ -155,8 +167,8 @@ class Seaweed:
         grpc_master, grpc_volume, grpc_filer, grpc_s3 = self._grpc_ports
         settings = {
             "dir": self.directory / "data",
-            "ip": "127.0.0.1",
-            "ip.bind": "127.0.0.1",
+            "ip": self._host,
+            "ip.bind": self._host,
             "master.port": self.master_port,
             "master.port.grpc": grpc_master,
             "master.telemetry": "false",
@@ -182,7 +194,8 @@ class Seaweed:
         command = [find_weed(), f"-logdir={self.directory}", "-logtostderr=true", "server"]
         command += [f"-{name}={value}" for name, value in settings.items()]
         setpriv = shutil.which("setpriv")
-        return command if setpriv is None else [setpriv, "--pdeathsig", "KILL", *command]
+        guard = [] if setpriv is None else [setpriv, "--pdeathsig", "KILL"]
+        return [*self._launcher, *guard, *command]
 
     def _spawn(self) -> None:
         environment = {"PATH": os.environ.get("PATH", ""), "HOME": str(self.directory)}
@@ -206,7 +219,7 @@ class Seaweed:
     def _answers(self) -> bool:
         """True once S3 answers and a volume server has joined the master (before that, uploads fail)."""
         with contextlib.suppress(OSError, ValueError):
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.master_port}/dir/assign", timeout=2) as reply:
+            with urllib.request.urlopen(f"http://{self._host}:{self.master_port}/dir/assign", timeout=2) as reply:
                 if "fid" not in json.load(reply):
                     return False
             try:
