@@ -8,7 +8,10 @@ from typing import NamedTuple
 
 
 class Job(enum.Enum):
-    """What readers do for a column. `MEMORY` and `FIRST_BYTE` are no reading: sessions.py measures them in their own way."""
+    """What readers do for a column. `MEMORY` and `FIRST_BYTE` are no reading: sessions.py measures them in their own way.
+
+    `STREAM` gives each reader a file, all of them the same if there is but one.
+    """
 
     STREAM = "stream"
     RANDOM = "random"
@@ -58,6 +61,11 @@ class Column(NamedTuple):
     def cold(self) -> bool:
         return self.kept is Kept.NOTHING
 
+    @property
+    def leaves_no_trace(self) -> bool:
+        """Whether what is measured after it in a session is the same without it."""
+        return not self.cold and self.job in (Job.STREAM, Job.RANDOM, Job.FILES)
+
 
 COLD, CACHED, HOT = Kept.NOTHING, Kept.CACHE, Kept.PAGES
 COLUMNS = (
@@ -66,6 +74,11 @@ COLUMNS = (
     Column("big-hot", "big file, hot", MB_S, "big", Job.STREAM, HOT),
     Column("random-1", "random 128 KiB preads, cached, 1 thread", READS_S, "random", Job.RANDOM, CACHED),
     Column("random-8", "random 128 KiB preads, cached, 8 threads", READS_S, "random", Job.RANDOM, CACHED, 8),
+    Column("big-cold-2", "big file, cold, 2 readers", MB_S, "big-2", Job.STREAM, COLD, 2),
+    Column("big-cached-2", "big file, cached, pages dropped, 2 readers", MB_S, "big-2", Job.STREAM, CACHED, 2),
+    Column("big-hot-2", "big file, hot, 2 readers", MB_S, "big-2", Job.STREAM, HOT, 2),
+    Column("random-hot-1", "random 128 KiB preads, hot, 1 thread", READS_S, "random", Job.RANDOM, HOT),
+    Column("random-hot-8", "random 128 KiB preads, hot, 8 threads", READS_S, "random", Job.RANDOM, HOT, 8),
     Column("checked", "big file, cached, pages dropped, every byte checked", MB_S, "checked", Job.STREAM, CACHED),
     Column("warm-big", "big file, warmed", MB_S, "warm", Job.WARM, COLD),
     Column("parallel", "4 files, 4 readers, cached, pages dropped", MB_S, "parallel", Job.STREAM, CACHED, 4),
@@ -115,7 +128,10 @@ BY_NAME = {column.name: column for column in COLUMNS}
 ALL = tuple(BY_NAME)
 USUAL = tuple(column.name for column in COLUMNS if not column.on_request)
 OURS_ONLY = ("checked", "disk", "serve")
-FASTEST_ONLY = ("small-cold-listed", "parallel", "mixed", "warm")  # not of slow contenders: a run should not take an hour
+FASTEST_ONLY = (
+    *("small-cold-listed", "parallel", "mixed", "warm"),
+    *("big-2", "random-hot"),
+)  # not of slow contenders: a run should not take an hour
 
 
 def select(words: Iterable[str]) -> tuple[str, ...]:

@@ -60,8 +60,20 @@ def print_table(run: Run) -> None:
     if run.table.hit_ratios:
         for row in hit_ratios.lines(run.table.hit_ratios):
             print("  ".join(f"{cell:>10}" for cell in row[1:]), row[0])
+    for line in record_lines(run):
+        print(line)
     for failure in run.failures:
         print(f"failed: {failure}")
+
+
+def record_lines(run: Run) -> list[str]:
+    """Return a line for each record that this run has a figure for, whatever was left out of it."""
+    judged = [one for one in records.judge(run.table, run.settings) if one.value is not None]
+    return [
+        f"record {one.record.row}, {one.record.what}: {_measured(one)}, bound {one.record.target}: "
+        f"{'holds' if one.verdict == 'yes' else 'does not hold'}"
+        for one in judged
+    ]
 
 
 def write_raw(path: Path, figures: Sequence[Figure]) -> None:
@@ -125,10 +137,15 @@ def _records(run: Run) -> list[str]:
     ]
     judged = records.judge(run.table, run.settings)
     for one in judged:
-        measured = "" if one.value is None else f"{one.value:,.3g}" if one.value < 1000 else _number(one.value)
-        lines += _markdown_row([str(one.record.row), one.record.what, one.record.target, measured, one.verdict])
+        lines += _markdown_row([str(one.record.row), one.record.what, one.record.target, _measured(one), one.verdict])
     count = {verdict: sum(one.verdict == verdict for one in judged) for verdict in ("yes", "no", "not in this run")}
     return [*lines, "", f"{count['yes']} hold, {count['no']} do not, {count['not in this run']} have no figure in this run."]
+
+
+def _measured(judged: records.Judged) -> str:
+    if judged.value is None:
+        return ""
+    return f"{judged.value:,.3g}" if judged.value < 1000 else _number(judged.value)
 
 
 def _values(run: Run, column: str) -> list[str]:
@@ -277,6 +294,8 @@ def _method(run: Run) -> list[str]:
 - Many names, on request (`--also names`): {run.settings.names:,} empty objects in prefixes of {NAMES_PER_DIRECTORY:,}. The
   first `ls` is that of the root, right after the mount; a restart is an orderly unmount and a new mount, after a walk over
   everything.
+- Two readers of the big file: both read all of it, at the same time, and the bytes of both count. The bare client would fetch it
+  twice, and is left out.
 - rclone and the pyfuse3 engine are left out of some columns, and measured once, because the run takes long enough.
 - Contenders take turns in each round, and each session begins with another one, so that all of them meet the same noise.
 - In the first round, what each mount serves is compared with the original, byte by byte, outside the clock.

@@ -62,6 +62,7 @@ class Session(NamedTuple):
 
 SESSIONS = (
     Session("big", BIG, ("big-cold", "big-cached", "big-hot", "random-1", "random-8")),
+    Session("big-2", BIG, ("big-cold-2", "big-cached-2", "big-hot-2", "random-hot-1", "random-hot-8")),
     Session("warm-big", BIG, ("warm-big",)),
     Session("checked", BIG, ("checked",), Setup(check_every_byte=True), fill=True),
     Session("parallel", PARALLEL, ("parallel",), fill=True),
@@ -134,7 +135,7 @@ class SessionRunner:
                 self._fill(session, place)
             last = max(session.columns.index(name) for name in wanted)
             for column in session.columns[: last + 1]:
-                if column not in contender.columns:
+                if column not in contender.columns or (column not in wanted and BY_NAME[column].leaves_no_trace):
                     continue
                 if BY_NAME[column].job is Job.MEMORY:
                     figure: Figure | None = self._memory(contender, column, number, place)
@@ -154,7 +155,8 @@ class SessionRunner:
     def _orders(self, column: Column, place: Place, part: Part, number: int) -> list[dict[str, Any]]:
         """Return the readers' orders."""
         if column.job is Job.STREAM:
-            return [self._stream(place, name, part.sizes[name]) for name in part.names[: column.readers]]
+            names = [part.names[reader % len(part.names)] for reader in range(column.readers)]
+            return [self._stream(place, name, part.sizes[name]) for name in names]
         if column.job is Job.RANDOM:
             return [self._random(place, part, column.readers, number)]
         if column.job is Job.WALK:

@@ -30,7 +30,8 @@ def test_ratios_are_given_where_both_have_figures() -> None:
 
 
 def test_columns_are_chosen_by_name_group_and_beginning() -> None:
-    assert columns.select(["find-first", "big"]) == ("big-cold", "big-cached", "big-hot", "find-first")
+    assert columns.select(["find-first", "big-c"]) == ("big-cold", "big-cached", "big-cold-2", "big-cached-2", "find-first")
+    assert columns.select(["big-2"]) == ("big-cold-2", "big-cached-2", "big-hot-2")
     assert columns.select(["small-hot"]) == ("small-hot-1", "small-hot-2")
     with pytest.raises(ValueError, match="no column is called 'tall'"):
         columns.select(["tall"])
