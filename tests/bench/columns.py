@@ -10,7 +10,7 @@ from typing import NamedTuple
 class Job(enum.Enum):
     """What readers do for a column. `MEMORY` and `FIRST_BYTE` are no reading: sessions.py measures them in their own way.
 
-    `STREAM` gives each reader a file, all of them the same if there is but one.
+    `STREAM` gives each reader a file, all of them the same if there is but one; `COPY` reads all files, one after the other.
     """
 
     STREAM = "stream"
@@ -18,6 +18,7 @@ class Job(enum.Enum):
     FILES = "files"
     WALK = "walk"
     LS = "ls"
+    COPY = "copy"
     WARM = "warm"
     FIRST_BYTE = "first byte"
     MEMORY = "memory"
@@ -64,7 +65,7 @@ class Column(NamedTuple):
     @property
     def leaves_no_trace(self) -> bool:
         """Whether what is measured after it in a session is the same without it."""
-        return not self.cold and self.job in (Job.STREAM, Job.RANDOM, Job.FILES)
+        return not self.cold and self.job in (Job.STREAM, Job.RANDOM, Job.FILES, Job.COPY)
 
 
 COLD, CACHED, HOT = Kept.NOTHING, Kept.CACHE, Kept.PAGES
@@ -116,6 +117,9 @@ COLUMNS = (
     Column("memory", "anonymous memory after find", MEMORY_MIB, "memory", Job.MEMORY, CACHED),
     Column("first-byte-cold", "mount to first byte, cold", SECONDS, "first-byte", Job.FIRST_BYTE, COLD),
     Column("first-byte-warm", "mount to first byte, on a warm cache", SECONDS, "first-byte", Job.FIRST_BYTE, CACHED),
+    Column("link-cold", "behind a link, copy of 7 files, cold", MB_S, "link", Job.COPY, COLD),
+    Column("link-cached", "behind a link, the copy again, cached, pages dropped", MB_S, "link", Job.COPY, CACHED),
+    Column("link-hot", "behind a link, the copy again, hot", MB_S, "link", Job.COPY, HOT),
     Column("names-ls", "many names: first ls of the root", SECONDS, "names", Job.LS, COLD, on_request=True),
     Column("names-ls-restart", "many names: first ls after a restart", SECONDS, "names", Job.LS, CACHED, on_request=True),
     Column(
@@ -130,7 +134,7 @@ USUAL = tuple(column.name for column in COLUMNS if not column.on_request)
 OURS_ONLY = ("checked", "disk", "serve")
 FASTEST_ONLY = (
     *("small-cold-listed", "parallel", "mixed", "warm"),
-    *("big-2", "random-hot"),
+    *("big-2", "random-hot", "link"),
 )  # not of slow contenders: a run should not take an hour
 
 

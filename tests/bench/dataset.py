@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fusecache.base.units import KIB, MIB
+from fusecache.cli.demo_data import large_files
 from tests.bench.settings import FILES_PER_DIRECTORY, NAMES_PER_DIRECTORY, PARALLEL_FILES, SMALL_BYTES, Settings
 
 BIG = "big"
@@ -23,6 +24,7 @@ PARALLEL = "parallel"
 SMALL = "small"
 MIXED = "mixed"
 NAMES = "names"
+LINK = "link"
 BIG_NAME = "big.bin"
 MIXED_MEDIAN_BYTES = 40 * KIB
 MIXED_SIGMA = math.log(512 / 40) / 2.326  # so that the 99th percentile is 512 KiB
@@ -60,6 +62,8 @@ def make_part(name: str, settings: Settings) -> Part:
         return Part(name, {BIG_NAME: settings.big_bytes})
     if name == PARALLEL:
         return Part(name, {f"quarter{number}.bin": settings.big_bytes // PARALLEL_FILES for number in range(PARALLEL_FILES)})
+    if name == LINK:
+        return Part(name, {file.name.rpartition("/")[2]: file.size for file in large_files(settings.scale)})
     if name == NAMES:
         return Part(name, {f"p{n // NAMES_PER_DIRECTORY:04d}/o{n:07d}": 0 for n in range(settings.names)})
     if name == SMALL:

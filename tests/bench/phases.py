@@ -21,7 +21,9 @@ from tests.bench.contenders.fusecache_mount import FusecacheMount
 from tests.bench.contenders.juicefs import JuiceFs
 from tests.bench.contenders.plain_files import PlainFiles
 from tests.bench.contenders.rclone import Rclone
-from tests.bench.dataset import Dataset
+from tests.bench.dataset import LINK, Dataset
+from tests.bench.link.link import Link
+from tests.bench.link.tun import missing_tun
 from tests.bench.report import Participant
 from tests.bench.sessions import SESSIONS, Figure, SessionRunner
 from tests.bench.settings import Settings
@@ -56,10 +58,19 @@ def run_phase(
     with contextlib.ExitStack() as stack:
         directory = parent / "-".join(needed)
         stack.callback(shutil.rmtree, directory, ignore_errors=True)
-        server = stack.enter_context(Seaweed(directory / "weed"))
+        link = None
+        if LINK in needed:
+            if missing := missing_tun():
+                found.absent["a store behind a link"] = missing
+                return
+            link = stack.enter_context(Link())
+        weed = directory / "weed"
+        server = stack.enter_context(Seaweed(weed) if link is None else Seaweed(weed, host=link.host, launcher=link.launcher))
         log.info("making the files of %s", ", ".join(needed))
         dataset = Dataset.make(directory / "data", settings, needed)
         store.fill(server, dataset)
+        if link is not None:
+            link.slow_down()
         contenders = make_contenders(settings, server, dataset, directory, disk, more)
         taking_part = [contender for contender in contenders if columns & set(contender.columns)]
         present = rounds.prepare(taking_part, found.absent, found.failures)

@@ -15,6 +15,7 @@ from fusecache.base.units import MIB, format_size
 from tests.bench import hit_ratios, records
 from tests.bench.columns import BY_NAME, SECONDS, Job
 from tests.bench.dataset import MIXED_LARGE, MIXED_MEDIAN_BYTES
+from tests.bench.link.link import BYTES_PER_SECOND, QUEUE_BYTES, ROUND_TRIP_SECONDS
 from tests.bench.results import BARE, JUICEFS, OURS, TMPFS, Table
 from tests.bench.sessions import FILES_TO_RESTART_ON, Figure
 from tests.bench.settings import NAMES_PER_DIRECTORY, PARALLEL_FILES, SMALL_BYTES, Settings
@@ -296,6 +297,11 @@ def _method(run: Run) -> list[str]:
   everything.
 - Two readers of the big file: both read all of it, at the same time, and the bytes of both count. The bare client would fetch it
   twice, and is left out.
+- Behind a link: the server is in a network namespace of its own, behind a pair of TUN devices; a process that carries packets
+  between them gives each one its time, so that there are {BYTES_PER_SECOND / 1e6:.0f} MB/s and {ROUND_TRIP_SECONDS * 1e3:.0f} ms
+  there and back, and drops what finds {format_size(QUEUE_BYTES)} waiting. Segments are as long as on an Ethernet, TCP is the
+  kernel's. All that is copied has the names and sizes of a directory of a software mirror, {format_size(run.settings.link_bytes)}
+  in 7 files, one after the other. "The link" of the records is what the bare client reaches in the same run.
 - rclone and the pyfuse3 engine are left out of some columns, and measured once, because the run takes long enough.
 - Contenders take turns in each round, and each session begins with another one, so that all of them meet the same noise.
 - In the first round, what each mount serves is compared with the original, byte by byte, outside the clock.
@@ -309,8 +315,9 @@ BENCH_FILES and BENCH_NAMES change the sizes.""".splitlines()
 def _remarks(run: Run) -> list[str]:
     return f"""\
 ## What these figures do not say
-- Server, client and readers share the same cores here, so cold figures measure CPU time more than networks. A store across a
-  network has latency that parallel requests hide, and that none of these columns shows.
+- Server, client and readers share the same cores here, so cold figures measure CPU time more than networks. Behind a link that is
+  so too: carrying packets takes a third of a core or so, in the brackets.
+- A copy that is cached is at most as many times as fast as one behind the link as memory is: see tmpfs in the same rows.
 - "Hot" is the kernel's page cache for all who leave the files in it, whatever daemon is behind: beside tmpfs nothing is left.
 - The machine is not ours alone: look at the spread and at the brackets before believing a difference of some percent.
 - JuiceFS is read as it is meant to be, from its own format, which it wrote itself; fusecache and rclone read plain objects.

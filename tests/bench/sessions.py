@@ -18,7 +18,7 @@ from fusecache.base.units import MIB
 from tests.bench import kernel_caches, processes
 from tests.bench.columns import BY_NAME, MB_S, SECONDS, Column, Job, Kept
 from tests.bench.contenders.contender import Contender, Place, Setup
-from tests.bench.dataset import BIG, BIG_NAME, MIXED, NAMES, PARALLEL, SMALL, Dataset, Part
+from tests.bench.dataset import BIG, BIG_NAME, LINK, MIXED, NAMES, PARALLEL, SMALL, Dataset, Part
 from tests.bench.readers import READER, Readers, Reading, started_readers
 from tests.bench.settings import RANDOM_BYTES, RANDOM_READS, READ_BYTES, Settings
 
@@ -85,14 +85,16 @@ SESSIONS = (
     Session("first-byte", SMALL, ("first-byte-cold", "first-byte-warm")),
     Session("names", NAMES, ("names-find", "names-again", "names-memory")),
     Session("names-ls", NAMES, ("names-ls", "names-ls-restart")),
+    Session("link", LINK, ("link-cold", "link-cached", "link-hot")),
 )
 PHASES = (
     (BIG,),
     (PARALLEL,),
     (SMALL, MIXED),
     (NAMES,),
+    (LINK,),
 )  # parts that are there at the same time: all of them would need too much memory
-VERIFIED = ("big", "small-shuffled-1", "mixed-1")  # sessions in whose first round every byte is compared
+VERIFIED = ("big", "small-shuffled-1", "mixed-1", "link")  # sessions in whose first round every byte is compared
 
 
 class SessionRunner:
@@ -159,6 +161,9 @@ class SessionRunner:
             return [self._stream(place, name, part.sizes[name]) for name in names]
         if column.job is Job.RANDOM:
             return [self._random(place, part, column.readers, number)]
+        if column.job is Job.COPY:
+            order = {"do": "copy", "root": place.root, "names": part.names, "sizes": dict(part.sizes)}
+            return [{**order, "bytes": part.bytes_of(part.names), "buffer_bytes": READ_BYTES, **place.extra("copy")}]
         if column.job is Job.WALK:
             return [{"do": "walk", "root": place.root, "expected": part.entries, **place.extra("walk")}]
         if column.job is Job.LS:

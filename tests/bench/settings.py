@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fusecache.base.units import GIB, KIB, MIB
+from fusecache.cli.demo_data import large_files
 
 READ_BYTES = 1 * MIB  # buffer of the sequential readers
 RANDOM_BYTES = 128 * KIB
@@ -66,9 +67,19 @@ class Settings:
         return self.mixed_files * MIXED_MEAN_BYTES
 
     @property
+    def scale(self) -> float:
+        """What becomes of sizes that are given, in a run with little data."""
+        return min(1.0, self.big_bytes / GIB)
+
+    @property
+    def link_bytes(self) -> int:
+        return sum(file.size for file in large_files(self.scale))
+
+    @property
     def quota_bytes(self) -> int:
         """Of every cache: nobody has to evict."""
-        return 2 * max(self.big_bytes, self.small_total_bytes, self.mixed_total_bytes)
+        small = (self.small_total_bytes, self.mixed_total_bytes)
+        return 2 * max(self.big_bytes, self.link_bytes, *small)
 
     @property
     def needed_bytes(self) -> int:
@@ -78,4 +89,5 @@ class Settings:
         """
         small = 3 * (self.small_total_bytes + self.mixed_total_bytes) + 2 * max(self.small_total_bytes, self.mixed_total_bytes)
         names = self.names * NAME_BYTES if any(column.startswith("names") for column in self.columns) else 0
-        return max((4 + ("juicefs" in self.contenders)) * self.big_bytes, small, names) + GIB
+        large = max(self.big_bytes, self.link_bytes)
+        return max((4 + ("juicefs" in self.contenders)) * large, small, names) + GIB

@@ -50,6 +50,21 @@ def files(order: dict[str, Any], store: Any, pool: ThreadPoolExecutor) -> int:
     return len(order["names"])
 
 
+def copy(order: dict[str, Any], store: Any, pool: ThreadPoolExecutor) -> int:
+    """Fetch objects in ranges, those of the next one behind those of the one before; return bytes."""
+    root, step = order["root"], order["range_bytes"]
+
+    def fetch(piece: tuple[str, int, int]) -> int:
+        name, start, length = piece
+        return len(obstore.get_range(store, f"{root}/{name}", start=start, length=length))
+
+    sizes = order["sizes"].items()
+    total = _sum(pool, fetch, [(name, start, min(step, size - start)) for name, size in sizes for start in range(0, size, step)])
+    if total != order["bytes"]:
+        raise RuntimeError(f"{total} bytes read instead of {order['bytes']}")
+    return total
+
+
 def save(order: dict[str, Any], store: Any, pool: ThreadPoolExecutor) -> int:
     """Fetch objects into files, large ones in ranges; return bytes or files, as `amount` says."""
     root, target, step = order["root"], order["target"], order["range_bytes"]
@@ -86,7 +101,7 @@ def _sum(pool: ThreadPoolExecutor, fetch: Callable[[Any], int], items: Iterable[
 
 def main() -> None:
     order = json.loads(sys.stdin.readline())
-    job = {"stream": stream, "files": files, "save": save, "walk": walk}[order["do"]]
+    job = {"stream": stream, "files": files, "copy": copy, "save": save, "walk": walk}[order["do"]]
     store = open_store(order["bucket"])
     with ThreadPoolExecutor(order["concurrency"]) as pool:
         print("ready", flush=True)

@@ -16,13 +16,14 @@ from typing import Any
 from fusecache.base.units import MIB
 from tests.bench.columns import COLUMNS, Job
 from tests.bench.contenders.contender import Place, Setup
-from tests.bench.dataset import BIG, BIG_NAME, MIXED, SMALL, Dataset
+from tests.bench.dataset import BIG, BIG_NAME, LINK, MIXED, SMALL, Dataset
 from tests.bench.readers import STORE_CLIENT, run_readers
 from tests.bench.store import BUCKET
 from tests.support.seaweed import Seaweed
 
 RANGE_BYTES = 8 * MIB
 RANGE_CONCURRENCIES = (2, 4, 8)
+LINK_CONCURRENCIES = (4, 8, 16)  # ranges across a link, which hides its delay
 OBJECT_CONCURRENCIES = (4, 8, 16, 32)
 TRIAL_SECONDS = 300.0
 TRIAL_BYTES = 256 * MIB
@@ -45,7 +46,7 @@ class BareClient:
         self._server = server
         self._dataset = dataset
         self._directory = directory  # of what it writes to
-        self._best = {"stream": 4, "files": 16, "walk": 1}
+        self._best = {"stream": 4, "files": 16, "copy": 8, "walk": 1}
 
     def prepare(self) -> None:
         self._directory.mkdir(parents=True, exist_ok=True)
@@ -54,6 +55,10 @@ class BareClient:
                 size = min(part.sizes[BIG_NAME], TRIAL_BYTES)
                 order = {"do": "stream", "path": f"{BIG}/{BIG_NAME}", "size": size}
                 self._best["stream"] = self._choose(order, RANGE_CONCURRENCIES)
+            elif part.name == LINK:
+                names = [name for name in part.names if part.sizes[name] <= TRIAL_BYTES][-2:]
+                order = {"do": "copy", "root": LINK, "sizes": {name: part.sizes[name] for name in names}}
+                self._best["copy"] = self._choose({**order, "bytes": part.bytes_of(names)}, LINK_CONCURRENCIES)
             elif part.name == SMALL or (part.name == MIXED and SMALL not in self._dataset.parts):
                 names = part.shuffled(1)[:TRIAL_FILES]
                 order = {"do": "files", "root": part.name, "names": names, "bytes": part.bytes_of(names)}
@@ -105,5 +110,6 @@ class BareClient:
 
     def options(self) -> str:
         best = [f"{self._best['stream']} ranges of 8 MiB"] if BIG in self._dataset.parts else []
+        best += [f"{self._best['copy']} ranges of 8 MiB behind the link"] if LINK in self._dataset.parts else []
         best += [f"{self._best['files']} small objects"] if {SMALL, MIXED} & set(self._dataset.parts) else []
         return f"{', '.join(best)} at a time (the best of those tried)"

@@ -35,6 +35,13 @@ def test_cpu_is_compared_with_the_bare_client() -> None:
     assert judged["× bare client's"] == 1.5
 
 
+def test_a_copy_behind_a_link_is_compared_with_itself_cold_and_with_the_link() -> None:
+    rates = {("fusecache", "link-cold"): 150.0, ("fusecache", "link-hot"): 4500.0, ("bare", "link-cold"): 200.0}
+    table = Table([Figure(contender, column, 0, rate, 1.0) for (contender, column), rate in rates.items()])
+    values = {one.record.what: one.value for one in records.judge(table, SETTINGS) if one.record.row == 18}
+    assert list(values.values()) == [None, 30.0, 0.75]
+
+
 def test_the_best_peer_is_the_fastest_of_the_other_mounts() -> None:
     rates = {"fusecache": 40.0, "juicefs": 10.0, "rclone": 20.0}
     table = Table([Figure(name, "small-cached-1", 0, rate, 1.0) for name, rate in rates.items()])
