@@ -10,7 +10,8 @@ from typing import NamedTuple
 class Job(enum.Enum):
     """What readers do for a column. `MEMORY` and `FIRST_BYTE` are no reading: sessions.py measures them in their own way.
 
-    `STREAM` gives each reader a file, all of them the same if there is but one; `COPY` reads all files, one after the other.
+    `STREAM` gives each reader a file, all of them the same if there is but one; `COPY` reads all files, one after the other;
+    `FOREIGN` is a program or library that is not ours, named by the end of the column's name.
     """
 
     STREAM = "stream"
@@ -19,6 +20,7 @@ class Job(enum.Enum):
     WALK = "walk"
     LS = "ls"
     COPY = "copy"
+    FOREIGN = "foreign"
     WARM = "warm"
     FIRST_BYTE = "first byte"
     MEMORY = "memory"
@@ -65,7 +67,7 @@ class Column(NamedTuple):
     @property
     def leaves_no_trace(self) -> bool:
         """Whether what is measured after it in a session is the same without it."""
-        return not self.cold and self.job in (Job.STREAM, Job.RANDOM, Job.FILES, Job.COPY)
+        return not self.cold and self.job in (Job.STREAM, Job.RANDOM, Job.FILES, Job.COPY, Job.FOREIGN)
 
 
 COLD, CACHED, HOT = Kept.NOTHING, Kept.CACHE, Kept.PAGES
@@ -120,6 +122,12 @@ COLUMNS = (
     Column("link-cold", "behind a link, copy of 7 files, cold", MB_S, "link", Job.COPY, COLD),
     Column("link-cached", "behind a link, the copy again, cached, pages dropped", MB_S, "link", Job.COPY, CACHED),
     Column("link-hot", "behind a link, the copy again, hot", MB_S, "link", Job.COPY, HOT),
+    Column("foreign-model", "safetensors, all tensors of the big file, cached", MB_S, "foreign", Job.FOREIGN, CACHED),
+    Column("foreign-loader", "data loader of 4 processes, small files, cached", FILES_S, "foreign", Job.FOREIGN, CACHED),
+    Column("foreign-parquet", "pyarrow, 3 of 8 columns of a Parquet file, cached", MB_S, "foreign", Job.FOREIGN, CACHED),
+    Column("foreign-tar", "tar xf, cached", MB_S, "foreign", Job.FOREIGN, CACHED),
+    Column("foreign-grep", "grep -r, small files, cached", MB_S, "foreign", Job.FOREIGN, CACHED),
+    Column("foreign-sqlite", "SQLite, a scan with 1,000 rows looked up, cached", MB_S, "foreign", Job.FOREIGN, CACHED),
     Column("names-ls", "many names: first ls of the root", SECONDS, "names", Job.LS, COLD, on_request=True),
     Column("names-ls-restart", "many names: first ls after a restart", SECONDS, "names", Job.LS, CACHED, on_request=True),
     Column(
@@ -134,7 +142,7 @@ USUAL = tuple(column.name for column in COLUMNS if not column.on_request)
 OURS_ONLY = ("checked", "disk", "serve")
 FASTEST_ONLY = (
     *("small-cold-listed", "parallel", "mixed", "warm"),
-    *("big-2", "random-hot", "link"),
+    *("big-2", "random-hot", "link", "foreign"),
 )  # not of slow contenders: a run should not take an hour
 
 

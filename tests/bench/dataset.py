@@ -9,7 +9,7 @@ import math
 import random
 import shutil
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from fusecache.base.units import KIB, MIB
 from fusecache.cli.demo_data import large_files
+from tests.bench.foreign import files as foreign_files
 from tests.bench.settings import FILES_PER_DIRECTORY, NAMES_PER_DIRECTORY, PARALLEL_FILES, SMALL_BYTES, Settings
 
 BIG = "big"
@@ -25,6 +26,7 @@ SMALL = "small"
 MIXED = "mixed"
 NAMES = "names"
 LINK = "link"
+FOREIGN = "foreign"
 BIG_NAME = "big.bin"
 MIXED_MEDIAN_BYTES = 40 * KIB
 MIXED_SIGMA = math.log(512 / 40) / 2.326  # so that the 99th percentile is 512 KiB
@@ -86,14 +88,18 @@ def _mixed_sizes() -> Iterable[int]:
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """Parts that lie below `root`, each in a directory of its name; but for `NAMES`, which only the store has."""
+    """Parts that lie below `root`, each in a directory of its name; but for `NAMES`, which only the store has.
+
+    `truths`: what foreign readers have to find.
+    """
 
     root: Path
     parts: Mapping[str, Part]
+    truths: foreign_files.Truths = foreign_files.NOTHING
 
     @classmethod
-    def make(cls, root: Path, settings: Settings, names: Iterable[str]) -> Dataset:
-        dataset = cls(root, {name: make_part(name, settings) for name in names})
+    def make(cls, root: Path, settings: Settings, names: Collection[str]) -> Dataset:
+        dataset = cls(root, {name: make_part(name, settings) for name in names if name != FOREIGN})
         source = random.Random(SEED)  # bytes that no store can compress and that are the same in each run
         root.mkdir(parents=True, exist_ok=True)
         if NAMES in dataset.parts:
@@ -105,7 +111,21 @@ class Dataset:
                 left = size
                 while left > 0:
                     left -= file.write(source.randbytes(min(left, MIB)))
-        return dataset
+        return dataset._with_foreign_files(settings if FOREIGN in names else None)
+
+    def _with_foreign_files(self, settings: Settings | None) -> Dataset:
+        """Make files that foreign readers read, in a part of their own if there are settings, and of the other parts' files."""
+        parts, truths = dict(self.parts), self.truths
+        if settings is not None:
+            directory = self.root / FOREIGN
+            directory.mkdir()
+            truths = foreign_files.make_files(directory, settings.foreign_bytes, SEED)
+            parts[FOREIGN] = Part(FOREIGN, {path.name: path.stat().st_size for path in sorted(directory.iterdir())})
+        if BIG in parts:
+            truths = truths._replace(tensors=foreign_files.make_model(self.root / BIG / BIG_NAME))
+        if SMALL in parts:
+            truths = truths._replace(marks=foreign_files.hide_marks(self.root / SMALL, parts[SMALL].names))
+        return Dataset(self.root, parts, truths)
 
     @property
     def files(self) -> dict[str, int]:

@@ -15,6 +15,7 @@ from fusecache.base.units import MIB, format_size
 from tests.bench import hit_ratios, records
 from tests.bench.columns import BY_NAME, SECONDS, Job
 from tests.bench.dataset import MIXED_LARGE, MIXED_MEDIAN_BYTES
+from tests.bench.foreign.orders import LOADER_BATCH, LOADER_PROCESSES, LOOKED_UP
 from tests.bench.link.link import BYTES_PER_SECOND, QUEUE_BYTES, ROUND_TRIP_SECONDS
 from tests.bench.results import BARE, JUICEFS, OURS, TMPFS, Table
 from tests.bench.sessions import FILES_TO_RESTART_ON, Figure
@@ -302,6 +303,13 @@ def _method(run: Run) -> list[str]:
   there and back, and drops what finds {format_size(QUEUE_BYTES)} waiting. Segments are as long as on an Ethernet, TCP is the
   kernel's. All that is copied has the names and sizes of a directory of a software mirror, {format_size(run.settings.link_bytes)}
   in 7 files, one after the other. "The link" of the records is what the bare client reaches in the same run.
+- Foreign readers: Python's safetensors loading every tensor of the big file (whose header makes it a model) into numpy arrays;
+  {LOADER_PROCESSES} processes that hand batches of {LOADER_BATCH} small files over in shared memory, as torch's DataLoader does,
+  without torch; pyarrow reading three of eight columns of a Parquet file of {format_size(run.settings.foreign_bytes)} and adding
+  them up; GNU tar unpacking an archive of half that size onto a tmpfs; GNU grep looking for a fixed string in all small files;
+  SQLite (`mode=ro`; on JuiceFS also `nolock=1`, as its mounts for reading refuse locks) scanning a table and looking up
+  {LOOKED_UP:,} of its rows in a database of half that size. In the first round there is a pass before those that count in which
+  every byte is checked; in those that count, sums, numbers of files, rows, lines and bytes are. Imports are not timed.
 - rclone and the pyfuse3 engine are left out of some columns, and measured once, because the run takes long enough.
 - Contenders take turns in each round, and each session begins with another one, so that all of them meet the same noise.
 - In the first round, what each mount serves is compared with the original, byte by byte, outside the clock.

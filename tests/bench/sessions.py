@@ -18,7 +18,8 @@ from fusecache.base.units import MIB
 from tests.bench import kernel_caches, processes
 from tests.bench.columns import BY_NAME, MB_S, SECONDS, Column, Job, Kept
 from tests.bench.contenders.contender import Contender, Place, Setup
-from tests.bench.dataset import BIG, BIG_NAME, LINK, MIXED, NAMES, PARALLEL, SMALL, Dataset, Part
+from tests.bench.dataset import BIG, BIG_NAME, FOREIGN, LINK, MIXED, NAMES, PARALLEL, SMALL, Dataset, Part
+from tests.bench.foreign.orders import ForeignOrders
 from tests.bench.readers import READER, Readers, Reading, started_readers
 from tests.bench.settings import RANDOM_BYTES, RANDOM_READS, READ_BYTES, Settings
 
@@ -62,7 +63,7 @@ class Session(NamedTuple):
 
 SESSIONS = (
     Session("big", BIG, ("big-cold", "big-cached", "big-hot", "random-1", "random-8")),
-    Session("big-2", BIG, ("big-cold-2", "big-cached-2", "big-hot-2", "random-hot-1", "random-hot-8")),
+    Session("big-2", BIG, ("big-cold-2", "big-cached-2", "big-hot-2", "random-hot-1", "random-hot-8", "foreign-model")),
     Session("warm-big", BIG, ("warm-big",)),
     Session("checked", BIG, ("checked",), Setup(check_every_byte=True), fill=True),
     Session("parallel", PARALLEL, ("parallel",), fill=True),
@@ -70,7 +71,10 @@ SESSIONS = (
     Session(
         "small-shuffled-1",
         SMALL,
-        ("small-cold-shuffled-1", "small-cached-1", "small-hot-1", "small-cached-2", "small-hot-2"),
+        (
+            *("small-cold-shuffled-1", "small-cached-1", "small-hot-1", "small-cached-2", "small-hot-2"),
+            *("foreign-loader", "foreign-grep"),
+        ),
     ),
     Session("small-shuffled-2", SMALL, ("small-cold-shuffled-2",)),
     Session("small-listed-1", SMALL, ("small-cold-listed-1",)),
@@ -80,6 +84,7 @@ SESSIONS = (
     Session("serve-2", SMALL, ("serve-2",), Setup(serve_processes=2), fill=True),
     Session("mixed-1", MIXED, ("mixed-cold-1", "mixed-cached-1", "mixed-hot-1", "mixed-cached-2", "mixed-hot-2")),
     Session("mixed-2", MIXED, ("mixed-cold-2",)),
+    Session("foreign", FOREIGN, ("foreign-parquet", "foreign-tar", "foreign-sqlite"), fill=True),
     Session("find-mounted", SMALL, ("find-mounted",)),
     Session("find", SMALL, ("find-first", "find-again", "memory"), Setup(list_ahead=False)),
     Session("first-byte", SMALL, ("first-byte-cold", "first-byte-warm")),
@@ -90,7 +95,7 @@ SESSIONS = (
 PHASES = (
     (BIG,),
     (PARALLEL,),
-    (SMALL, MIXED),
+    (SMALL, MIXED, FOREIGN),
     (NAMES,),
     (LINK,),
 )  # parts that are there at the same time: all of them would need too much memory
@@ -109,6 +114,7 @@ class SessionRunner:
         self._settings = settings
         self._dataset = dataset
         self._server_pid = server_pid
+        self._foreign = ForeignOrders(dataset)
         self.disturbed: list[str] = []
         self.figures: list[Figure] = []
 
@@ -164,6 +170,9 @@ class SessionRunner:
         if column.job is Job.COPY:
             order = {"do": "copy", "root": place.root, "names": part.names, "sizes": dict(part.sizes)}
             return [{**order, "bytes": part.bytes_of(part.names), "buffer_bytes": READ_BYTES, **place.extra("copy")}]
+        if column.job is Job.FOREIGN:
+            order = self._foreign.order(column.name.partition("-")[2], place.root, number)
+            return [{**order, **place.extra("foreign")}]
         if column.job is Job.WALK:
             return [{"do": "walk", "root": place.root, "expected": part.entries, **place.extra("walk")}]
         if column.job is Job.LS:
@@ -196,7 +205,9 @@ class SessionRunner:
         """Read once what the session's columns will read, so that it is cached."""
         part = self._dataset.parts[session.part]
         wide = max((BY_NAME[name] for name in session.columns), key=lambda column: column.readers)
-        with self._readers(place, self._orders(wide, place, part, 0)) as readers:
+        foreign = wide.job is Job.FOREIGN  # no two of them read the same
+        orders = list(self._files(place, part, part.names, 1)) if foreign else self._orders(wide, place, part, 0)
+        with self._readers(place, orders) as readers:
             readers.run_pass()
 
     def _first_bytes(self, session: Session, contender: Contender, number: int, wanted: Sequence[str]) -> None:
@@ -245,6 +256,8 @@ class SessionRunner:
             os.sync()  # a page that is not written yet cannot be dropped
         accounts = _Accounts(place.pids, self._server_pid)
         with self._readers(place, orders) as readers:
+            if column.job is Job.FOREIGN and number == 0:
+                readers.run_pass()  # in which every byte is checked
             if once:
                 self._count_pass(readers, drop, accounts)
                 return accounts.figure(contender.name, column, number)

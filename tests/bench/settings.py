@@ -15,6 +15,7 @@ SMALL_BYTES = 100 * KIB
 FILES_PER_DIRECTORY = 500
 PARALLEL_FILES = 4
 NAMES_PER_DIRECTORY = 1000
+FOREIGN_BYTES = 256 * MIB  # of a Parquet file, twice what archive and database have; less if the big file is below a GiB
 ALL_NAMES = 1_000_000  # the bounds for many names are those of so many
 NAME_BYTES = 4 * KIB  # memory for each of many names, in the store and the cache; a guess
 MIXED_MEAN_BYTES = 80 * KIB  # of the log-normal sizes, about
@@ -76,9 +77,13 @@ class Settings:
         return sum(file.size for file in large_files(self.scale))
 
     @property
+    def foreign_bytes(self) -> int:
+        return round(FOREIGN_BYTES * self.scale)
+
+    @property
     def quota_bytes(self) -> int:
         """Of every cache: nobody has to evict."""
-        small = (self.small_total_bytes, self.mixed_total_bytes)
+        small = (self.small_total_bytes, self.mixed_total_bytes, 2 * self.foreign_bytes)
         return 2 * max(self.big_bytes, self.link_bytes, *small)
 
     @property
@@ -87,7 +92,8 @@ class Settings:
 
         Big and small files are not there at the same time.
         """
-        small = 3 * (self.small_total_bytes + self.mixed_total_bytes) + 2 * max(self.small_total_bytes, self.mixed_total_bytes)
+        three = (self.small_total_bytes, self.mixed_total_bytes, 3 * self.foreign_bytes)  # and what the archive becomes
+        small = 3 * sum(three) + 2 * max(three)
         names = self.names * NAME_BYTES if any(column.startswith("names") for column in self.columns) else 0
         large = max(self.big_bytes, self.link_bytes)
         return max((4 + ("juicefs" in self.contenders)) * large, small, names) + GIB

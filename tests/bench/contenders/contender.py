@@ -139,7 +139,7 @@ class MountContender:
             yield Place(
                 READER,
                 self.root(part),
-                extra=lambda job: self.warm_order(part) if job == "warm" else {},
+                extra=lambda job: self.extra(part, job),
                 pids=lambda: processes.find_marked(self.mark),
                 workers=self.workers,
                 abort=self.abort,
@@ -164,6 +164,10 @@ class MountContender:
 
     def workers(self) -> set[int]:
         return processes.find_marked(self.mark)
+
+    def extra(self, part: str, job: str) -> dict[str, Any]:
+        """Return what readers of this contender are told beside what all are told."""
+        return self.warm_order(part) if job == "warm" else {}
 
     def warm_order(self, part: str) -> dict[str, Any]:
         """Return the order that has a reader call the contender's own command to warm the part."""

@@ -26,7 +26,7 @@ class PlainFiles:
     columns: tuple[str, ...] = tuple(
         column.name
         for column in COLUMNS
-        if column.job in (Job.STREAM, Job.RANDOM, Job.FILES, Job.WALK, Job.COPY)
+        if column.job in (Job.STREAM, Job.RANDOM, Job.FILES, Job.WALK, Job.COPY, Job.FOREIGN)
         and (not column.cold or column.job is Job.WALK)
         and column.group not in ("serve", "names")
     )
