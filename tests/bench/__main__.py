@@ -22,7 +22,7 @@ from typing import NoReturn
 
 from fusecache.base.units import GIB, MIB, format_size, parse_size
 from fusecache.contract.errors import CacheError
-from tests.bench import columns, guard, hit_ratios, machine, phases, report
+from tests.bench import columns, guard, hit_ratios, machine, phases, replay, report
 from tests.bench.results import Table
 from tests.bench.sessions import PHASES
 from tests.bench.settings import ALL_NAMES, Settings
@@ -30,7 +30,7 @@ from tests.support.seaweed import find_weed
 
 log = logging.getLogger("tests.bench")
 DOCUMENT = Path(__file__).parents[2] / "docs" / "benchmarks.md"
-HITS = "hits"  # the word for what is no column: hit ratios
+HITS, REPLAY = "hits", "replay"  # the words for what is no column: hit ratios, requests replayed
 CONTENDERS = ("fusecache", "fusecache-pyfuse3", "juicefs", "rclone", "bare", "tmpfs")
 FULL_BYTES = (4 * GIB, 2 * GIB, GIB)  # the first that fits into the memory there is
 FULL_FILES = 10_000
@@ -68,7 +68,9 @@ def parse(arguments: Sequence[str]) -> tuple[Act, Settings, tuple[str, ...]]:
     parser.add_argument("--quick", action="store_true", help="less data, one round: a few minutes; writes no document")
     parser.add_argument("--guard", action="store_true", help="compare a short run with the recorded ratios (make bench-quick)")
     parser.add_argument("--record", action="store_true", help="record the ratios that --guard compares with")
-    parser.add_argument("--only", default="", help=f"columns or groups of them, by comma: {', '.join((*columns.ALL, HITS))}")
+    parser.add_argument(
+        "--only", default="", help=f"columns or groups of them, by comma: {', '.join((*columns.ALL, HITS, REPLAY))}"
+    )
     parser.add_argument("--also", default="", help="columns that are measured on request, beside the usual ones: names")
     parser.add_argument("--contenders", default=",".join(CONTENDERS), help=f"some of {', '.join(CONTENDERS)}")
     parser.add_argument("--rounds", type=int, help="how often each column is measured (3; quick: 1)")
@@ -78,7 +80,7 @@ def parse(arguments: Sequence[str]) -> tuple[Act, Settings, tuple[str, ...]]:
     parser.add_argument("--disk", type=Path, default=Path("/var/tmp"), help="where the cache on a disk lies; no tmpfs")
     parser.add_argument("-o", dest="options", action="append", default=[], help="an option for fusecache's mounts: KEY=VALUE")
     given = parser.parse_args(arguments)
-    only = [word for word in given.only.split(",") if word not in ("", HITS)]
+    only = [word for word in given.only.split(",") if word not in ("", HITS, REPLAY)]
     wanted = columns.select(only) if given.only else columns.USUAL
     wanted += columns.select(given.also.split(",")) if given.also else ()
     named = tuple(name for name in CONTENDERS if name in given.contenders.split(","))
@@ -94,6 +96,7 @@ def parse(arguments: Sequence[str]) -> tuple[Act, Settings, tuple[str, ...]]:
         contenders=named,
         columns=tuple(name for name in columns.ALL if name in wanted),
         hit_ratios=not given.only or HITS in given.only.split(","),
+        replay=not given.only or REPLAY in given.only.split(","),
         names=int(os.environ.get("BENCH_NAMES") or ALL_NAMES),
         parent=given.directory,
         disk=machine.on_disk(given.disk),
@@ -128,7 +131,11 @@ def run(settings: Settings, more: Sequence[str]) -> int:
     found = measure(settings, more)
     result = report.Run(
         settings,
-        Table(found.figures, hit_ratios.measure() if settings.hit_ratios else None),
+        Table(
+            found.figures,
+            hit_ratios.measure() if settings.hit_ratios else None,
+            replay.measure(settings.parent) if settings.replay else (),
+        ),
         found.participants,
         [*machine.describe_machine(), ("SeaweedFS", machine.seaweed_version(find_weed()))],
         found.absent,

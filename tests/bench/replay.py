@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -40,6 +40,14 @@ def measure(parent: Path, seconds: float = SECONDS, files: int = FILES) -> list[
     with tempfile.TemporaryDirectory(prefix="fusecache-replay-", dir=parent) as name:
         spec = _make_cache(Path(name), files)
         return [_measure(spec, count, seconds) for count in PROCESSES]
+
+
+def lines(found: Sequence[Replayed]) -> list[list[str]]:
+    """Return head and rows of a table; no line without figures."""
+    if not found:
+        return []
+    rows = [[f"{one.processes}", f"{one.rate:,.0f}", f"{one.cpu_us:.0f}"] for one in found]
+    return [["serve processes", "requests/s", "CPU of a request, µs"], *rows]
 
 
 def _make_cache(directory: Path, files: int) -> Path:
@@ -73,9 +81,7 @@ def _measure(spec: Path, count: int, seconds: float) -> Replayed:
 @contextlib.contextmanager
 def _started(spec: Path, number: int, count: int) -> Iterator[subprocess.Popen[str]]:
     command = [sys.executable, "-m", "tests.bench.replay_program", str(spec), str(number), str(count)]
-    process = subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]
-    )
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2])
     with process:
         try:
             yield process

@@ -1,7 +1,7 @@
-"""One serve without a kernel: answers READ requests, byte for byte those that the kernel sends, from a cache that was made before.
+"""One serve without a kernel: answers READ requests, byte for byte such as the kernel sends, from a cache that was made before.
 
-Run by `replay.py` with the spec of the cache. It says "ready"; each further line is how many seconds to answer for, and is reported
-with one line of JSON: requests, CPU seconds. Answers go to /dev/null, so what is missing is the kernel's copy.
+Run by `replay.py` with the spec of the cache. It says "ready"; each further line is how many seconds to answer for, and is
+reported with one line of JSON: requests, CPU seconds. Answers go to /dev/null, so what is missing is the kernel's copy.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 
 from fusecache.base.units import MIB, format_size
-from tests.bench import hit_ratios, records
+from tests.bench import hit_ratios, records, replay
 from tests.bench.columns import BY_NAME, SECONDS, Job
 from tests.bench.dataset import MIXED_LARGE, MIXED_MEDIAN_BYTES
 from tests.bench.foreign.orders import LOADER_BATCH, LOADER_PROCESSES, LOOKED_UP
@@ -59,6 +59,8 @@ def print_table(run: Run) -> None:
     (console if console.is_terminal else Console(width=WIDTH)).print(table)
     for column, ratio in run.table.below_juicefs():
         print(f"below JuiceFS: {BY_NAME[column].title} ({ratio:.2f})")
+    for row in replay.lines(list(run.table.replayed.values())):
+        print("  ".join(row))
     if run.table.hit_ratios:
         for row in hit_ratios.lines(run.table.hit_ratios):
             print("  ".join(f"{cell:>10}" for cell in row[1:]), row[0])
@@ -105,6 +107,7 @@ def document_lines(run: Run) -> list[str]:
     lines += ["", *_judgement(run), "", "## Spread", "", *_spread(run), "", "## Where the time goes", "", *_costs(run), ""]
     lines += [
         *_hit_ratios(run),
+        *_replayed(run),
         "## Contenders",
         "",
         *_contenders(run),
@@ -253,6 +256,26 @@ def _hit_ratios(run: Run) -> list[str]:
         "",
         *_markdown_row(head),
         *_markdown_row(["---", *["---:"] * (len(head) - 1)]),
+    ]
+    for row in rows:
+        lines += _markdown_row(row)
+    return [*lines, ""]
+
+
+def _replayed(run: Run) -> list[str]:
+    """A section of its own, if requests were replayed."""
+    if not run.table.replayed:
+        return []
+    head, *rows = replay.lines(list(run.table.replayed.values()))
+    lines = [
+        "## Serve processes beside each other",
+        "",
+        f"{replay.FILES:,} small files, cached; READ requests as the kernel sends them, answered by several serve processes with",
+        "neither kernel nor readers, who otherwise take half of the cores. With more processes than cores the rate cannot grow,",
+        "but the CPU time of a request would, if they were in each other's way.",
+        "",
+        *_markdown_row(head),
+        *_markdown_row(["---:"] * len(head)),
     ]
     for row in rows:
         lines += _markdown_row(row)

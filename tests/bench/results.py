@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from fusecache.base.units import GIB
 from tests.bench.columns import BY_NAME, LESS_IS_BETTER
+from tests.bench.replay import Replayed
 from tests.bench.sessions import Figure
 
 JUICEFS = "juicefs"
@@ -34,11 +35,17 @@ class Cell(NamedTuple):
 class Table:
     """All cells of a run."""
 
-    def __init__(self, figures: Iterable[Figure], hit_ratios: Mapping[str, Mapping[str, float]] | None = None) -> None:
+    def __init__(
+        self,
+        figures: Iterable[Figure],
+        hit_ratios: Mapping[str, Mapping[str, float]] | None = None,
+        replayed: Sequence[Replayed] = (),
+    ) -> None:
         grouped: dict[tuple[str, str], list[Figure]] = {}
         for figure in figures:
             grouped.setdefault((figure.column, figure.contender), []).append(figure)
         self.hit_ratios = hit_ratios or {}  # of each trace, under each policy
+        self.replayed = {one.processes: one for one in replayed}
         self.cells = {key: _cell(group) for key, group in grouped.items()}
 
     @property

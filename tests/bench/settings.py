@@ -30,6 +30,7 @@ class Settings:
         files: how many small files of `SMALL_BYTES`; there are a quarter as many with log-normal sizes.
         names: how many empty objects the columns of many names have.
         hit_ratios: whether traces are run through the eviction, which needs no contender.
+        replay: whether requests are answered by serve processes without a kernel, which needs none either.
         rounds: each column is measured so often for each contender; the median counts.
         contenders: names, in table order.
         columns: names of the columns to measure.
@@ -52,6 +53,7 @@ class Settings:
     raw: Path | None = None
     names: int = ALL_NAMES
     hit_ratios: bool = False
+    replay: bool = False
     least_seconds: float = 1.0
     reader_seconds: float = 900.0
 
