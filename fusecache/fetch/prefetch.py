@@ -30,6 +30,8 @@ from fusecache.tiers.tier import align
 
 START_AHEAD_BYTES = 4 << 20
 MAX_AHEAD_BYTES = 128 << 20  # two of the longest ranges; three were no faster
+# How far behind the newest of its misses one of the same stream may be: the kernel reads ahead, and several processes answer it.
+OUT_OF_ORDER_BYTES = 16 << 20
 SMALL_FILE_BYTES = 4 << 20  # files up to this take part in sweeps
 SWEEP_AFTER = 2  # misses in one directory before its siblings are fetched
 SWEEP_BATCH = 64  # files put in flight at once
@@ -45,6 +47,7 @@ class _Stream:
     next_block: BlockIndex
     ahead_bytes: int
     fetched_to: BlockIndex
+    is_sequential: bool = False  # it began with the file, or a second read followed the first; until then it is random
 
 
 @dataclass(slots=True)
@@ -90,23 +93,24 @@ class Prefetch:
     # -- sequential
 
     def _note_stream(self, inode: InodeNo, row: Inode, first: BlockIndex, count: int) -> None:
-        stream = self._streams.pop(inode, None)
-        end = first + count
-        if stream is None:
-            if first != 0:
-                # The first read of a file is somewhere inside: random until a second one follows it.
-                self._remember(inode, _Stream(end, START_AHEAD_BYTES, end))
-                return
+        stream, end = self._streams.pop(inode, None), first + count
+        slack = OUT_OF_ORDER_BYTES // self._store.block_size
+        if (
+            stream is None
+            or not stream.next_block - slack <= first <= stream.fetched_to + 1
+            or (first == 0 and stream.is_sequential)  # from the beginning once more
+        ):
             stream = _Stream(end, START_AHEAD_BYTES, end)
-        elif stream.next_block - 1 <= first <= stream.fetched_to + 1:
+        elif end > stream.next_block and first:
+            stream.is_sequential = True
             stream.ahead_bytes = min(MAX_AHEAD_BYTES, stream.ahead_bytes * 2)
-        else:
-            self._remember(inode, _Stream(end, START_AHEAD_BYTES, end))
-            return
-        stream.next_block = end
+        if first == 0:
+            stream.is_sequential = True
+        stream.next_block = max(stream.next_block, end)
         stream.fetched_to = max(stream.fetched_to, end)
         self._remember(inode, stream)
-        self._extend(inode, row, stream, end)
+        if stream.is_sequential:
+            self._extend(inode, row, stream, stream.next_block)
 
     def _remember(self, inode: InodeNo, stream: _Stream) -> None:
         self._streams[inode] = stream

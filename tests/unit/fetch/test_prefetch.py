@@ -100,6 +100,21 @@ def test_a_stream_that_begins_in_the_middle_is_recognised_by_its_second_read(tmp
         assert cached(harness, inode)[-1] > 103
 
 
+def test_misses_that_come_out_of_order_are_still_one_stream(tmp_path: Path, source: FakeSource) -> None:
+    """The kernel reads ahead, and two processes answer it: one of its requests overtakes another."""
+    with fetching(tmp_path, source, (QUOTA,), **FAST) as (harness, reader):
+        inode = reader.inode(b"large")
+        for block in (1, 0):
+            reader.read(inode, block * BLOCK, BLOCK)
+        begun = cached(harness, inode)
+        assert begun == list(range(len(begun)))
+        assert len(begun) >= 4, "it was not seen to begin with the file"
+        for block in range(20, 60, 2):
+            for one in (block + 1, block):
+                reader.read(inode, one * BLOCK, BLOCK)
+        assert cached(harness, inode)[-1] > 59 + 16, "it began anew with each that was overtaken"
+
+
 def test_the_end_of_the_file_ends_the_window(tmp_path: Path, source: FakeSource) -> None:
     with fetching(tmp_path, source, (QUOTA,), **FAST) as (harness, reader):
         inode = reader.inode(b"large")
