@@ -183,8 +183,11 @@ class Cache:
         if self.flights.arrived >= COMMIT_AT_ONCE or self.flights.is_arrival_awaited:
             self.flights.commit_arrived()
         elif self.flights.arrived and not self._commits_later:
-            self._commits_later = True
-            self._nursery.start_soon(self._commit_later)
+            try:
+                self._nursery.start_soon(self._commit_later)
+                self._commits_later = True
+            except RuntimeError:  # the process stops, and takes no new tasks
+                self.flights.commit_arrived()
         self.bounced.tick()
         self.prefetch.tick()
 
