@@ -56,7 +56,7 @@ def test_no_read_fails_when_serve_is_killed(
         assert failed == wrong == 0, counts
         assert kills >= least_kills
         assert replayed > 0, "no kill hit a request: nothing was shown"
-        assert all(count["reads"] > 10 for count in counts)
+        assert all(count["reads"] > 1 for count in counts)  # of eight readers on two cores one may get little done
         assert mount.counter(Counter.POISONED) == 0
         assert longest < 2.0  # 0.1-0.3 s on idle cores, most of it Python starting; the machine is shared
 

@@ -9,7 +9,7 @@ import pytest
 from tests.model.model_run import run_model
 from tests.support.log_check import LogCheck
 
-SECONDS = float(os.environ.get("FUSECACHE_MODEL_SECONDS", "12"))
+SECONDS = float(os.environ.get("FUSECACHE_MODEL_SECONDS", "8"))
 
 
 @pytest.mark.slow

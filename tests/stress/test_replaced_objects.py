@@ -89,7 +89,7 @@ def start_reader(mounted: Mounted, stop: Path, seed: int) -> subprocess.Popen[by
 def test_a_reader_sees_one_version_at_a_time(
     disk_path: Path, full_length: bool, promise: Callable[[str, str, str, str], None], seaweed: Seaweed, access: str
 ) -> None:
-    replacements = (1000 if access == "openless" else 400) if full_length else 60
+    replacements = (1000 if access == "openless" else 400) if full_length else 45
     stop = disk_path / "stop"
     bucket_name = f"replaced-{access}"
     with S3Bucket(seaweed.endpoint_url, bucket_name, ADMIN.access_key, ADMIN.secret_key).create() as bucket:
