@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 
 from fusecache.base.units import MIB, format_size
-from tests.bench import hit_ratios, records, replay
+from tests.bench import hit_ratios, limits, records, replay
 from tests.bench.columns import BY_NAME, SECONDS, Job
 from tests.bench.dataset import MIXED_LARGE, MIXED_MEDIAN_BYTES
 from tests.bench.foreign.orders import LOADER_BATCH, LOADER_PROCESSES, LOOKED_UP
@@ -93,6 +93,9 @@ def document_lines(run: Run) -> list[str]:
     lines = ["# Benchmarks", "", _introduction(run.settings), ""]
     lines += ["Written by `make bench`. " + "; ".join(f"{name}: {value}" for name, value in run.machine) + ".", ""]
     lines += ["## Records", "", *_records(run), ""]
+    missed = [one.record.row for one in records.judge(run.table, run.settings) if one.verdict == "no"]
+    if missed:
+        lines += ["## What is not held, and why", "", *limits.lines(missed)]
     lines += [
         "## Speed",
         "",

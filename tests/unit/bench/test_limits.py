@@ -1,0 +1,18 @@
+"""Every record that may be missed has its reason told."""
+
+from __future__ import annotations
+
+from tests.bench import limits, records
+
+
+def test_a_row_that_is_missed_has_a_paragraph() -> None:
+    told = {row for row in range(1, 30) if limits.lines([row])}
+    assert told >= {5, 6, 7, 8, 10, 11, 12, 14, 15, 16, 17, 18, 19}
+    assert told <= {record.row for record in records.RECORDS}
+
+
+def test_rows_of_one_section_share_its_paragraph() -> None:
+    first, _ = limits.lines([7, 6])
+    assert first.startswith("**6, 7.** ")
+    assert limits.lines([7])[0].startswith("**7.** ")
+    assert limits.lines([]) == []
