@@ -105,7 +105,7 @@ class Fetch:
 
     async def _run(self) -> None:
         limit = cgroup_limit_bytes()
-        shares = share_memory(limit, self.spec.fetch_memory_bytes, len(self._bounce))
+        shares = share_memory(limit, self.spec.fetch_memory_bytes, len(self._bounce), self.spec.serve_processes)
         if limit is not None and shares.in_flight_bytes < self.spec.fetch_memory_bytes:
             log.info("memory limit of %d bytes: %d of them for bytes in flight", limit, shares.in_flight_bytes)
         self.spec = dataclasses.replace(self.spec, fetch_memory_bytes=shares.in_flight_bytes)

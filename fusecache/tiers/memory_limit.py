@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-# Measured with 64 readers: supervisor 13, fetch 20 before it holds any data, serve 13, a spare of each 25, request slots 5.
+# Measured with 64 readers: supervisor 13, fetch 20 before it holds any data, serve 13, a spare of each 25, request slots 5; each
+# further serve with its slots is 14.
 PROCESSES_BYTES = 96 << 20
+FURTHER_SERVE_BYTES = 14 << 20
 IN_FLIGHT_SHARE = 8  # of the limit: 32 MiB of 256 MiB keep eight 4 MiB ranges under way
 BOUNCE_SHARE = 16
 HEADROOM_SHARE = 10  # the kernel's own memory, page tables, and what the interpreters' allocators do not give back at once
@@ -23,13 +25,14 @@ class MemoryShares(NamedTuple):
     memory_tier_bytes: int | None
 
 
-def share_memory(limit_bytes: int | None, in_flight_bytes: int, bounce_bytes: int) -> MemoryShares:
+def share_memory(limit_bytes: int | None, in_flight_bytes: int, bounce_bytes: int, serve_processes: int = 1) -> MemoryShares:
     """Return how much each may take under a limit, at most what was asked for."""
     if limit_bytes is None:
         return MemoryShares(in_flight_bytes, bounce_bytes, None)
     in_flight = min(in_flight_bytes, max(LEAST_IN_FLIGHT_BYTES, limit_bytes // IN_FLIGHT_SHARE))
     bounce = min(bounce_bytes, max(LEAST_BOUNCE_BYTES, limit_bytes // BOUNCE_SHARE))
-    reserve = PROCESSES_BYTES + int(in_flight * IN_FLIGHT_OVERHEAD) + bounce + limit_bytes // HEADROOM_SHARE
+    processes = PROCESSES_BYTES + (serve_processes - 1) * FURTHER_SERVE_BYTES
+    reserve = processes + int(in_flight * IN_FLIGHT_OVERHEAD) + bounce + limit_bytes // HEADROOM_SHARE
     return MemoryShares(in_flight, bounce, max(0, limit_bytes - reserve))
 
 

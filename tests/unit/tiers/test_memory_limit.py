@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from fusecache.tiers.memory_limit import PROCESSES_BYTES, share_memory
+from fusecache.tiers.memory_limit import FURTHER_SERVE_BYTES, PROCESSES_BYTES, share_memory
 
 MIB = 1 << 20
 
@@ -27,3 +27,9 @@ def test_a_limit_too_small_for_the_processes_leaves_nothing_for_a_tier_but_somet
     assert shares.memory_tier_bytes == 0
     assert shares.in_flight_bytes >= MIB
     assert shares.bounce_bytes >= MIB
+
+
+def test_each_further_serve_takes_from_the_tiers() -> None:
+    one, four = (share_memory(512 * MIB, 32 * MIB, 16 * MIB, serves).memory_tier_bytes for serves in (1, 4))
+    assert one is not None
+    assert four == one - 3 * FURTHER_SERVE_BYTES
