@@ -234,6 +234,7 @@ class Gate:
                 inner: Callable[..., None] = inner,
                 halvings: int = halvings,
             ) -> None:
+                job.done = inner  # else it and the job hold each other, and the result, until the next garbage collection
                 self._running -= 1
                 self._bytes -= job.size
                 if self.budget is not None:

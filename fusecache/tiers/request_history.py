@@ -6,6 +6,8 @@ last: where many more blocks than slots come by, requests are forgotten, and har
 
 from __future__ import annotations
 
+import mmap
+
 from fusecache.index.extents import BlockIndex
 from fusecache.index.inodes import InodeNo
 
@@ -21,7 +23,7 @@ class RequestHistory:
     second last and the last request, 16 bits each, 0 where there was none. Ticks are 1 to LAST_TICK, and round again."""
 
     def __init__(self) -> None:
-        self._table = memoryview(bytearray(8 * TABLE_SLOTS)).cast("Q")  # pages take memory once they are written to
+        self._table = memoryview(mmap.mmap(-1, 8 * TABLE_SLOTS)).cast("Q")  # its pages take memory once they are written to
 
     def note(self, inode: InodeNo, block: BlockIndex, tick: int) -> None:
         """The block was asked for. Requests within one tick are one visit: "correlated references" of LRU-K (O'Neil et al.,

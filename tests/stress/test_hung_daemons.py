@@ -34,7 +34,13 @@ def test_a_stopped_daemon_is_replaced(
     make_files(truth, small=200, large=4, large_bytes=12 << 20)
     seconds = PATIENCE_SECONDS + 10
     # A quota below the data: readers miss all the time, so that each of them needs both daemons.
-    with Mounted(disk_path, [f"file://{truth}"], tiers=[f"{disk_path / 'tier'}:24Mi"], options={"deadline": "120"}) as mounted:
+    with Mounted(
+        disk_path,
+        [f"file://{truth}"],
+        tiers=[f"{disk_path / 'tier'}:24Mi"],
+        options={"deadline": "120"},
+        arguments=["--serve-processes", "1"],  # of two the other would go on answering, and nobody wait
+    ) as mounted:
         before = mounted.status()["pids"]
         pid = before["fetch"] if role == "fetch" else before["serve"][0]
         readers = Readers(mounted.mountpoint, truth, seconds, ["random"] * 3 + ["sequential", "walk"], drop_caches=0.005)
