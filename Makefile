@@ -6,7 +6,7 @@ SHELL := /bin/bash
 
 PYTHON ?= $(shell scripts/choose_python.sh)
 PYTEST_ARGS ?=
-# With JOBS=2 the whole suite takes half the time. Not the default yet: some tests count what the kernel asks for, and others that run
+# With JOBS=2 the whole suite takes two thirds of the time. Not the default yet: some tests count what the kernel asks for, and others that run
 # beside them drop its caches.
 JOBS ?= 1
 PARALLEL := $(if $(filter-out 1,$(JOBS)),--numprocesses=$(JOBS) --dist=worksteal)

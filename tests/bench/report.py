@@ -246,40 +246,27 @@ def _costs_of_a_gib(run: Run) -> list[str]:
 
 
 def _hit_ratios(run: Run) -> list[str]:
-    """A section of its own, if traces were run."""
-    if not run.table.hit_ratios:
-        return []
-    head, *rows = hit_ratios.lines(run.table.hit_ratios)
-    lines = [
-        "## Hit ratios",
-        "",
-        f"What is read in which order, without any clock: a cache of {hit_ratios.CAPACITY:,} small objects. fusecache is its own",
-        "eviction over a real index and tier, which stays below 0.95 of the quota; the others are run on paper and always full,",
-        "and Belady knows the future.",
-        "",
-        *_markdown_row(head),
-        *_markdown_row(["---", *["---:"] * (len(head) - 1)]),
-    ]
-    for row in rows:
-        lines += _markdown_row(row)
-    return [*lines, ""]
+    text = f"""\
+What is read in which order, without any clock: a cache of {hit_ratios.CAPACITY:,} small objects. fusecache is its own
+eviction over a real index and tier, which stays below 0.95 of the quota; the others are run on paper and always full,
+and Belady knows the future."""
+    return _section("Hit ratios", text, list(hit_ratios.lines(run.table.hit_ratios)) if run.table.hit_ratios else [])
 
 
 def _replayed(run: Run) -> list[str]:
-    """A section of its own, if requests were replayed."""
-    if not run.table.replayed:
+    text = f"""\
+{replay.FILES:,} small files, cached; READ requests as the kernel sends them, answered by several serve processes with
+neither kernel nor readers, who otherwise take half of the cores. With more processes than cores the rate cannot grow,
+but the CPU time of a request would, if they were in each other's way."""
+    return _section("Serve processes beside each other", text, replay.lines(list(run.table.replayed.values())))
+
+
+def _section(title: str, text: str, table: list[list[str]]) -> list[str]:
+    """Return a section with a table of its own, the first of whose rows is the head; nothing without a table."""
+    if not table:
         return []
-    head, *rows = replay.lines(list(run.table.replayed.values()))
-    lines = [
-        "## Serve processes beside each other",
-        "",
-        f"{replay.FILES:,} small files, cached; READ requests as the kernel sends them, answered by several serve processes with",
-        "neither kernel nor readers, who otherwise take half of the cores. With more processes than cores the rate cannot grow,",
-        "but the CPU time of a request would, if they were in each other's way.",
-        "",
-        *_markdown_row(head),
-        *_markdown_row(["---:"] * len(head)),
-    ]
+    head, *rows = table
+    lines = [f"## {title}", "", text, "", *_markdown_row(head), *_markdown_row(["---", *["---:"] * (len(head) - 1)])]
     for row in rows:
         lines += _markdown_row(row)
     return [*lines, ""]

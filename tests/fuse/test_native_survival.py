@@ -42,7 +42,7 @@ def read_while_killing(mount: NativeMount, seconds: float) -> tuple[int, list[di
 def test_no_read_fails_when_serve_is_killed(
     tmp_path: Path, serve_count: int, resend: bool, capsys: pytest.CaptureFixture[str], pytestconfig: pytest.Config
 ) -> None:
-    seconds, least_kills = (20.0, 20) if pytestconfig.getoption("--full-length", False) else (3.0, 1)
+    seconds = 20.0 if pytestconfig.getoption("--full-length", False) else 3.0
     with native_mount(tmp_path, serve_count=serve_count, settings={"ask_resend": resend}) as mount:
         has_resend = bool(U64.unpack_from(mount.memory, shared.H_INIT_FLAGS)[0] & InitFlag.HAS_RESEND)
         assert resend or not has_resend
@@ -54,9 +54,9 @@ def test_no_read_fails_when_serve_is_killed(
             print(f"\n{kills} kills, {reads} reads, {failed} failed, {wrong} wrong, {replayed} replayed,", end=" ")
             print(f"longest wait {longest:.3f} s")
         assert failed == wrong == 0, counts
-        assert kills >= least_kills
+        assert kills >= seconds // 1
         assert replayed > 0, "no kill hit a request: nothing was shown"
-        assert all(count["reads"] > 1 for count in counts)  # of eight readers on two cores one may get little done
+        assert all(count["reads"] > 10 for count in counts)
         assert mount.counter(Counter.POISONED) == 0
         assert longest < 2.0  # 0.1-0.3 s on idle cores, most of it Python starting; the machine is shared
 

@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import unquote, urlsplit
 
+from tests.support import piped_process
 from tests.support.fault_plan import Fault, Gone, Plan
 
 __all__ = ["Counts", "Fault", "FaultProxy", "Gone", "Logged", "Plan"]
@@ -102,17 +103,8 @@ class FaultProxy:
 
     def close(self) -> None:
         process, self._process = self._process, None
-        if process is None:
-            return
-        assert process.stdin is not None
-        assert process.stdout is not None
-        process.stdin.close()
-        try:
-            process.wait(5)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        process.stdout.close()
+        if process is not None:
+            piped_process.end(process)
 
     def _order(self, order: dict[str, Any]) -> dict[str, Any]:
         with socket.create_connection(("127.0.0.1", self._control_port), 30) as sock, sock.makefile("rwb") as stream:

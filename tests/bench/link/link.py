@@ -6,7 +6,6 @@ name outside this process: device and namespace go with the processes that hold 
 
 from __future__ import annotations
 
-import contextlib
 import ipaddress
 import json
 import os
@@ -19,6 +18,7 @@ from typing import Self
 
 from fusecache.base.units import MIB
 from tests.bench.link import tun
+from tests.support import piped_process
 from tests.support.programs import find_program
 
 BYTES_PER_SECOND = 200e6
@@ -92,15 +92,5 @@ class Link:
 
     def _close(self) -> None:
         process, self._process = self._process, None
-        if process is None:
-            return
-        assert process.stdin is not None
-        assert process.stdout is not None
-        with contextlib.suppress(BrokenPipeError):
-            process.stdin.close()
-        try:
-            process.wait(5)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        process.stdout.close()
+        if process is not None:
+            piped_process.end(process)
