@@ -165,6 +165,7 @@ for index in range(0, 10_000, 97):
     run(mount, code)
 
 
+@pytest.mark.alone
 def test_open_is_asked_once_and_never_again(tmp_path: Path) -> None:
     """Open-less: a thousand opens cost LOOKUP and READ each, and one OPEN in all."""
     with native_mount(tmp_path) as mount:
@@ -174,6 +175,7 @@ def test_open_is_asked_once_and_never_again(tmp_path: Path) -> None:
         assert requests < 995 * 2 + 50, requests
 
 
+@pytest.mark.alone
 def test_open_mode_without_passthrough_keeps_pages(tmp_path: Path) -> None:
     with native_mount(tmp_path, access=shared.ACCESS_PASSTHROUGH) as mount:
         code = f"assert open('small/00001', 'rb').read() == expected({FIRST_SMALL + 1}, 0, {SMALL_BYTES})"
@@ -183,6 +185,7 @@ def test_open_mode_without_passthrough_keeps_pages(tmp_path: Path) -> None:
         assert mount.counter(Counter.HIT_BYTES) == hit_bytes == SMALL_BYTES
 
 
+@pytest.mark.alone
 def test_passthrough_reads_the_container_and_lets_it_go(tmp_path: Path) -> None:
     """`big` is a sparse container of zeros here, unlike what serve itself would answer; `small` stays with serve."""
     container = tmp_path / "container"

@@ -15,7 +15,7 @@ from fusecache.contract.shared_memory import ENTRY_BYTES, ENTRY_HEADER, U64, Cou
 from fusecache.fuse.native.protocol import InitFlag
 from tests.fuse.native_mount import NativeMount, native_mount
 
-pytestmark = [pytest.mark.fuse, pytest.mark.root]
+pytestmark = [pytest.mark.fuse, pytest.mark.root, pytest.mark.alone]
 
 _HERE = Path(__file__).parent
 KINDS = ["buffered", "buffered", "direct", "direct", "names", "late", "late", "late"]

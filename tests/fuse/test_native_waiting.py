@@ -117,6 +117,7 @@ os.kill(os.getpid(), 9)
         assert end_all(stuck) < STUCK_SECONDS
 
 
+@pytest.mark.alone
 def test_several_processes_share_the_work(tmp_path: Path) -> None:
     with native_mount(tmp_path, serve_count=2) as mount:
         code = "import os, sys; [open(f'small/{k:05}', 'rb').read() for k in range(int(sys.argv[1]), 10_000, 4)]"

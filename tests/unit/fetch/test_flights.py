@@ -347,15 +347,14 @@ def test_equal_reads_past_the_cache_cost_one_request(tmp_path: Path, source: Fak
     with fetching(tmp_path, source, (), **FAST) as (_, reader):
         inode = reader.inode(b"file")
         source.gate.clear()
-        opener = threading.Timer(0.1, source.gate.set)
-        opener.start()
-        together(50, lambda _: _equal(reader.read(inode, 0, 1000), DATA))
-        opener.join()
+        arrived = threading.Barrier(50, action=lambda: threading.Timer(0.5, source.gate.set).start())
+
+        def read(_: int) -> None:
+            arrived.wait()
+            assert reader.read(inode, 0, 1000) == DATA
+
+        together(50, read)
         assert source.counts.calls["read"] == 1
-
-
-def _equal(found: bytes, expected: bytes) -> None:
-    assert found == expected
 
 
 @pytest.mark.parametrize("fault", [ErrorKind.UNAVAILABLE, None])

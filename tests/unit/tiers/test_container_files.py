@@ -55,6 +55,7 @@ def test_at_most_so_many_descriptors_stay_open(tmp_path: Path) -> None:
     assert open_files(tmp_path) == []
 
 
+@pytest.mark.alone
 def test_whoever_has_to_wait_for_a_disk_says_so_before(disk_path: Path, tmp_path: Path) -> None:
     content = os.urandom(1 << 20)
     for number in range(2):
