@@ -6,8 +6,8 @@ SHELL := /bin/bash
 
 PYTHON ?= $(shell scripts/choose_python.sh)
 PYTEST_ARGS ?=
-# Most of the suite is waiting: on two cores, two processes take two thirds of the time of one.
-JOBS ?= $(shell cores=$$(nproc); echo $$((cores < 4 ? cores : 4)))
+# Most of the suite is waiting: on two cores, three processes take half the time of one.
+JOBS ?= $(shell cores=$$(nproc); echo $$((cores < 3 ? cores + 1 : 4)))
 ARGS ?=
 BIN := .venv/bin
 INSTALLED := .venv/.installed
