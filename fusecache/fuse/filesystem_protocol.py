@@ -128,6 +128,10 @@ class Filesystem(Protocol):
         Raises: Miss(READ) if fetch died meanwhile, as its successor may have put other bytes there: the engine sends that
         miss."""
 
+    def end_miss(self, miss: Miss) -> None:
+        """Take note that nobody comes back with this miss: its request was answered, whatever with, or its reader left. Every
+        miss that is not followed by another one ends so."""
+
     def statfs(self) -> Statfs: ...
 
     def getxattr(self, inode: int, name: bytes) -> bytes:

@@ -193,6 +193,9 @@ class CacheFilesystem:
             raise CacheError(ErrorKind.BUG, "the bounce buffer is shorter than fetch said; please report this")
         return (data,)
 
+    def end_miss(self, miss: Miss) -> None:
+        self._freshness.end_miss(miss)
+
     @_guarded
     def statfs(self) -> Statfs:
         """Used is the size of the data, free is what the tiers can still take."""

@@ -79,6 +79,10 @@ class Freshness:
         self._questions.ask(key, now, listing_pass)
         raise Miss(Op.LIST, inode)
 
+    def end_miss(self, miss: Miss) -> None:
+        """Nobody comes back with this miss: what was asked for it says nothing to the next one who comes."""
+        self._questions.answered((miss.op, miss.inode, miss.name))
+
     def listing_seconds_left(self, directory: Directory) -> float:
         """As `check_listing`, for a reader who is in the middle of it: never a Miss."""
         if not directory.is_complete:

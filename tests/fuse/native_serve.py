@@ -238,6 +238,8 @@ class RuleFilesystem:
         start = phase(answer.inode, answer.offset)
         return [bytes(self._pattern[start : start + answer.size])]
 
+    def end_miss(self, miss: Miss) -> None: ...
+
     def statfs(self) -> Statfs:
         return Statfs(4096, 1000, 500, 20000, 10000)
 

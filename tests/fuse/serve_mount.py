@@ -71,9 +71,9 @@ class FillingFetch:
             while data := connection.recv(MAX_MESSAGE_BYTES):
                 request = Request.unpack(data)
                 self.asked.append(request)
-                while self.frozen.is_set() and not self._ended.is_set():
-                    time.sleep(0.005)
                 if request.token and request.op not in (Op.DONE, Op.CANCEL):
+                    while self.frozen.is_set() and not self._ended.is_set():
+                        time.sleep(0.005)
                     connection.send(self._answer(request).pack())
 
     def _answer(self, request: Request) -> Answer:

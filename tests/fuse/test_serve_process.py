@@ -154,6 +154,44 @@ def shared_mount(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
         yield made
 
 
+@pytest.mark.parametrize("ends", ["with an answer", "with its reader"])
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_question_that_ended_says_nothing_to_the_next_reader(tmp_path: Path, engine: Engine, ends: str) -> None:
+    """Neither ENOENT, which is told without looking again, nor a killed reader may leave a question behind: whoever comes after
+    the TTL would be answered out of the listing that began just after it."""
+    ttl = 0.5
+    with serve_mount(tmp_path, engine, ttl_seconds=ttl, negative_ttl_seconds=0.0) as mount:
+        exists = False
+        original = mount.fetch._answer
+
+        def answer(request: Any) -> Answer:
+            if request.op is not Op.LOOKUP:
+                return original(request)
+            if exists:
+                mount.cache.file(1, b"new", content("new", 1000))
+            mount.cache.change_directory(1, listed_at=time.time())
+            return Answer(Op.ANSWER, request.token, 0 if exists else ErrorKind.NOT_FOUND)
+
+        mount.fetch._answer = answer  # type: ignore[method-assign]
+        mount.start()
+        mount.cache.change_directory(1, listed_at=time.time() - 10)
+        if ends == "with an answer":
+            assert mount.run_reader(ERRNO.replace("EXPRESSION", "os.stat('new')")).strip() == "ENOENT"
+        else:
+            if engine is Engine.PYFUSE3:
+                pytest.skip("libfuse passes no interrupts on: a killed reader waits for the answer")
+            mount.fetch.frozen.set()
+            reader = mount.spawn_reader("-c", "import os; os.stat('new')")
+            while not any(request.op is Op.LOOKUP for request in mount.fetch.asked):
+                time.sleep(0.01)
+            reader.kill()
+            reader.wait()
+            mount.fetch.frozen.clear()
+        time.sleep(ttl + 0.2)
+        exists = True
+        assert mount.run_reader(ERRNO.replace("EXPRESSION", "os.stat('new').st_size")).strip() == "1000"
+
+
 def test_a_listing_with_inexact_entries(mount: ServeMount) -> None:
     directory = mount.cache.directory(1, b"d")
     files = [mount.cache.file(directory, b"%03d" % number, content(str(number), 50)) for number in range(100)]

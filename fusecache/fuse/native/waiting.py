@@ -33,15 +33,15 @@ _MAX_REMEMBERED_INTERRUPTS = 4096
 
 
 class _Waiter:
-    __slots__ = ("busy", "entry", "inode", "interrupted", "miss_op", "opcode", "request", "rounds", "token", "unique")
+    __slots__ = ("busy", "entry", "inode", "interrupted", "miss", "opcode", "request", "rounds", "token", "unique")
 
-    def __init__(self, request: bytes, opcode: int, unique: int, inode: int, entry: int) -> None:
+    def __init__(self, request: bytes, opcode: int, unique: int, inode: int, miss: Miss, entry: int) -> None:
         self.request = request
         self.opcode = opcode
         self.unique = unique
         self.inode = inode
         self.entry = entry
-        self.miss_op = Op.READ
+        self.miss = miss
         self.token = 0  # 0: not submitted yet
         self.rounds = 0
         self.busy = False  # the answer thread runs it now
@@ -100,7 +100,7 @@ class WaitingRequests:
             self._slots.set_running(entry, False)
         if opcode == _READ:
             self._counters[Counter.MISSES] += 1
-        waiter = _Waiter(request, opcode, unique, inode, entry)
+        waiter = _Waiter(request, opcode, unique, inode, miss, entry)
         with self._lock:
             older = self._waiters.pop(waiter.key, None)  # RESEND brought again what waits here already
             waiter.interrupted = waiter.key in self._interrupted
@@ -140,7 +140,7 @@ class WaitingRequests:
     def _submit(self, waiter: _Waiter, miss: Miss) -> None:
         waiter.rounds += 1
         this_round = waiter.rounds
-        waiter.miss_op = miss.op
+        waiter.miss = miss
         waiter.token = 0
         request = Request(miss.op, 0, miss.inode, miss.offset, miss.size, miss.name)
         try:
@@ -161,7 +161,7 @@ class WaitingRequests:
         with self._lock:
             wanted = self._waiters.get(waiter.key) is waiter
             waiter.busy = wanted
-        leased = waiter.miss_op is Op.READ and answer.status in (STATUS_OK, STATUS_BOUNCE)
+        leased = waiter.miss.op is Op.READ and answer.status in (STATUS_OK, STATUS_BOUNCE)
         again: Miss | None = None
         if wanted:
             self._slots.set_running(waiter.entry, True)
@@ -173,6 +173,7 @@ class WaitingRequests:
         if again is None:
             self._remove(waiter)
             self._slots.clear(waiter.entry)
+            self._filesystem.end_miss(waiter.miss)
             return
         self._slots.set_running(waiter.entry, False)
         with self._lock:
@@ -229,3 +230,4 @@ class WaitingRequests:
     def _end(self, waiter: _Waiter, error_number: int) -> None:
         self._executor.fail(waiter.opcode, waiter.unique, error_number)
         self._slots.clear(waiter.entry)
+        self._filesystem.end_miss(waiter.miss)

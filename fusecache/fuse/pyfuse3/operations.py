@@ -197,23 +197,26 @@ class CacheOperations(pyfuse3.Operations):  # type: ignore[misc]
 
     async def _after_misses(self, miss: Miss, call: Callable[_P, _R], *args: _P.args, **kwargs: _P.kwargs) -> _R:
         """Send the miss to fetch and call again, until it is none. Cancellation: the request is cancelled at fetch."""
-        for _ in range(_MAX_ROUNDS):
-            asked, answer = miss, await self._fetch(miss)
-            try:
-                if answer.status == STATUS_OK:
-                    return call(*args, **kwargs)
-                if answer.status == STATUS_BOUNCE:
-                    return self._filesystem.read_bounced(answer)  # type: ignore[return-value]  # only a READ is answered so
-                raise CacheError(ErrorKind(answer.status), f"fetch answered errno {ANSWERS[ErrorKind(answer.status)].errno}")
-            except Miss as again:
-                miss = again
-            finally:
-                # The bytes are in this thread's buffer now; the reply follows without a checkpoint.
-                if asked.op is Op.READ:
-                    self._misses.done(answer.token)
-        raise CacheError(
-            ErrorKind.BUG, f"fetch answered {miss.op.name} of inode {miss.inode} {_MAX_ROUNDS} times; it is still missing"
-        )
+        try:
+            for _ in range(_MAX_ROUNDS):
+                asked, answer = miss, await self._fetch(miss)
+                try:
+                    if answer.status == STATUS_OK:
+                        return call(*args, **kwargs)
+                    if answer.status == STATUS_BOUNCE:
+                        return self._filesystem.read_bounced(answer)  # type: ignore[return-value]  # only a READ is answered so
+                    raise CacheError(ErrorKind(answer.status), f"fetch answered errno {ANSWERS[ErrorKind(answer.status)].errno}")
+                except Miss as again:
+                    miss = again
+                finally:
+                    # The bytes are in this thread's buffer now; the reply follows without a checkpoint.
+                    if asked.op is Op.READ:
+                        self._misses.done(answer.token)
+            raise CacheError(
+                ErrorKind.BUG, f"fetch answered {miss.op.name} of inode {miss.inode} {_MAX_ROUNDS} times; it is still missing"
+            )
+        finally:
+            self._filesystem.end_miss(miss)
 
     async def _fetch(self, miss: Miss) -> Answer:
         arrived = trio.Event()
