@@ -58,7 +58,8 @@ def print_table(run: Run) -> None:
     console = Console()
     (console if console.is_terminal else Console(width=WIDTH)).print(table)
     for column, ratio in run.table.below_juicefs():
-        print(f"below JuiceFS: {BY_NAME[column].title} ({ratio:.2f})")
+        spread = "" if run.table.is_apart(column) else ", less than the spread"
+        print(f"below JuiceFS: {BY_NAME[column].title} ({ratio:.2f}{spread})")
     for row in replay.lines(list(run.table.replayed.values())):
         print("  ".join(row))
     if run.table.hit_ratios:
@@ -179,10 +180,15 @@ def _judgement(run: Run) -> list[str]:
     compared = [column for column in run.table.columns if run.table.ratio(column, OURS, JUICEFS) is not None]
     if not compared:
         return []
-    if not below:
-        return [f"fusecache is not below JuiceFS in any of {len(compared)} columns."]
-    named = ", ".join(f"{BY_NAME[column].title} ({ratio:.2f})" for column, ratio in below)
-    return [f"fusecache is below JuiceFS in {len(below)} of {len(compared)} columns: {named}."]
+    named = {column: f"{BY_NAME[column].title} ({ratio:.2f})" for column, ratio in below}
+    apart = [name for column, name in named.items() if run.table.is_apart(column)]
+    close = [name for column, name in named.items() if not run.table.is_apart(column)]
+    lines = [f"fusecache is not below JuiceFS in any of {len(compared)} columns."]
+    if apart:
+        lines = [f"fusecache is below JuiceFS in {len(apart)} of {len(compared)} columns: {', '.join(apart)}."]
+    if close:
+        lines += ["", f"Equal, as the medians differ by less than the rounds of each: {', '.join(close)}."]
+    return lines
 
 
 def _spread(run: Run) -> list[str]:

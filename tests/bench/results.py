@@ -78,6 +78,11 @@ class Table:
         ratios = [(column, self.ratio(column, contender, JUICEFS)) for column in self.columns]
         return [(column, ratio) for column, ratio in ratios if ratio is not None and ratio < 1]
 
+    def is_apart(self, column: str, contender: str = OURS, other: str = JUICEFS) -> bool:
+        """Whether no figure of one lies within the range of the other's: else a column says nothing of which is better."""
+        mine, theirs = self.cells[column, contender], self.cells[column, other]
+        return mine.highest < theirs.lowest or theirs.highest < mine.lowest
+
 
 def _cell(figures: Sequence[Figure]) -> Cell:
     values = [figure.value for figure in figures]

@@ -21,7 +21,7 @@ from tests.bench.contenders.contender import Contender, Place, Setup
 from tests.bench.dataset import BIG, BIG_NAME, FOREIGN, LINK, MIXED, NAMES, PARALLEL, SMALL, Dataset, Part
 from tests.bench.foreign.orders import ForeignOrders
 from tests.bench.readers import READER, Readers, Reading, started_readers
-from tests.bench.settings import RANDOM_BYTES, RANDOM_READS, READ_BYTES, Settings
+from tests.bench.settings import HOT_RANDOM_TIMES, RANDOM_BYTES, RANDOM_READS, READ_BYTES, Settings
 
 log = logging.getLogger(__name__)
 MOST_PASSES = 30  # in one figure, however little there is to read
@@ -166,7 +166,8 @@ class SessionRunner:
             names = [part.names[reader % len(part.names)] for reader in range(column.readers)]
             return [self._stream(place, name, part.sizes[name]) for name in names]
         if column.job is Job.RANDOM:
-            return [self._random(place, part, column.readers, number)]
+            times = HOT_RANDOM_TIMES if column.kept is Kept.PAGES else 1
+            return [self._random(place, part, column.readers, number, times)]
         if column.job is Job.COPY:
             order = {"do": "copy", "root": place.root, "names": part.names, "sizes": dict(part.sizes)}
             return [{**order, "bytes": part.bytes_of(part.names), "buffer_bytes": READ_BYTES, **place.extra("copy")}]
@@ -187,10 +188,10 @@ class SessionRunner:
         order = {"do": "stream", "path": f"{place.root}/{name}", "buffer_bytes": READ_BYTES}
         return {**order, "size": size, **place.extra("stream")}
 
-    def _random(self, place: Place, part: Part, threads: int, number: int) -> dict[str, Any]:
+    def _random(self, place: Place, part: Part, threads: int, number: int, times: int) -> dict[str, Any]:
         pieces = part.sizes[BIG_NAME] // RANDOM_BYTES
         chosen = random.Random(1000 * threads + number).sample(range(pieces), min(RANDOM_READS, pieces))
-        offsets = [piece * RANDOM_BYTES for piece in chosen]
+        offsets = [piece * RANDOM_BYTES for piece in chosen] * times
         order = {"do": "scattered", "path": f"{place.root}/{BIG_NAME}", "piece_bytes": RANDOM_BYTES}
         return {**order, "offsets": offsets, "threads": threads}
 

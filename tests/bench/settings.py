@@ -11,6 +11,7 @@ from fusecache.cli.demo_data import large_files
 READ_BYTES = 1 * MIB  # buffer of the sequential readers
 RANDOM_BYTES = 128 * KIB
 RANDOM_READS = 8192  # in a pass, at distinct places, so that the page cache answers none; fewer if the file is smaller
+HOT_RANDOM_TIMES = 8  # how often a hot pass reads the same places: once takes a tenth of a second, as much as starting threads
 SMALL_BYTES = 100 * KIB
 FILES_PER_DIRECTORY = 500
 PARALLEL_FILES = 4

@@ -29,6 +29,12 @@ def test_ratios_are_given_where_both_have_figures() -> None:
     assert table.below_juicefs() == [("big-cold", 0.25)]
 
 
+@pytest.mark.parametrize(("theirs", "apart"), [((400.0, 500.0), True), ((290.0, 500.0), False), ((150.0, 250.0), False)])
+def test_columns_whose_rounds_overlap_say_nothing(theirs: tuple[float, ...], apart: bool) -> None:
+    mine = [figure("fusecache", "big-hot", value) for value in (100.0, 300.0)]
+    assert Table([*mine, *(figure("juicefs", "big-hot", value) for value in theirs)]).is_apart("big-hot") is apart
+
+
 def test_columns_are_chosen_by_name_group_and_beginning() -> None:
     assert columns.select(["find-first", "big-c"]) == ("big-cold", "big-cached", "big-cold-2", "big-cached-2", "find-first")
     assert columns.select(["big-2"]) == ("big-cold-2", "big-cached-2", "big-hot-2")
