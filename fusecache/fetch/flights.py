@@ -45,8 +45,8 @@ ROOM_SECONDS = 2.0  # how long a flight waits for eviction before its readers go
 
 
 class Waiter:
-    """Somebody who needs a set of blocks. `finish(error)` is called once: None when all blocks are there (and leased, if
-    `leases`)."""
+    """Somebody who needs a set of blocks. `finish(waiter, error)` is called once: None when all blocks are there (and leased, if
+    `leases`). It is given the waiter so that it need not hold it: the two would live until the next garbage collection."""
 
     __slots__ = ("deadline", "finish", "inode", "leased", "leases", "no_room", "remaining")
 
@@ -55,7 +55,7 @@ class Waiter:
         inode: InodeNo,
         blocks: Iterable[BlockIndex],
         deadline: float,
-        finish: Callable[[CacheError | None], None],
+        finish: Callable[[Waiter, CacheError | None], None],
         no_room: Callable[[], None],
         *,
         leases: bool,
@@ -140,11 +140,11 @@ class Flights:
         try:
             self._sources.of(row.source)
         except CacheError as error:
-            waiter.finish(error)
+            waiter.finish(waiter, error)
             return
         given_up = self._given_up_lately(waiter) if waiter.leases else None
         if given_up is not None:
-            waiter.finish(given_up)
+            waiter.finish(waiter, given_up)
             return
         self._waiters.add(waiter)
         if any(written.inode == waiter.inode for _, written in self._arrived):
@@ -483,7 +483,7 @@ class Flights:
         self._forget_waiter(waiter)
         if error is not None:
             self._unlease(waiter)
-        waiter.finish(error)
+        waiter.finish(waiter, error)
 
     def _forget_waiter(self, waiter: Waiter) -> None:
         self._waiters.discard(waiter)

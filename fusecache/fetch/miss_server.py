@@ -243,7 +243,7 @@ class MissServer:
     def _fly(self, connection: Connection, request: Request, row: Inode, missing: list[int], end: int) -> None:
         token = request.token
 
-        def finish(error: CacheError | None) -> None:
+        def finish(waiter: Waiter, error: CacheError | None) -> None:
             connection.waiters.pop(token, None)
             if connection.closed:
                 self._cache.flights.unlease(waiter.leased)

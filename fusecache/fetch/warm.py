@@ -139,14 +139,14 @@ class Warm:
         self._outstanding_bytes += size
         state.parts += 1
 
-        def finish(error: CacheError | None) -> None:
+        def finish(_: Waiter | None, error: CacheError | None) -> None:
             self._outstanding_bytes -= size
             if error is None:
                 self.progress.bytes += size
             self._end_part(row, state, error, parts=1)
 
         def no_room() -> None:
-            finish(CacheError(ErrorKind.NO_SPACE, "the cache is full: give a tier a larger quota, or warm less"))
+            finish(None, CacheError(ErrorKind.NO_SPACE, "the cache is full: give a tier a larger quota, or warm less"))
 
         deadline = time.monotonic() + max(60.0, self._cache.spec.deadline_seconds) + 30.0
         waiter = Waiter(inode, missing, deadline, finish, no_room, leases=False)

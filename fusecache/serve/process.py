@@ -96,7 +96,7 @@ def _serve(control: ControlChannel, message: dict[str, Any], fds: dict[str, int]
     )
     misses.start()
     threading.Thread(target=_obey, args=(control,), name="control", daemon=True).start()
-    threading.Thread(target=_tidy_up, args=(filesystem,), name="tidy", daemon=True).start()
+    threading.Thread(target=_tidy_up, args=(filesystem, index), name="tidy", daemon=True).start()
 
     def on_ready() -> None:
         control.tell(did="ready")
@@ -170,11 +170,12 @@ def _obey(control: ControlChannel) -> None:
             os._exit(ExitCode.OK)
 
 
-def _tidy_up(filesystem: CacheFilesystem) -> None:
+def _tidy_up(filesystem: CacheFilesystem, index: Index) -> None:
     """Body of the thread that does what reads do not do while there are none."""
     while True:
         time.sleep(_TIDY_SECONDS)
         filesystem.close_removed_containers()
+        index.env.check_readers()  # a fetch that died may have filled the table, and its successor could not even open the index
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ fetched for passthrough) is passed over; main gives instead, and probation keeps
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from typing import NamedTuple
 
 from fusecache.index.containers import ContainerKind
@@ -31,8 +31,7 @@ _PROBATION = int(ExtentFlag.PROBATION)
 
 def pick_from_last(store: BlockStore, tier: Tier, want_bytes: int, search: Search) -> list[Victim]:
     """As `eviction.pick_victims`, whose only caller."""
-    with store.index.read() as txn:
-        turn = _Turn(store, tier, txn, want_bytes)
+    with store.index.read() as txn, contextlib.closing(_Turn(store, tier, txn, want_bytes)) as turn:
         turn.pick(search)
     if turn.promoted:
         # An index without room: they stay where they are, and what gives room in the index must go on.
@@ -74,7 +73,13 @@ class _Turn:
         if self._seen:
             self._store.hands[self._tier] = self._seen[0].row.order - 1
 
-    def _round(self, queue: int, start: int) -> Iterator[OrderRow]:
+    def close(self) -> None:
+        """Let go of the transaction: rounds that are not over hold the turn and are held by it, and each transaction that is not
+        freed keeps a slot in the index's table of readers, which is full soon."""
+        self._leaving.close()
+        self._main.close()
+
+    def _round(self, queue: int, start: int) -> Generator[OrderRow]:
         """Yield the rows behind `start` in a queue, then those before it, while there is time: each once."""
         after, is_again = start, False
         while True:

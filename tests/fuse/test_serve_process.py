@@ -25,6 +25,8 @@ from fusecache.contract.shared_memory import ACCESS_PASSTHROUGH, Counter
 from fusecache.index.inodes import InodeFlag
 from tests.fuse.serve_mount import ServeMount, serve_mount
 from tests.support.cache_builder import content
+from tests.support.dead_readers import can_read, fill_table_of_readers
+from tests.support.mounted import wait_until
 
 pytestmark = [pytest.mark.fuse, pytest.mark.root]
 
@@ -190,6 +192,14 @@ def test_a_question_that_ended_says_nothing_to_the_next_reader(tmp_path: Path, e
         time.sleep(ttl + 0.2)
         exists = True
         assert mount.run_reader(ERRNO.replace("EXPRESSION", "os.stat('new').st_size")).strip() == "1000"
+
+
+def test_serve_clears_the_table_of_readers(mount: ServeMount) -> None:
+    """A fetch that filled it and died was replaced by one that could not open the index: readers waited for ever."""
+    mount.start()
+    index = mount.cache.index.env.path
+    fill_table_of_readers(index)
+    assert wait_until(lambda: can_read(index), 10, step=0.5)
 
 
 def test_a_listing_with_inexact_entries(mount: ServeMount) -> None:

@@ -65,6 +65,7 @@ class CacheMachine(RuleBasedStateMachine):
         self.pins: dict[int, Pin] = {}
         self.versions = itertools.count()
         self.damaged = False
+        self.lost_a_tier = False
         self.troubled = False  # the store answered nonsense: pins may be stale for ever
         self.snapshot: Any = None
         self.snapshot_steps = 0
@@ -268,7 +269,9 @@ class CacheMachine(RuleBasedStateMachine):
             _must_be(error, ErrorKind.NOT_FOUND, ErrorKind.NOT_A_DIRECTORY, ErrorKind.STALE)
             return
         assert progress.files + progress.failures == progress.files_total
-        if self.is_exact and sum(tier.quota_bytes for tier in self.harness.tiers) >= 64 * PAGE:
+        # A tier's directory that is gone is noticed later, also after a block was put into a container that went with it.
+        has_room = sum(tier.quota_bytes for tier in self.harness.tiers) >= 64 * PAGE
+        if self.is_exact and has_room and not self.lost_a_tier:
             assert not progress.failed, progress.failed
 
     @rule(path=st.sampled_from(("", *PATHS)))
@@ -304,7 +307,7 @@ class CacheMachine(RuleBasedStateMachine):
     def lose_tier(self, tier: int) -> None:
         self._count("lose tier")
         if tier < len(self.harness.tiers):
-            self.damaged = True
+            self.damaged = self.lost_a_tier = True
             shutil.rmtree(self.harness.tiers[tier].path, ignore_errors=True)
 
     @rule(number=st.integers(0, 9), how=st.sampled_from(["flip", "truncate", "zero", "unlink"]))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import os
 import subprocess
 import sys
@@ -9,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from fusecache.index.environment import SCHEMA_VERSION, Environment, NoSpaceError, translate_errors
+from fusecache.index.environment import MAX_READERS, SCHEMA_VERSION, Environment, NoSpaceError, translate_errors
 from fusecache.index.index import Index
 from fusecache.index.sealed import IndexDamagedError
+from tests.support.dead_readers import fill_table_of_readers
 
 
 def test_noise_instead_of_an_index_is_damage(tmp_path: Path) -> None:
@@ -41,6 +44,33 @@ def test_an_index_of_another_schema_is_refused(empty_index: Index) -> None:
         empty_index.meta.put(txn, "schema", 999)
     with pytest.raises(IndexDamagedError, match="schema"):
         empty_index.index_id()
+
+
+def test_readers_that_died_do_not_fill_the_table(empty_index: Index) -> None:
+    fill_table_of_readers(empty_index.env.path)
+    with empty_index.read(), empty_index.read():
+        pass
+
+
+def test_snapshots_that_wait_for_the_garbage_collector_are_freed_when_they_fill_the_table(empty_index: Index) -> None:
+    gc.disable()
+    try:
+        for _ in range(MAX_READERS + 10):
+            with empty_index.read() as txn:
+                cycle: list[object] = [txn]
+                cycle.append(cycle)
+            del txn, cycle
+    finally:
+        gc.enable()
+
+
+def test_too_many_readers_are_named_as_such(empty_index: Index) -> None:
+    def open_all(stack: contextlib.ExitStack) -> None:
+        for _ in range(MAX_READERS + 1):
+            stack.enter_context(empty_index.read())
+
+    with contextlib.ExitStack() as stack, pytest.raises(NoSpaceError, match=f"{MAX_READERS} readers"):
+        open_all(stack)
 
 
 def test_a_full_map_is_no_damage_and_changes_nothing(empty_index: Index) -> None:

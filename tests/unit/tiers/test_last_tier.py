@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import random
 from collections.abc import Callable
 
@@ -62,6 +63,23 @@ def is_on_probation(b: StoreBench, inode: int) -> bool:
 
 def cached(b: StoreBench, inodes: list[int]) -> list[int]:
     return [inode for inode in inodes if b.extent(inode) is not None]
+
+
+def test_picking_holds_no_transaction_until_the_garbage_collection(full: StoreBench) -> None:
+    """Each holds a slot of the index's table of readers: 512 of them stopped fetch, and all that came after it."""
+
+    def slots() -> int:
+        return len(full.store.index.env._env.readers().splitlines())
+
+    relieve(full)
+    before = slots()
+    gc.disable()
+    try:
+        for _ in range(30):
+            pick_victims(full.store, full.tiers[-1], PAGE, Search())
+        assert slots() == before
+    finally:
+        gc.enable()
 
 
 def pass_time(b: StoreBench, ticks: int) -> None:
