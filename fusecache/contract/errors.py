@@ -11,6 +11,7 @@ import enum
 import errno
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 
 class Retry(enum.Enum):
@@ -92,6 +93,13 @@ class CacheError(Exception):
         self.kind = kind
         self.retry_after_seconds = retry_after_seconds
         self.is_throttled = is_throttled
+
+    def without_origin(self) -> Self:
+        """Let go of the frames it came through and of what caused it, and return it: for an error that goes on elsewhere as an
+        answer. One that a frame keeps in a local variable would else keep that frame, with its buffers, until the next garbage
+        collection."""
+        self.__traceback__ = self.__cause__ = self.__context__ = None
+        return self
 
     @property
     def errno(self) -> int:

@@ -61,7 +61,7 @@ class _Question:
         event.set()
 
     def end(self, error: CacheError | None) -> None:
-        self.finished, self.error = True, error
+        self.finished, self.error = True, None if error is None else error.without_origin()
         self.advance()
 
 

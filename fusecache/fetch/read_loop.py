@@ -99,7 +99,7 @@ class ReadLoop:
         try:
             return functools.partial(job.done, job.take(under_way.read.take()), None)
         except CacheError as error:
-            return functools.partial(job.done, None, error)
+            return functools.partial(job.done, None, error.without_origin())
         except Exception as error:
             log.exception("unexpected error in a read")
             return functools.partial(job.done, None, CacheError(ErrorKind.BUG, f"unexpected {type(error).__name__}: {error}"))

@@ -88,7 +88,7 @@ class Workers:
             try:
                 result = job.run()
             except CacheError as known:
-                error = known
+                error = known.without_origin()
             except Exception as unknown:  # whatever a library raises becomes one kind here, with its trace in the log
                 log.exception("unexpected error in a store call")
                 error = CacheError(ErrorKind.BUG, f"unexpected {type(unknown).__name__}: {unknown}")
@@ -276,6 +276,10 @@ class Gate:
         self.submit(Job(run, done, priority=priority))
         await event.wait()
         result, error = outcome
-        if error is not None:
-            raise error
-        return result
+        outcome.clear()
+        try:
+            if error is not None:
+                raise error
+            return result
+        finally:
+            del error  # or it and this frame hold each other

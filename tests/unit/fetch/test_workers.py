@@ -374,3 +374,32 @@ def test_a_result_is_freed_when_its_caller_lets_go_of_it() -> None:
         run(main)
     finally:
         gc.enable()
+
+
+def test_what_an_error_came_through_is_freed_with_it() -> None:
+    """Without a garbage collection: each answer of a store that failed kept its connection's buffers, 28 MiB in a minute."""
+
+    async def main(bench: Bench) -> None:
+        buffers: list[weakref.ref[_Result]] = []
+
+        def fail() -> None:
+            buffer = _Result()
+            buffers.append(weakref.ref(buffer))
+            try:
+                raise OSError
+            except OSError as cause:
+                error = CacheError(ErrorKind.UNAVAILABLE, "no answer")
+                raise error from cause
+
+        gate = Gate(bench.workers, 2, 1 << 20)
+        for _ in range(3):
+            with pytest.raises(CacheError, match="no answer"):
+                await gate.call(fail)
+        await gate.call(lambda: None)  # the thread forgets what it did last
+        assert [buffer() for buffer in buffers] == [None] * 3
+
+    gc.disable()
+    try:
+        run(main)
+    finally:
+        gc.enable()
