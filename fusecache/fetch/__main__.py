@@ -19,14 +19,21 @@ from fusecache.contract.mount_spec import MountSpec
 from fusecache.contract.process import ExitCode
 from fusecache.fetch.process import Fetch, receive_start
 
-_M_ARENA_MAX = -8  # malloc.h
+_M_TRIM_THRESHOLD = -1  # malloc.h
+_M_MMAP_THRESHOLD = -3
+_M_ARENA_MAX = -8
 _ARENAS = 2  # 11 MiB less than one for each of 24 threads, which share one interpreter lock anyhow; no slower (measured)
+_LARGE_BYTES = 1 << 20  # given back at once; what comes often, blocks on their way, has buffers that stay
 
 
 def _bound_malloc() -> None:
-    """glibc gives each thread an arena, each of which keeps the largest ranges that its thread ever held."""
+    """glibc gives each thread an arena, each of which keeps the largest ranges that its thread ever held; and once a large range
+    was freed, it takes the next ones of that size from the arenas too."""
     with contextlib.suppress(AttributeError):  # another libc
-        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, _ARENAS)
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(_M_ARENA_MAX, _ARENAS)
+        mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES)
+        mallopt(_M_TRIM_THRESHOLD, _LARGE_BYTES)
 
 
 def main() -> int:
