@@ -23,6 +23,7 @@ from fusecache.fetch.workers import Priority
 from tests.support.cache_reader import CacheReader
 from tests.support.fake_source import FakeSource, StreamedSource, Way, content, make_source
 from tests.support.fetch_harness import BLOCK, FetchHarness, fetching
+from tests.support.garbage import no_collection
 from tests.support.index_check import PAGE
 from tests.support.log_check import LogCheck
 
@@ -366,14 +367,10 @@ def test_what_waited_for_blocks_is_freed_at_once(tmp_path: Path, source: FakeSou
         source.put(name, b"x")
     with fetching(tmp_path, source, (quota,), **FAST) as (_, reader):
         assert reader.read_file(b"file") == DATA
-        gc.collect()
-        gc.disable()
-        try:
+        with no_collection():
             for name in names:
                 assert reader.read_file(name.encode()) == b"x"
             left = [found for found in gc.get_objects() if isinstance(found, Waiter)]
-        finally:
-            gc.enable()
     assert len(left) <= 1  # the last one's answer may be on its way
 
 

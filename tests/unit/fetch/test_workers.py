@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import threading
 import weakref
 from collections.abc import Awaitable, Callable
@@ -15,6 +14,7 @@ import trio.testing
 from fusecache.contract.errors import CacheError, ErrorKind
 from fusecache.fetch.workers import BEGUN_FACTOR, Gate, Job, MemoryBudget, Priority, Workers
 from fusecache.index.sealed import IndexDamagedError
+from tests.support.garbage import no_collection
 from tests.support.log_check import LogCheck
 
 
@@ -369,11 +369,8 @@ def test_a_result_is_freed_when_its_caller_lets_go_of_it() -> None:
         await gate.call(lambda: None)  # the thread forgets what it did last
         assert results[0]() is None
 
-    gc.disable()
-    try:
+    with no_collection():
         run(main)
-    finally:
-        gc.enable()
 
 
 def test_what_an_error_came_through_is_freed_with_it() -> None:
@@ -398,8 +395,5 @@ def test_what_an_error_came_through_is_freed_with_it() -> None:
         await gate.call(lambda: None)  # the thread forgets what it did last
         assert [buffer() for buffer in buffers] == [None] * 3
 
-    gc.disable()
-    try:
+    with no_collection():
         run(main)
-    finally:
-        gc.enable()

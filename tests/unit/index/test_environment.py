@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import os
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from fusecache.index.environment import MAX_READERS, SCHEMA_VERSION, Environment
 from fusecache.index.index import Index
 from fusecache.index.sealed import IndexDamagedError
 from tests.support.dead_readers import fill_table_of_readers
+from tests.support.garbage import no_collection
 
 
 def test_noise_instead_of_an_index_is_damage(tmp_path: Path) -> None:
@@ -53,15 +53,12 @@ def test_readers_that_died_do_not_fill_the_table(empty_index: Index) -> None:
 
 
 def test_snapshots_that_wait_for_the_garbage_collector_are_freed_when_they_fill_the_table(empty_index: Index) -> None:
-    gc.disable()
-    try:
+    with no_collection():
         for _ in range(MAX_READERS + 10):
             with empty_index.read() as txn:
                 cycle: list[object] = [txn]
                 cycle.append(cycle)
             del txn, cycle
-    finally:
-        gc.enable()
 
 
 def test_too_many_readers_are_named_as_such(empty_index: Index) -> None:

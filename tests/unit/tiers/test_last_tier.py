@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import random
 from collections.abc import Callable
 
@@ -15,6 +14,7 @@ from fusecache.tiers.admission import OLD_TICKS
 from fusecache.tiers.eviction import pick_victims
 from fusecache.tiers.marks import NEVER
 from fusecache.tiers.victims import Search
+from tests.support.garbage import no_collection
 from tests.support.index_check import PAGE
 from tests.support.store_bench import BLOCK, StoreBench
 
@@ -63,23 +63,6 @@ def is_on_probation(b: StoreBench, inode: int) -> bool:
 
 def cached(b: StoreBench, inodes: list[int]) -> list[int]:
     return [inode for inode in inodes if b.extent(inode) is not None]
-
-
-def test_picking_holds_no_transaction_until_the_garbage_collection(full: StoreBench) -> None:
-    """Each holds a slot of the index's table of readers: 512 of them stopped fetch, and all that came after it."""
-
-    def slots() -> int:
-        return len(full.store.index.env._env.readers().splitlines())
-
-    relieve(full)
-    before = slots()
-    gc.disable()
-    try:
-        for _ in range(30):
-            pick_victims(full.store, full.tiers[-1], PAGE, Search())
-        assert slots() == before
-    finally:
-        gc.enable()
 
 
 def pass_time(b: StoreBench, ticks: int) -> None:
@@ -278,3 +261,17 @@ def test_an_upper_tier_that_was_the_last_one_gives_its_probation_first(bench: Be
     b.restart()
     assert [one.inode for one in pick_victims(b.store, b.tiers[0], 3 * PAGE, Search())] == inodes[MAIN:]
     b.tiers.pop()
+
+
+def test_picking_holds_no_transaction_until_the_garbage_collection(full: StoreBench) -> None:
+    """Each holds a slot of the index's table of readers: 512 of them stopped fetch, and all that came after it."""
+
+    def slots() -> int:
+        return len(full.store.index.env._env.readers().splitlines())
+
+    relieve(full)
+    before = slots()
+    with no_collection():
+        for _ in range(30):
+            pick_victims(full.store, full.tiers[-1], PAGE, Search())
+        assert slots() == before
