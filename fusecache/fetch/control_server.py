@@ -111,6 +111,8 @@ class ControlServer:
             nursery.cancel_scope.cancel()
         if error is not None:
             raise error
+        if warm.listed_everything:  # the walker may still be on its way, or never start: the totals are complete
+            self._status.listing_complete = True
         await _say(stream, {"done": True, **dataclasses.asdict(warm.progress)})
 
 

@@ -45,6 +45,7 @@ class Warm:
         self._cache = cache
         self._paths = paths
         self.progress = Progress()
+        self.listed_everything = False  # known when `run` returns
         self._outstanding_bytes = 0
         self._outstanding_files = 0
         self._room = trio.Event()
@@ -66,6 +67,7 @@ class Warm:
         if self._cache.counters.get(Counter.EVICTED_BYTES) != evicted_before:
             await self._look_again(roots)
         self.progress.listing = False
+        self.listed_everything = ROOT in roots and not self.progress.failures
         self.progress.files_total = self.progress.files + self.progress.failures
         self.progress.bytes_total = (
             max(self.progress.bytes, self.progress.bytes_total) if self.progress.failures else self.progress.bytes

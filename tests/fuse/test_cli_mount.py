@@ -81,6 +81,14 @@ def test_what_a_user_does(cli: CommandLine, source: Path, disk_path: Path) -> No
     assert cli.run("umount", str(disk_path / "mnt")).returncode == 3
 
 
+def test_a_whole_warm_up_completes_the_listing(cli: CommandLine, source: Path, disk_path: Path) -> None:
+    assert cli.mount("-o", "sync_listing=false", f"file://{source}").returncode == 0
+    assert cli.run("warm", str(disk_path / "mnt" / "sub")).returncode == 0
+    assert (cli.status()["state"], cli.status()["listing_complete"]) == ("listing", False)
+    assert cli.run("warm", str(disk_path / "mnt")).returncode == 0
+    assert (cli.status()["state"], cli.status()["listing_complete"]) == ("ready", True)
+
+
 def test_the_cache_survives_umount(cli: CommandLine, source: Path, disk_path: Path) -> None:
     for expected_remote in (3_000_001, 0):
         assert cli.mount(f"file://{source}").returncode == 0
@@ -118,7 +126,7 @@ def test_umount_while_busy(cli: CommandLine, source: Path, disk_path: Path) -> N
         assert busy.returncode == 7
         assert str(holder.pid) in busy.stderr
         assert "--lazy" in busy.stderr
-        assert cli.status()["state"] == "ready"
+        assert cli.status()["state"] in ("ready", "listing")
         assert cli.run("umount", "--lazy", str(disk_path / "mnt")).returncode == 0
     finally:
         holder.kill()
