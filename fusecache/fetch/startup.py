@@ -132,8 +132,8 @@ def _finish(index: Index, tiers: Sequence[Tier], memory: mmap.mmap, state: Path)
         epoch = index.meta.get(txn, "epoch")
         _U64.pack_into(memory, H_EPOCH, epoch)
         _U64.pack_into(memory, H_NEXT_INODE, index.meta.get(txn, "next_inode"))
-    (state / "epoch").write_text(str(epoch))
-    (state / BOOT_ID).write_text(_boot_id())
+    _store(state / "epoch", str(epoch))
+    _store(state / BOOT_ID, _boot_id())
 
 
 def _drop_memory_tiers(index: Index, tiers: Sequence[Tier]) -> None:
@@ -226,6 +226,15 @@ def _read(path: Path) -> str:
         return path.read_text().strip()
     except OSError:
         return ""
+
+
+def _store(path: Path, text: str) -> None:
+    """Whoever is killed meanwhile leaves the old text or the new one: with none, the successor would take this for another boot
+    and drop the index under its readers."""
+    if _read(path) != text:
+        new = path.with_name(path.name + ".new")
+        new.write_text(text)
+        new.replace(path)
 
 
 def _remove(path: Path) -> None:

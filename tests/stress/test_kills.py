@@ -112,6 +112,8 @@ def run_killed(mounted: Mounted, truth: Path, seconds: float, interval: float, c
     finally:
         readers.kill()
     print(killer.explain(seen.slowest))
+    if seen.errors:
+        print(mounted.log())
     return seen, killer
 
 

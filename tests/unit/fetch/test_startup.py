@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
 import random
@@ -107,6 +108,31 @@ def test_same_boot_everything_is_trusted(life: Life, clean: bool) -> None:
     assert life.again() == 0
     assert life._meta("epoch") == life.epoch
     assert any(row.written_ns for row in life.containers())
+
+
+def test_a_start_that_is_killed_takes_no_boot_for_another(life: Life, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fetch that was killed while it said which boot this is left no text there, and its successor dropped the index under its
+    readers."""
+
+    class KilledError(Exception):
+        pass
+
+    def killed(path: Path, text: str) -> None:
+        path.open("w").close()
+        raise KilledError
+
+    life.fill(clean=False)
+    note = life.state / "note"
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", killed)
+        with contextlib.suppress(KilledError):
+            startup._store(life.state / BOOT_ID, startup._boot_id())
+        note.write_bytes(b"old")
+        with pytest.raises(KilledError):
+            startup._store(note, "new")
+    assert note.read_text() == "old"
+    assert life.again() == 0
+    assert life._meta("epoch") == life.epoch
 
 
 def test_other_boot_with_a_clean_marker_loses_what_was_in_memory(life: Life) -> None:
