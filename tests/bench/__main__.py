@@ -22,7 +22,7 @@ from typing import NoReturn
 
 from fusecache.base.units import GIB, MIB, format_size, parse_size
 from fusecache.contract.errors import CacheError
-from tests.bench import columns, guard, hit_ratios, machine, phases, replay, report
+from tests.bench import columns, guard, hit_ratios, machine, phases, replay, report, synthetic_names
 from tests.bench.results import Table
 from tests.bench.sessions import PHASES
 from tests.bench.settings import ALL_NAMES, Settings
@@ -30,7 +30,7 @@ from tests.support.seaweed import find_weed
 
 log = logging.getLogger("tests.bench")
 DOCUMENT = Path(__file__).parents[2] / "docs" / "benchmarks.md"
-HITS, REPLAY = "hits", "replay"  # the words for what is no column: hit ratios, requests replayed
+HITS, REPLAY, SYNTHETIC = "hits", "replay", "synthetic"  # no columns: hit ratios, requests replayed, ten million names
 CONTENDERS = ("fusecache", "fusecache-pyfuse3", "juicefs", "rclone", "bare", "tmpfs")
 FULL_BYTES = (4 * GIB, 2 * GIB, GIB)  # the first that fits into the memory there is
 FULL_FILES = 10_000
@@ -69,9 +69,9 @@ def parse(arguments: Sequence[str]) -> tuple[Act, Settings, tuple[str, ...]]:
     parser.add_argument("--guard", action="store_true", help="compare a short run with the recorded ratios (make bench-quick)")
     parser.add_argument("--record", action="store_true", help="record the ratios that --guard compares with")
     parser.add_argument(
-        "--only", default="", help=f"columns or groups of them, by comma: {', '.join((*columns.ALL, HITS, REPLAY))}"
+        "--only", default="", help=f"columns or groups of them, by comma: {', '.join((*columns.ALL, HITS, REPLAY, SYNTHETIC))}"
     )
-    parser.add_argument("--also", default="", help="columns that are measured on request, beside the usual ones: names")
+    parser.add_argument("--also", default="", help=f"what is measured on request, beside the usual: names, {SYNTHETIC}")
     parser.add_argument("--contenders", default=",".join(CONTENDERS), help=f"some of {', '.join(CONTENDERS)}")
     parser.add_argument("--rounds", type=int, help="how often each column is measured (3; quick: 1)")
     parser.add_argument("--output", type=Path, help="the document (docs/benchmarks.md if everything is measured)")
@@ -80,9 +80,9 @@ def parse(arguments: Sequence[str]) -> tuple[Act, Settings, tuple[str, ...]]:
     parser.add_argument("--disk", type=Path, default=Path("/var/tmp"), help="where the cache on a disk lies; no tmpfs")
     parser.add_argument("-o", dest="options", action="append", default=[], help="an option for fusecache's mounts: KEY=VALUE")
     given = parser.parse_args(arguments)
-    only = [word for word in given.only.split(",") if word not in ("", HITS, REPLAY)]
-    wanted = columns.select(only) if given.only else columns.USUAL
-    wanted += columns.select(given.also.split(",")) if given.also else ()
+    only, also = given.only.split(","), given.also.split(",")
+    wanted = columns.select(_columns(only)) if given.only else columns.USUAL
+    wanted += columns.select(_columns(also))
     named = tuple(name for name in CONTENDERS if name in given.contenders.split(","))
     if unknown := set(given.contenders.split(",")) - set(CONTENDERS):
         raise ValueError(f"no contender is called {', '.join(sorted(unknown))}; there are: {', '.join(CONTENDERS)}")
@@ -95,8 +95,9 @@ def parse(arguments: Sequence[str]) -> tuple[Act, Settings, tuple[str, ...]]:
         rounds=given.rounds or (1 if given.quick else FULL_ROUNDS),
         contenders=named,
         columns=tuple(name for name in columns.ALL if name in wanted),
-        hit_ratios=not given.only or HITS in given.only.split(","),
-        replay=not given.only or REPLAY in given.only.split(","),
+        hit_ratios=not given.only or HITS in only,
+        replay=not given.only or REPLAY in only,
+        synthetic=SYNTHETIC in (*only, *also),
         names=int(os.environ.get("BENCH_NAMES") or ALL_NAMES),
         parent=given.directory,
         disk=machine.on_disk(given.disk),
@@ -108,6 +109,10 @@ def parse(arguments: Sequence[str]) -> tuple[Act, Settings, tuple[str, ...]]:
         return act, guard.guard_settings(settings), tuple(given.options)
     fitting = [size for size in sizes if dataclasses.replace(settings, big_bytes=size).needed_bytes <= free_bytes(settings)]
     return run, dataclasses.replace(settings, big_bytes=[*fitting, sizes[-1]][0]), tuple(given.options)
+
+
+def _columns(words: Sequence[str]) -> list[str]:
+    return [word for word in words if word not in ("", HITS, REPLAY, SYNTHETIC)]
 
 
 def free_bytes(settings: Settings) -> int:
@@ -135,6 +140,7 @@ def run(settings: Settings, more: Sequence[str]) -> int:
             found.figures,
             hit_ratios.measure() if settings.hit_ratios else None,
             replay.measure(settings.parent) if settings.replay else (),
+            synthetic_names.measure(settings.parent) if settings.synthetic else None,
         ),
         found.participants,
         [*machine.describe_machine(), ("SeaweedFS", machine.seaweed_version(find_weed()))],

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 
 from fusecache.base.units import MIB, format_size
-from tests.bench import hit_ratios, limits, records, replay
+from tests.bench import hit_ratios, limits, records, replay, synthetic_names
 from tests.bench.columns import BY_NAME, SECONDS, Job
 from tests.bench.dataset import MIXED_LARGE, MIXED_MEDIAN_BYTES
 from tests.bench.foreign.orders import LOADER_BATCH, LOADER_PROCESSES, LOOKED_UP
@@ -61,6 +61,8 @@ def print_table(run: Run) -> None:
         spread = "" if run.table.is_apart(column) else ", less than the spread"
         print(f"below JuiceFS: {BY_NAME[column].title} ({ratio:.2f}{spread})")
     for row in replay.lines(list(run.table.replayed.values())):
+        print("  ".join(row))
+    for row in synthetic_names.lines(run.table.known):
         print("  ".join(row))
     if run.table.hit_ratios:
         for row in hit_ratios.lines(run.table.hit_ratios):
@@ -112,6 +114,7 @@ def document_lines(run: Run) -> list[str]:
     lines += [
         *_hit_ratios(run),
         *_replayed(run),
+        *_known(run),
         "## Contenders",
         "",
         *_contenders(run),
@@ -267,6 +270,12 @@ but the CPU time of a request would, if they were in each other's way."""
     return _section("Serve processes beside each other", text, replay.lines(list(run.table.replayed.values())))
 
 
+def _known(run: Run) -> list[str]:
+    text = """\
+A store that makes its names up, mounted and listed in the background; nobody reads. RssAnon of fetch and the serve processes, idle."""
+    return _section("Ten million names", text, synthetic_names.lines(run.table.known))
+
+
 def _section(title: str, text: str, table: list[list[str]]) -> list[str]:
     """Return a section with a table of its own, the first of whose rows is the head; nothing without a table."""
     if not table:
@@ -312,6 +321,7 @@ def _method(run: Run) -> list[str]:
 - Mount to first byte: from the start of the mount command until a reader that was waiting has one byte of a small file; on a warm
   cache: the same after an orderly unmount, with {FILES_TO_RESTART_ON:,} small files cached.
 - Anonymous memory: RssAnon of fetch and the serve processes (of others: of all their processes) after the two walks of `find`.
+- Ten million names, on request (`--also synthetic`): see there; they lie in directories of a thousand.
 - Many names, on request (`--also names`): {run.settings.names:,} empty objects in prefixes of {NAMES_PER_DIRECTORY:,}. The
   first `ls` is that of the root, right after the mount; a restart is an orderly unmount and a new mount, after a walk over
   everything.

@@ -10,6 +10,7 @@ from fusecache.base.units import GIB
 from tests.bench.columns import BY_NAME, LESS_IS_BETTER
 from tests.bench.replay import Replayed
 from tests.bench.sessions import Figure
+from tests.bench.synthetic_names import Known
 
 JUICEFS = "juicefs"
 RCLONE = "rclone"
@@ -40,11 +41,13 @@ class Table:
         figures: Iterable[Figure],
         hit_ratios: Mapping[str, Mapping[str, float]] | None = None,
         replayed: Sequence[Replayed] = (),
+        known: Known | None = None,
     ) -> None:
         grouped: dict[tuple[str, str], list[Figure]] = {}
         for figure in figures:
             grouped.setdefault((figure.column, figure.contender), []).append(figure)
         self.hit_ratios = hit_ratios or {}  # of each trace, under each policy
+        self.known = known
         self.replayed = {one.processes: one for one in replayed}
         self.cells = {key: _cell(group) for key, group in grouped.items()}
 

@@ -32,6 +32,7 @@ class Settings:
         names: how many empty objects the columns of many names have.
         hit_ratios: whether traces are run through the eviction, which needs no contender.
         replay: whether requests are answered by serve processes without a kernel, which needs none either.
+        synthetic: whether ten million names that a synthetic store makes up are listed.
         rounds: each column is measured so often for each contender; the median counts.
         contenders: names, in table order.
         columns: names of the columns to measure.
@@ -55,6 +56,7 @@ class Settings:
     names: int = ALL_NAMES
     hit_ratios: bool = False
     replay: bool = False
+    synthetic: bool = False
     least_seconds: float = 1.0
     reader_seconds: float = 900.0
 
