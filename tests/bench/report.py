@@ -272,7 +272,8 @@ but the CPU time of a request would, if they were in each other's way."""
 
 def _known(run: Run) -> list[str]:
     text = """\
-A store that makes its names up, mounted and listed in the background; nobody reads. RssAnon of fetch and the serve processes, idle."""
+A store that makes its names up, mounted and listed in the background; nobody reads. RssAnon of fetch and the serve processes,
+idle."""
     return _section("Ten million names", text, synthetic_names.lines(run.table.known))
 
 

@@ -1,6 +1,7 @@
 """What ten million names cost: fusecache mounts a store that makes them up, and lists all of it in the background.
 
-No kernel and no reader takes part after the mount: it is about the memory of fetch and serve when so much is known and nobody asks.
+No kernel and no reader takes part after the mount: it is about the memory of fetch and serve when so much is known and nobody
+asks.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ LONGEST_SECONDS = 1800.0
 
 
 class Known(NamedTuple):
-    """`seconds`: from the mount to the last name; `anonymous_mib`: RssAnon of fetch and serve, idle; `index_mib`: of its files."""
+    """`seconds`: from the mount to the last name; `anonymous_mib`: RssAnon of fetch and serve; `index_mib`: of the index."""
 
     names: int
     seconds: float
@@ -82,9 +83,7 @@ def lines(known: Known | None) -> list[list[str]]:
 def _store(names: int) -> Iterator[int]:
     in_each = min(names, PAGE_NAMES)
     command = [sys.executable, "-m", "tests.bench.synthetic_store", str(names // in_each), str(in_each)]
-    process = subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]
-    )
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2])
     with process:
         try:
             assert process.stdout is not None

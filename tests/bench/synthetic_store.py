@@ -1,7 +1,7 @@
 """A store of empty objects that are nowhere: answers ListObjectsV2 by arithmetic, so that ten million names cost nobody anything.
 
-`python -m tests.bench.synthetic_store DIRECTORIES NAMES_IN_EACH` prints its port and serves one bucket until its standard input ends.
-Only what a mount asks of such a store is answered: listings with a delimiter, in pages. It checks no signature.
+`python -m tests.bench.synthetic_store DIRECTORIES NAMES_IN_EACH` prints its port and serves one bucket until its standard input
+ends. Only what a mount asks of such a store is answered: listings with a delimiter, in pages. It checks no signature.
 """
 
 from __future__ import annotations
