@@ -31,7 +31,7 @@ def truth(disk_path: Path) -> Path:
 
 @pytest.fixture
 def seconds(full_length: bool) -> float:
-    return 20.0 if full_length else 3.0
+    return 15.0 if full_length else 3.0
 
 
 def read(mounted: Mounted, truth: Path, seconds: float) -> Seen:

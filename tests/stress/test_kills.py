@@ -42,7 +42,7 @@ CASES = {
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
 def test_readers_do_not_notice_that_daemons_are_killed(disk_path: Path, full_length: bool, promise: Keep, case: Case) -> None:
-    seconds = 40.0 if full_length else 4.0
+    seconds = 25.0 if full_length else 4.0
     truth = disk_path / "truth"
     make_files(truth, small=300, large=3, large_bytes=20 << 20)
     with Mounted(disk_path, [f"file://{truth}"], options=dict(case.options), arguments=case.arguments) as mounted:
@@ -58,7 +58,7 @@ def test_readers_do_not_notice_that_daemons_are_killed(disk_path: Path, full_len
 @pytest.mark.timeout(300)
 def test_fetches_from_a_store_that_are_interrupted(disk_path: Path, full_length: bool, promise: Keep, seaweed: Seaweed) -> None:
     """More data than fits into the cache, so that there are always fetches under way to interrupt."""
-    seconds = 40.0 if full_length else 5.0
+    seconds = 25.0 if full_length else 5.0
     truth = disk_path / "truth"
     make_files(truth, small=300, large=6, large_bytes=20 << 20)
     upload(seaweed, "kills", truth)

@@ -28,7 +28,7 @@ MODES = ["random"] * 40 + ["sequential"] * 12 + ["direct"] * 8 + ["walk"] * 4
 def test_nobody_is_killed_for_memory(
     disk_path: Path, full_length: bool, promise: Callable[[str, str, str, str], None], seaweed: Seaweed
 ) -> None:
-    seconds = 90.0 if full_length else 6.0
+    seconds = 60.0 if full_length else 6.0
     truth = disk_path / "truth"
     size = make_files(truth, small=400, large=8, large_bytes=30 << 20)
     upload(seaweed, "memory", truth)

@@ -11,7 +11,7 @@ from tests.support.log_check import LogCheck
 
 pytestmark = [pytest.mark.stress, pytest.mark.timeout(900)]
 
-SECONDS = 240.0
+SECONDS = 180.0
 
 
 def test_the_cache_equals_its_reference(

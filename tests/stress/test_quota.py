@@ -46,7 +46,7 @@ SHAPES = {
 def test_tier_stays_within_its_quota(
     disk_path: Path, full_length: bool, promise: Callable[[str, str, str, str], None], shape: Shape
 ) -> None:
-    seconds = 30.0 if full_length else 3.5
+    seconds = 25.0 if full_length else 3.5
     truth = disk_path / "truth"
     size = make_files(truth, small=shape.small, large=shape.large, large_bytes=16 << 20)
     with (

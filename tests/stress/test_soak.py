@@ -94,7 +94,7 @@ def look_at(pid: int) -> Look:
 def test_nothing_grows_and_nothing_is_left(
     disk_path: Path, full_length: bool, promise: Callable[[str, str, str, str], None], seaweed: Seaweed
 ) -> None:
-    killing, calm = (60.0, 120.0) if full_length else (6.0, 6.0)
+    killing, calm = (60.0, 100.0) if full_length else (6.0, 6.0)
     truth = disk_path / "truth"
     size = make_files(truth, small=400, large=6, large_bytes=16 << 20)
     upload(seaweed, "soak", truth)
