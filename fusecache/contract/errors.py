@@ -44,6 +44,9 @@ class ErrorKind(enum.IntEnum):
     NAME_TOO_LONG = 16
     NO_ATTRIBUTE = 17
     INTERRUPTED = 18
+    NOT_EMPTY = 19
+    NOT_PERMITTED = 20
+    CROSS_DEVICE = 21
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +77,9 @@ ANSWERS: dict[ErrorKind, Answer] = {
     ErrorKind.NAME_TOO_LONG: Answer(errno.ENAMETOOLONG, "INVALID_ARGUMENT", Retry.NO),
     ErrorKind.NO_ATTRIBUTE: Answer(errno.ENODATA, "NOT_FOUND", Retry.NO),
     ErrorKind.INTERRUPTED: Answer(errno.EINTR, "CANCELLED", Retry.NO),
+    ErrorKind.NOT_EMPTY: Answer(errno.ENOTEMPTY, "FAILED_PRECONDITION", Retry.NO),
+    ErrorKind.NOT_PERMITTED: Answer(errno.EPERM, "FAILED_PRECONDITION", Retry.NO),
+    ErrorKind.CROSS_DEVICE: Answer(errno.EXDEV, "INVALID_ARGUMENT", Retry.NO),
 }
 
 

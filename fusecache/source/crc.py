@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from fusecache.source.protocol import Buffer
 
@@ -30,3 +30,15 @@ def crc_named(name: str) -> Crc | None:
     if name == "crc64nvme":
         return lambda data: int(checksums.crc64nvme(data)).to_bytes(8, "big")
     return None
+
+
+def crc64nvme_of(pieces: Iterable[Buffer]) -> bytes | None:
+    """Return the CRC-64/NVME of the pieces together, as stores send it; None if it cannot be computed here."""
+    try:
+        from awscrt import checksums
+    except ImportError:
+        return None
+    value = 0
+    for piece in pieces:
+        value = int(checksums.crc64nvme(piece, value))
+    return value.to_bytes(8, "big")

@@ -1,7 +1,8 @@
 """The `file://` source: a local directory (or a mounted claim) as it is, symbolic links unfollowed.
 
-Owns the descriptor of its root and those of listings under way; fetch calls it from any thread. Nothing outside the root can be
-reached: every path is walked one component at a time with O_NOFOLLOW, from the root's descriptor, and ".." is refused.
+Owns the descriptors of listings under way; fetch calls it from any thread. Nothing outside the root can be reached: see
+rooted.py, and ".." is refused. What is being written (posix_write.py) has a name of its own until it is complete, and is not
+shown.
 """
 
 from __future__ import annotations
@@ -15,11 +16,13 @@ from urllib.parse import unquote_to_bytes, urlsplit
 from fusecache.contract.errors import CacheError, ErrorKind
 from fusecache.source.directory_stream import DirectoryStreams
 from fusecache.source.options import OptionReader
-from fusecache.source.posix_entry import Attributes, entry_of, error_of, hidden_reason, split_path, version_of
+from fusecache.source.posix_entry import entry_of, hidden_reason, split_path, stat_attributes, version_of
+from fusecache.source.posix_tree import UPLOAD_PREFIX
 from fusecache.source.protocol import Buffer, Capabilities, Entry, Hidden, Page
+from fusecache.source.rooted import RootedDirectory
+from fusecache.source.write_protocol import Writer
 
 PIECE_BYTES = 4 << 20  # of `stream`; large enough that the two fstat calls around each piece cost nothing
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
 # strong_versions False: a writer in place within the resolution of the file system's clock is not seen.
@@ -45,21 +48,12 @@ def path_of(url: str) -> bytes:
 
 
 class FileSource:
-    """A local directory. Invariant: no system call follows a symbolic link below the root."""
+    """A local directory."""
 
     def __init__(self, root: bytes) -> None:
-        self.url = "file://" + os.fsdecode(root)
+        self._root = RootedDirectory(root)
+        self.url = self._root.url
         self._streams = DirectoryStreams()
-        try:
-            # The root itself may be a symbolic link: the user chose it.
-            self._root = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        except OSError as error:
-            if error.errno == errno.ENOTDIR:
-                raise CacheError(ErrorKind.INVALID, f"{self.url} is not a directory; name the directory that holds it") from error
-            if error.errno == errno.ENOENT:
-                cure = "check the path, and whether its disk is mounted"
-                raise CacheError(ErrorKind.NOT_FOUND, f"{self.url} does not exist; {cure}") from error
-            raise error_of(error.errno or 0, f"cannot open {self.url}", error.strerror or "") from error
 
     @property
     def capabilities(self) -> Capabilities:
@@ -71,9 +65,9 @@ class FileSource:
     def list_page(self, path: bytes, token: str | None = None, limit: int = 1000) -> Page:
         components = split_path(path)
         try:
-            names, fd, next_token = self._streams.read_page(lambda: self._open(components, _DIRECTORY), token, limit)
+            names, fd, next_token = self._streams.read_page(lambda: self._root.open_directory(components), token, limit)
         except OSError as error:
-            raise self._error(error, "list", path) from error
+            raise self._root.error(error, "list", path) from error
         page = Page(entries=[], next_token=next_token)
         try:
             for name in names:
@@ -90,17 +84,17 @@ class FileSource:
         components = split_path(path)
         try:
             if not components:
-                return entry_of(b"", _attributes(os.fstat(self._root)))
-            parent = self._open(components[:-1], _DIRECTORY)
+                return entry_of(b"", stat_attributes(os.fstat(self._root.fd)))
+            parent = self._root.open_directory(components[:-1])
             try:
                 found = self._entry_at(parent, components[-1], must_exist=True)
             finally:
                 os.close(parent)
         except OSError as error:
-            raise self._error(error, "look up", path) from error
+            raise self._root.error(error, "look up", path) from error
         if not isinstance(found, Entry):
             reason = found.reason if found is not None else "gone"
-            raise CacheError(ErrorKind.NOT_FOUND, f"{self._place(path)} cannot be shown: {reason}")
+            raise CacheError(ErrorKind.NOT_FOUND, f"{self._root.place(path)} cannot be shown: {reason}")
         return found
 
     def read(self, path: bytes, version: bytes, offset: int, length: int) -> Buffer:
@@ -121,27 +115,15 @@ class FileSource:
         finally:
             os.close(fd)
 
+    def open_writer(self) -> Writer:
+        from fusecache.source.local_tree import LocalTree  # readers need none of it
+        from fusecache.source.posix_write import PosixWriter
+
+        return PosixWriter(LocalTree(self._root, self.stat))
+
     def close(self) -> None:
         self._streams.close()
-        if self._root >= 0:
-            os.close(self._root)
-            self._root = -1
-
-    def _open(self, components: list[bytes], flags: int) -> int:
-        """Open a path below the root, one component at a time, so that no component may be a symbolic link."""
-        if not components:
-            return os.open(b".", flags, dir_fd=self._root)
-        fd = self._root
-        try:
-            for component in components[:-1]:
-                child = os.open(component, _DIRECTORY, dir_fd=fd)
-                if fd != self._root:
-                    os.close(fd)
-                fd = child
-            return os.open(components[-1], flags, dir_fd=fd)
-        finally:
-            if fd != self._root:
-                os.close(fd)
+        self._root.close()
 
     def _open_file(self, path: bytes, version: bytes) -> int:
         """Open a regular file that has this version now."""
@@ -149,7 +131,7 @@ class FileSource:
         if not components:
             raise CacheError(ErrorKind.IS_A_DIRECTORY, f"{self.url} is a directory")
         try:
-            parent = self._open(components[:-1], _DIRECTORY)
+            parent = self._root.open_directory(components[:-1])
             try:
                 # Looked at before it is opened: opening a device or a fifo has effects.
                 before = os.stat(components[-1], dir_fd=parent, follow_symlinks=False)
@@ -161,7 +143,7 @@ class FileSource:
         except OSError as error:
             if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
                 raise self._stale(path) from None
-            raise self._error(error, "open", path) from error
+            raise self._root.error(error, "open", path) from error
         try:
             self._require_version(fd, path, version)
         except BaseException:
@@ -181,19 +163,23 @@ class FileSource:
                         break
                     data += more
         except OSError as error:
-            raise self._error(error, "read", path) from error
+            raise self._root.error(error, "read", path) from error
         self._require_version(fd, path, version)
         if len(data) < length:
-            raise CacheError(ErrorKind.UNAVAILABLE, f"{self._place(path)} gave {len(data)} of {length} bytes at {offset}")
+            raise CacheError(ErrorKind.UNAVAILABLE, f"{self._root.place(path)} gave {len(data)} of {length} bytes at {offset}")
         return data
 
     def _require_version(self, fd: int, path: bytes, version: bytes) -> None:
         now = os.fstat(fd)
-        if not stat.S_ISREG(now.st_mode) or version_of(_attributes(now)) != version:
+        if not stat.S_ISREG(now.st_mode) or version_of(stat_attributes(now)) != version:
             raise self._stale(path)
 
     def _entry_at(self, parent: int, name: bytes, must_exist: bool = False) -> Entry | Hidden | None:
         """Return the entry of a name, why it is hidden, or None if it vanished since it was listed."""
+        if name.startswith(UPLOAD_PREFIX):
+            if must_exist:
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+            return None
         try:
             found = os.stat(name, dir_fd=parent, follow_symlinks=False)
             reason = hidden_reason(found.st_mode)
@@ -208,27 +194,7 @@ class FileSource:
             if must_exist:
                 raise
             return Hidden(name, f"cannot be looked at: {error.strerror}")
-        return entry_of(name, _attributes(found), target)
-
-    def _place(self, path: bytes) -> str:
-        return f"{self.url}/{os.fsdecode(path)}"
+        return entry_of(name, stat_attributes(found), target)
 
     def _stale(self, path: bytes) -> CacheError:
-        return CacheError(ErrorKind.STALE, f"{self._place(path)} was replaced, changed or deleted; open it again")
-
-    def _error(self, error: OSError, verb: str, path: bytes) -> CacheError:
-        return error_of(error.errno or 0, f"cannot {verb} {self._place(path)}", error.strerror or "")
-
-
-def _attributes(found: os.stat_result) -> Attributes:
-    return Attributes(
-        found.st_dev,
-        found.st_ino,
-        found.st_mode,
-        found.st_nlink,
-        found.st_uid,
-        found.st_gid,
-        found.st_size,
-        found.st_mtime_ns,
-        found.st_ctime_ns,
-    )
+        return CacheError(ErrorKind.STALE, f"{self._root.place(path)} was replaced, changed or deleted; open it again")

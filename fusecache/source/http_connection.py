@@ -13,7 +13,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from fusecache.contract.errors import CacheError, ErrorKind
@@ -24,6 +24,8 @@ MAX_IDLE_CONNECTIONS = 64  # more than fetch asks at once
 IDLE_SECONDS = 15.0  # SeaweedFS closes after 120 s, AWS after about 20 s
 MIN_BYTES_PER_SECOND = 16 << 10  # slower than this beyond the read timeout is a stall (a guess)
 _RECEIVE_BYTES = 64 << 10
+
+Pieces = Callable[[], Iterable[bytes | bytearray | memoryview]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +133,7 @@ class HttpResponse:
         connection = self._connection
         self._connection = None
         if connection is not None:
-            if self._is_done and self._is_kept and not connection.has_unread():
+            if self._is_done and self._is_kept and not connection.is_spent and not connection.has_unread():
                 self._pool.keep(connection)
             else:
                 connection.close()
@@ -209,17 +211,20 @@ class HttpPool:
         self._is_closed = False
         self._tls = _tls_context(settings) if settings.scheme == "https" else None
 
-    def request(self, method: str, target: str, headers: Mapping[str, str], body: bytes = b"") -> HttpResponse:
-        """Send a request and return its answer once the head is there.
+    def request(
+        self, method: str, target: str, headers: Mapping[str, str], body: bytes = b"", pieces: Pieces | None = None
+    ) -> HttpResponse:
+        """Send a request and return its answer once the head is there. `pieces`: of a body that is not `body`; called for each
+        try.
 
-        A kept connection that the store closed meanwhile is replaced once, as HTTP allows for requests without effect.
-        Raises: UNAVAILABLE, TIMEOUT, INVALID (certificate).
+        A kept connection that the store closed meanwhile is replaced, as HTTP allows for requests without effect, or with the
+        same effect if they come twice. Raises: UNAVAILABLE, TIMEOUT, INVALID (certificate), and what `pieces` raises.
         """
         request = _serialize(method, target, headers) + body
         while True:
             connection = self._take_idle() or self._connect()
             try:
-                status, answer_headers = connection.exchange(request)
+                status, answer_headers = connection.exchange(request, pieces)
             except _StaleConnection:
                 connection.close()
                 continue  # at most as often as there are kept connections: a new one never raises this
@@ -228,6 +233,8 @@ class HttpPool:
                 raise
             has_body = method != "HEAD" and status not in (204, 304)
             try:
+                if connection.is_spent and status < 300:
+                    raise self.failure(ErrorKind.UNAVAILABLE, "took a part of what was sent for all of it: it is asked again")
                 return HttpResponse(self, connection, status, answer_headers, has_body)
             except BaseException:
                 connection.close()
@@ -356,6 +363,7 @@ class HttpConnection:
         self._arrivals.register(stream, select.POLLIN)
         self.idle_since = 0.0
         self.is_reused = False
+        self.is_spent = False  # the store closed it for what comes from here
         # A blocking socket with the kernel's timeout lets MSG_WAITALL fill a whole buffer in one call without the GIL.
         timeout = pool.settings.read_timeout_seconds
         if self.is_plain:
@@ -366,10 +374,12 @@ class HttpConnection:
         else:
             stream.settimeout(timeout)
 
-    def exchange(self, request: bytes) -> tuple[int, dict[str, str]]:
+    def exchange(self, request: bytes, pieces: Pieces | None = None) -> tuple[int, dict[str, str]]:
         """Send a request, return status and headers (lower-case names). Raises _StaleConnection where a kept one is dead."""
         try:
             self._stream.sendall(request)
+            if pieces is not None:
+                self._send_pieces(pieces)
             head = self._read_head()
             while head.startswith(b"HTTP/1.1 1"):  # 100 Continue and its kind announce the real answer
                 head = self._read_head()
@@ -382,6 +392,14 @@ class HttpConnection:
         except OSError as error:
             raise self._pool.failure(ErrorKind.UNAVAILABLE, f"cannot be reached ({error.strerror}): check the network") from error
         return self.parse_head(head)
+
+    def _send_pieces(self, pieces: Pieces) -> None:
+        try:
+            for piece in pieces():
+                self._stream.sendall(piece)
+        except ConnectionError:
+            # A store that refuses may close before it has taken the body: its reason is read then, if it is there.
+            self.is_spent = True
 
     def fileno(self) -> int:
         return self._stream.fileno()

@@ -22,7 +22,9 @@ from fusecache.contract.errors import CacheError, ErrorKind
 from fusecache.source.libnfs import DirectoryKeeper, NfsContext, NfsDirectory, NfsError, NfsSettings, load
 from fusecache.source.options import OptionReader
 from fusecache.source.posix_entry import Attributes, entry_of, error_of, hidden_reason, split_path, version_of
+from fusecache.source.posix_tree import UPLOAD_PREFIX
 from fusecache.source.protocol import Buffer, Capabilities, Entry, Hidden, Page
+from fusecache.source.write_protocol import Writer
 
 logger = logging.getLogger(__name__)
 
@@ -127,7 +129,7 @@ class NfsSource:
         return self._capabilities
 
     def check(self) -> None:
-        root = self._run("reach", b"", lambda context: context.lstat(b""))
+        root = self.run("reach", b"", lambda context: context.lstat(b""))
         if not stat.S_ISDIR(root.mode):
             raise CacheError(ErrorKind.INVALID, f"{self.url} is not a directory; name the directory that holds it")
         page = self.list_page(b"", None, 1)
@@ -143,7 +145,9 @@ class NfsSource:
         try:
             for taken, (name, attributes) in enumerate(directory.entries(), 1):
                 reason = hidden_reason(attributes.mode)
-                if reason is not None:
+                if name.startswith(UPLOAD_PREFIX):
+                    pass  # a file in the making
+                elif reason is not None:
                     page.hidden.append(Hidden(name, reason))
                 elif _is_incomplete(attributes):
                     incomplete.append(name)
@@ -163,15 +167,17 @@ class NfsSource:
 
     def stat(self, path: bytes) -> Entry:
         split_path(path)
+        if path.rpartition(b"/")[2].startswith(UPLOAD_PREFIX):
+            raise CacheError(ErrorKind.NOT_FOUND, f"{self.place(path)} is being written by the cache")
 
         def look(context: NfsContext) -> tuple[Attributes, bytes]:
             attributes = context.lstat(path)
             return attributes, context.readlink(path) if stat.S_ISLNK(attributes.mode) else b""
 
-        attributes, target = self._run("look up", path, look)
+        attributes, target = self.run("look up", path, look)
         reason = hidden_reason(attributes.mode)
         if reason is not None:
-            raise CacheError(ErrorKind.NOT_FOUND, f"{self._place(path)} cannot be shown: {reason}")
+            raise CacheError(ErrorKind.NOT_FOUND, f"{self.place(path)} cannot be shown: {reason}")
         return _entry_of(path.rpartition(b"/")[2], attributes, target)
 
     def read(self, path: bytes, version: bytes, offset: int, length: int) -> Buffer:
@@ -185,11 +191,11 @@ class NfsSource:
                 context.forget(path, version)
                 raise self._stale(path)
             if count < length:
-                message = f"{self._place(path)} gave {count} of {length} bytes at {offset}; it is asked again"
+                message = f"{self.place(path)} gave {count} of {length} bytes at {offset}; it is asked again"
                 raise CacheError(ErrorKind.UNAVAILABLE, message)
             return True
 
-        self._run("read", path, fill, gone=True)
+        self.run("read", path, fill, gone=True)
         return data
 
     def stream(self, path: bytes, version: bytes, offset: int, length: int) -> Iterator[Buffer]:
@@ -198,6 +204,15 @@ class NfsSource:
             piece = self.read(path, version, offset, min(PIECE_BYTES, end - offset))
             offset += len(piece)
             yield piece
+
+    def open_writer(self) -> Writer:
+        from fusecache.source.nfs_tree import NfsTree  # readers need none of it
+        from fusecache.source.posix_write import PosixWriter
+
+        return PosixWriter(NfsTree(self))
+
+    def version_of(self, attributes: Attributes) -> bytes:
+        return _version_of(attributes)
 
     def close(self) -> None:
         with self._lock:
@@ -220,7 +235,7 @@ class NfsSource:
             position = 0 if token is None else int(token.partition(":")[0])
         except ValueError:
             raise CacheError(ErrorKind.INVALID, f"{token!r} is not a token of this listing") from None
-        directory = self._run("list", path, lambda context: context.open_directory(path, self._keeper.context))
+        directory = self.run("list", path, lambda context: context.open_directory(path, self._keeper.context))
         if position:
             for _ in directory.entries():
                 if directory.position >= position:
@@ -254,7 +269,7 @@ class NfsSource:
                     raise
         return entries
 
-    def _run(self, verb: str, path: bytes, call: Callable[[NfsContext], T], gone: bool = False) -> T:
+    def run(self, verb: str, path: bytes, call: Callable[[NfsContext], T], gone: bool = False) -> T:
         """Make one call on a context of its own. `gone`: what does not exist is STALE."""
         with self._slots:
             while True:
@@ -335,12 +350,12 @@ class NfsSource:
     def _error(self, error: NfsError, verb: str, path: bytes, gone: bool) -> CacheError:
         if gone and error.number in (errno.ENOENT, errno.ESTALE, errno.ENOTDIR, errno.ELOOP, errno.EISDIR):
             return self._stale(path)
-        return error_of(error.number, f"cannot {verb} {self._place(path)}", error.text)
+        return error_of(error.number, f"cannot {verb} {self.place(path)}", error.text)
 
     def _stale(self, path: bytes) -> CacheError:
-        return CacheError(ErrorKind.STALE, f"{self._place(path)} was replaced, changed or deleted; open it again")
+        return CacheError(ErrorKind.STALE, f"{self.place(path)} was replaced, changed or deleted; open it again")
 
-    def _place(self, path: bytes) -> str:
+    def place(self, path: bytes) -> str:
         return f"{self.url.rstrip('/')}/{path.decode('utf-8', 'backslashreplace')}"
 
 

@@ -45,7 +45,15 @@ def open_source(url: str, options: Mapping[str, str], env: Mapping[str, str]) ->
         from fusecache.source.oss_read_ossfs import OssfsReader
 
         reader = OssfsReader(settings, credentials)
-    return ObjectStoreSource(settings.url, prefix, client, reader, parsed.parallel_requests)
+    return ObjectStoreSource(
+        settings.url,
+        prefix,
+        client,
+        reader,
+        parsed.parallel_requests,
+        is_oss=parsed.signature != "s3",
+        conditional_writes=parsed.conditional_writes,
+    )
 
 
 def choose_signer(options: OssOptions) -> RequestSigner:

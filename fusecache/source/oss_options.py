@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from fusecache.contract.errors import CacheError, ErrorKind
 from fusecache.source.credentials import OSS_NAMES, CredentialSettings
 from fusecache.source.options import OptionReader
-from fusecache.source.s3_options import fold_aliases, normalise_endpoint, read_duration
+from fusecache.source.s3_options import fold_aliases, normalise_endpoint, optional_boolean, read_duration
 
 SIGNATURES = ("auto", "v4", "v1", "s3")
 BACKENDS = ("rest", "ossfs")
@@ -29,6 +29,7 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "connect_timeout": (), "read_timeout": ("timeout",),
     "parallel": ("parallel_requests", "fs.oss.download.thread.concurrency"),
     "verify_etag": (),
+    "conditional_writes": (),
 }  # fmt: skip
 _PER_BUCKET = {
     "endpoint": "endpoint_url", "region": "region", "accessKeyId": "access_key", "accessKeySecret": "secret_key",
@@ -64,6 +65,7 @@ class OssOptions:
     read_timeout_seconds: float = 30.0
     parallel_requests: int = 48
     verify_etag: bool = True
+    conditional_writes: bool | None = None
 
 
 def parse_oss_options(bucket: str, options: Mapping[str, str], environment: Mapping[str, str]) -> OssOptions:
@@ -101,6 +103,7 @@ def parse_oss_options(bucket: str, options: Mapping[str, str], environment: Mapp
         read_timeout_seconds=read_duration("oss", reader, "read_timeout", 30.0),
         parallel_requests=reader.integer("parallel", 48, 1, 1024),
         verify_etag=reader.boolean("verify_etag", True),
+        conditional_writes=optional_boolean(reader, "conditional_writes"),
     )
     reader.reject_unknown()
     return settings

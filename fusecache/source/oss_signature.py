@@ -17,7 +17,9 @@ from urllib.parse import unquote
 
 from fusecache.source.credentials import Credential
 
-_SUBRESOURCES = frozenset({"continuation-token"})  # of the parameters we use, those that version 1 signs
+_SUBRESOURCES = frozenset(
+    {"continuation-token", "partNumber", "uploadId", "uploads"}
+)  # of the parameters we use, those that version 1 signs
 
 
 class OssV4:
@@ -38,9 +40,10 @@ class OssV4:
         headers: Mapping[str, str],
         *,
         resource: str = "",
+        payload_sha256: str = "",
         now_seconds: float | None = None,
     ) -> dict[str, str]:
-        """See RequestSigner.sign. x-oss-* headers are signed; the others OSS leaves out by default."""
+        """See RequestSigner.sign; bodies are never signed. x-oss-* headers are signed; the others OSS leaves out by default."""
         stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now_seconds))
         signed = {**headers, "x-oss-date": stamp, "x-oss-content-sha256": "UNSIGNED-PAYLOAD"}
         if credential.session_token:
@@ -74,14 +77,17 @@ class OssV1:
         headers: Mapping[str, str],
         *,
         resource: str = "",
+        payload_sha256: str = "",
         now_seconds: float | None = None,
     ) -> dict[str, str]:
-        """See RequestSigner.sign."""
+        """See RequestSigner.sign; bodies are never signed."""
         signed = {**headers, "date": email.utils.formatdate(now_seconds, usegmt=True)}
         if credential.session_token:
             signed["x-oss-security-token"] = credential.session_token
         parameters = (pair.partition("=") for pair in query.split("&"))
-        signed_parameters = [f"{name}={unquote(value)}" for name, _, value in parameters if name in _SUBRESOURCES]
+        signed_parameters = [
+            f"{name}={unquote(value)}" if value else name for name, _, value in parameters if name in _SUBRESOURCES
+        ]
         plain_resource = unquote(resource, errors="surrogateescape") + (
             "?" + "&".join(signed_parameters) if signed_parameters else ""
         )

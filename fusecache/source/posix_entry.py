@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import stat
 from typing import NamedTuple
 
@@ -30,6 +31,11 @@ _KINDS = {
     errno.ETIMEDOUT: ErrorKind.TIMEOUT,
     errno.EINVAL: ErrorKind.INVALID,
     errno.EOPNOTSUPP: ErrorKind.UNSUPPORTED,
+    errno.EEXIST: ErrorKind.EXISTS,
+    errno.ENOTEMPTY: ErrorKind.NOT_EMPTY,
+    errno.ENOSPC: ErrorKind.NO_SPACE,
+    errno.EDQUOT: ErrorKind.NO_SPACE,
+    errno.EROFS: ErrorKind.READ_ONLY,
     errno.ELOOP: ErrorKind.NOT_FOUND,  # O_NOFOLLOW met a symbolic link where a file or directory was listed before
 }
 
@@ -46,6 +52,20 @@ class Attributes(NamedTuple):
     size: int
     mtime_ns: int
     ctime_ns: int
+
+
+def stat_attributes(found: os.stat_result) -> Attributes:
+    return Attributes(
+        found.st_dev,
+        found.st_ino,
+        found.st_mode,
+        found.st_nlink,
+        found.st_uid,
+        found.st_gid,
+        found.st_size,
+        found.st_mtime_ns,
+        found.st_ctime_ns,
+    )
 
 
 def version_of(attributes: Attributes) -> bytes:
@@ -85,7 +105,7 @@ def error_of(number: int, what: str, detail: str = "") -> CacheError:
     kind = _KINDS.get(number, ErrorKind.UNAVAILABLE)
     cure = ""
     if kind is ErrorKind.DENIED:
-        cure = "; let the user of the cache read it (chmod, or mount with a uid that may)"
+        cure = "; let the user of the cache do that (chmod, or mount with a uid that may)"
     reason = detail or errno.errorcode.get(number, str(number))
     return CacheError(kind, f"{what}: {reason}{cure}")
 

@@ -26,6 +26,7 @@ from fusecache.source.s3_listing import ListedObject, ListingError
 from fusecache.source.s3_options import S3Options, parse_s3_options
 from fusecache.source.s3_rest import BucketSettings, S3RestClient
 from fusecache.source.sigv4 import Signer
+from fusecache.source.write_protocol import Writer
 
 SCHEMES = ("s3", "s3a", "minio")
 DEFAULT_REGION = "us-east-1"
@@ -39,11 +40,24 @@ class ObjectStoreSource:
     Invariants: a path names the key `prefix + path` and the other way round; nothing of the tree is kept in memory.
     """
 
-    def __init__(self, url: str, prefix: bytes, client: S3RestClient, reader: ObjectReader, parallel_requests: int) -> None:
+    def __init__(
+        self,
+        url: str,
+        prefix: bytes,
+        client: S3RestClient,
+        reader: ObjectReader,
+        parallel_requests: int,
+        *,
+        is_oss: bool = False,
+        conditional_writes: bool | None = None,
+    ) -> None:
+        """Args: `conditional_writes`: see S3Options."""
         self.url = url
         self._prefix = prefix
         self._client = client
         self._reader = reader
+        self._is_oss = is_oss
+        self._conditional_writes = conditional_writes
         self._capabilities = Capabilities(paged_listing=True, parallel_requests=parallel_requests)
 
     @property
@@ -135,6 +149,12 @@ class ObjectStoreSource:
     def stream(self, path: bytes, version: bytes, offset: int, length: int) -> Iterator[Buffer]:
         return self._reader.stream(self._key(path), version, offset, length)
 
+    def open_writer(self) -> Writer:
+        from fusecache.source.s3_write import OSS_DIALECT, S3_DIALECT, S3Writer  # readers need none of it
+
+        dialect = OSS_DIALECT if self._is_oss else S3_DIALECT
+        return S3Writer(self._client, self._prefix, self._key, self.stat, dialect, conditional=self._conditional_writes)
+
     def close(self) -> None:
         self._reader.close()
         self._client.close()
@@ -194,7 +214,9 @@ def open_source(url: str, options: Mapping[str, str], env: Mapping[str, str]) ->
     settings = bucket_settings(f"{scheme}://{bucket}/{prefix.decode('utf-8', 'replace')}".rstrip("/"), bucket, parsed)
     client = S3RestClient(settings, Signer(parsed.region or DEFAULT_REGION), credentials)
     reader = open_reader(parsed, settings, client, credentials)
-    return ObjectStoreSource(settings.url, prefix, client, reader, parsed.parallel_requests)
+    return ObjectStoreSource(
+        settings.url, prefix, client, reader, parsed.parallel_requests, conditional_writes=parsed.conditional_writes
+    )
 
 
 def split_url(url: str, schemes: tuple[str, ...]) -> tuple[str, str, bytes]:

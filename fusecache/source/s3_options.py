@@ -48,6 +48,7 @@ ALIASES: dict[str, tuple[str, ...]] = {
         "parallel_requests", "alluxio.underfs.s3.threads.max", "fs.s3.download.thread.concurrency",
     ),
     "verify_etag": (),
+    "conditional_writes": (),
     "requester_pays": (),
 }  # fmt: skip
 
@@ -75,6 +76,7 @@ class S3Options:
         parallel_requests: Capabilities.parallel_requests.
         verify_etag: compare whole objects read in one request with the MD5 that their ETag is.
         requester_pays: the reader agrees to pay for the transfer.
+        conditional_writes: the store compares versions when it is written (If-Match, If-None-Match); None: found out by trying.
     """
 
     endpoint_url: str = ""
@@ -88,6 +90,7 @@ class S3Options:
     parallel_requests: int = 48
     verify_etag: bool = True
     requester_pays: bool = False
+    conditional_writes: bool | None = None
 
 
 def parse_s3_options(scheme: str, options: Mapping[str, str], environment: Mapping[str, str]) -> S3Options:
@@ -111,12 +114,12 @@ def fold_aliases(options: Mapping[str, str], aliases: Mapping[str, tuple[str, ..
 
 def read_s3_options(scheme: str, reader: OptionReader, environment: Mapping[str, str]) -> S3Options:
     """Read the folded options of an S3-speaking source."""
-    use_tls = _optional_boolean(reader, "use_tls")
+    use_tls = optional_boolean(reader, "use_tls")
     endpoint = reader.text("endpoint_url") or environment.get("AWS_ENDPOINT_URL_S3") or environment.get("AWS_ENDPOINT_URL") or ""
     settings = S3Options(
         endpoint_url=normalise_endpoint(scheme, endpoint, use_tls) if endpoint else "",
         region=reader.text("region") or environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION") or "",
-        path_style=_optional_boolean(reader, "path_style"),
+        path_style=optional_boolean(reader, "path_style"),
         credentials=CredentialSettings(
             access_key=reader.text("access_key") or "",
             secret_key=reader.text("secret_key") or "",
@@ -135,6 +138,7 @@ def read_s3_options(scheme: str, reader: OptionReader, environment: Mapping[str,
         parallel_requests=reader.integer("parallel", 48, 1, 1024),
         verify_etag=reader.boolean("verify_etag", True),
         requester_pays=reader.boolean("requester_pays", False),
+        conditional_writes=optional_boolean(reader, "conditional_writes"),
     )
     reader.reject_unknown()
     return settings
@@ -175,5 +179,5 @@ def read_duration(scheme: str, reader: OptionReader, key: str, default: float) -
     raise CacheError(ErrorKind.INVALID, f"option {key} of a {scheme}:// source is {text!r}; it must be a duration such as 30s")
 
 
-def _optional_boolean(reader: OptionReader, key: str) -> bool | None:
+def optional_boolean(reader: OptionReader, key: str) -> bool | None:
     return None if reader.text(key) is None else reader.boolean(key, False)

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from fusecache.contract.errors import CacheError, ErrorKind
@@ -21,12 +22,23 @@ from fusecache.source.object_version import if_match_of_version
 from fusecache.source.protocol import Buffer, StartedRead
 from fusecache.source.s3_errors import Asked, Refusal, is_wrong_region, read_refusal, refusal_error
 from fusecache.source.s3_listing import Listing, ListingError, parse_listing
-from fusecache.source.sigv4 import RequestSigner, encode_key, encode_query
+from fusecache.source.sigv4 import EMPTY_SHA256, UNSIGNED_PAYLOAD, RequestSigner, encode_key, encode_query
 from fusecache.source.started_part import StartedGet, StartedPart
+from fusecache.source.write_protocol import Body
 
 MAX_ERROR_BYTES = 256 << 10
 STREAM_PIECE_BYTES = 1 << 20
 USER_AGENT = "fusecache"
+MAX_ANSWER_BYTES = 1 << 20  # of a change
+
+Explain = Callable[[Refusal], CacheError | None]
+
+
+class SmallAnswer(NamedTuple):
+    """The answer to a change, read to its end."""
+
+    headers: Mapping[str, str]
+    body: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +116,31 @@ class S3RestClient:
         """Return the headers of an object. Raises NOT_FOUND."""
         with _Answer(self._ask("HEAD", key, "", {})) as response:
             return response.headers
+
+    def send(
+        self,
+        method: str,
+        key: bytes,
+        query: str,
+        headers: dict[str, str],
+        body: Body | None = None,
+        explain: Explain | None = None,
+    ) -> SmallAnswer:
+        """Ask for a change, and read the answer to its end. `explain` comes before the general meaning of a refusal."""
+        sent = {"content-length": str(body.size if body else 0), **headers}
+        with _Answer(self._ask(method, key, query, sent, explain, body)) as response:
+            return SmallAnswer(response.headers, response.read_all(MAX_ANSWER_BYTES))
+
+    def refusal_in(self, answer: SmallAnswer) -> CacheError | None:
+        """Return what an error document means that came with status 200, as the answers to slow requests may."""
+        if b"<Error>" not in answer.body[:1024]:
+            return None
+        refusal = read_refusal(500, answer.headers, answer.body)
+        return refusal_error(Asked(self._settings.url, self.origin, self._credentials.get(), self._settings.key_names), refusal)
+
+    @property
+    def settings(self) -> BucketSettings:
+        return self._settings
 
     def read(self, key: bytes, version: bytes, offset: int, length: int) -> Buffer:
         body = bytearray(length)
@@ -191,11 +228,14 @@ class S3RestClient:
         """Read a refusal to its end and return what it means for a read of an object."""
         with _Answer(response):
             refusal = read_refusal(response.status, response.headers, response.read_all(MAX_ERROR_BYTES))
-        if refusal.status in (404, 412, 416):
-            return self._replaced(key)
-        return refusal_error(Asked(self._settings.url, self.origin, credential, self._settings.key_names), refusal)
+        return self._explain_versioned(key, refusal) or refusal_error(
+            Asked(self._settings.url, self.origin, credential, self._settings.key_names), refusal
+        )
 
-    def _replaced(self, key: bytes) -> CacheError:
+    def _explain_versioned(self, key: bytes, refusal: Refusal) -> CacheError | None:
+        """A missing or changed object is STALE."""
+        if refusal.status not in (404, 412, 416):
+            return None
         return CacheError(ErrorKind.STALE, f"{self._place(key)}: the object was replaced or deleted in the store")
 
     def _receive(self, response: HttpResponse, target: memoryview) -> None:
@@ -208,7 +248,7 @@ class S3RestClient:
 
     def _open_part(self, key: bytes, version: bytes, offset: int, length: int) -> tuple[HttpResponse, int | None]:
         headers = self._part_headers(version, offset, length)
-        response = self._ask("GET", key, "", headers, is_versioned=True)
+        response = self._ask("GET", key, "", headers, lambda refusal: self._explain_versioned(key, refusal))
         try:
             return response, self.check_part(response, key, version, offset, length)
         except BaseException:
@@ -228,25 +268,32 @@ class S3RestClient:
         return headers
 
     def _ask(
-        self, method: str, key: bytes | None, query: str, headers: dict[str, str], *, is_versioned: bool = False
+        self,
+        method: str,
+        key: bytes | None,
+        query: str,
+        headers: dict[str, str],
+        explain: Explain | None = None,
+        body: Body | None = None,
     ) -> HttpResponse:
-        """Return a successful answer, its body unread. `is_versioned`: a missing or changed object is STALE."""
+        """Return a successful answer, its body unread."""
         has_new_keys = False
         has_new_region = False
         while True:
             credential = self._credentials.get()
             address = self._address
-            target, sent = self._request(address, credential, method, key, query, headers)
+            target, sent = self._request(address, credential, method, key, query, headers, has_body=body is not None)
             try:
-                response = address.pool.request(method, target, sent)
+                response = address.pool.request(method, target, sent, pieces=body.pieces if body else None)
             except CacheError as failure:
                 raise CacheError(failure.kind, f"{self._settings.url}: {failure}") from failure
             if 200 <= response.status < 300:
                 return response
             with _Answer(response):
                 refusal = read_refusal(response.status, response.headers, response.read_all(MAX_ERROR_BYTES))
-            if is_versioned and refusal.status in (404, 412, 416):
-                raise self._replaced(key or b"")
+            known = explain(refusal) if explain is not None else None
+            if known is not None:
+                raise known
             if not has_new_region and self._change_region(address, refusal):
                 has_new_region = True
                 continue
@@ -267,8 +314,10 @@ class S3RestClient:
         key: bytes | None,
         query: str,
         headers: dict[str, str],
+        *,
+        has_body: bool = False,
     ) -> tuple[str, dict[str, str]]:
-        """Return the target and the signed headers."""
+        """Return the target and the signed headers. What is in a body says its checksum, not the signature."""
         encoded = encode_key(key or b"")
         path = (
             address.path_prefix + encoded
@@ -280,7 +329,8 @@ class S3RestClient:
             sent["x-amz-request-payer"] = "requester"
         if credential is not None:
             resource = f"/{self._settings.bucket}/{encoded}"
-            sent = address.signer.sign(credential, method, path, query, sent, resource=resource)
+            payload = UNSIGNED_PAYLOAD if has_body else EMPTY_SHA256
+            sent = address.signer.sign(credential, method, path, query, sent, resource=resource, payload_sha256=payload)
         return f"{path}?{query}" if query else path, sent
 
     def _change_region(self, old: _Address, refusal: Refusal) -> bool:

@@ -39,7 +39,15 @@ class RequestSigner(Protocol):
     region: str
 
     def sign(
-        self, credential: Credential, method: str, path: str, query: str, headers: Mapping[str, str], *, resource: str = ""
+        self,
+        credential: Credential,
+        method: str,
+        path: str,
+        query: str,
+        headers: Mapping[str, str],
+        *,
+        resource: str = "",
+        payload_sha256: str = EMPTY_SHA256,
     ) -> dict[str, str]: ...
 
     def for_region(self, region: str) -> RequestSigner:

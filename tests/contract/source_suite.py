@@ -40,6 +40,7 @@ class SourceWorld:
     delete: removes a file.
     put_odd: stores a name no directory can show; None where the store cannot hold one.
     odd_names: names of ODD_NAMES the store can hold.
+    compares_copied_versions: whether the store keeps the condition of a part that is copied.
     begins_reads: whether reads can be begun without waiting: the store keeps connections, and the source uses that.
     """
 
@@ -50,6 +51,7 @@ class SourceWorld:
     odd_names: tuple[bytes, ...] = ODD_NAMES
     hidden_keys: tuple[bytes, ...] = ()
     begins_reads: bool = False
+    compares_copied_versions: bool = True
     sources: list[Source] = field(default_factory=list)
 
 

@@ -18,7 +18,7 @@ from tests.contract.source_suite import SourceSuite, SourceWorld, content, fails
 from tests.support.ganesha import Ganesha, ganesha, missing_ganesha
 
 
-def _missing() -> str | None:
+def missing_nfs() -> str | None:
     try:
         libnfs.load()
     except CacheError as error:
@@ -26,7 +26,7 @@ def _missing() -> str | None:
     return missing_ganesha()
 
 
-pytestmark = pytest.mark.skipif(_missing() is not None, reason=str(_missing()))
+pytestmark = pytest.mark.skipif(missing_nfs() is not None, reason=str(missing_nfs()))
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ NFS_CORE_PARAM {{
 NFSv4 {{ Graceless = true; RecoveryRoot = {scratch}; Minor_Versions = 0,1; Only_Numeric_Owners = true; }}
 EXPORT_DEFAULTS {{ Squash = {squash}; }}
 EXPORT {{
-  Export_Id = 1; Path = {root}; Pseudo = /exp; Access_Type = RO; Protocols = 4; SecType = sys; Transports = TCP;
+  Export_Id = 1; Path = {root}; Pseudo = /exp; Access_Type = {access}; Protocols = 4; SecType = sys; Transports = TCP;
   Attr_Expiration_Time = 0;
   FSAL {{ Name = VFS; }}
 }}
@@ -48,13 +48,13 @@ def missing_ganesha() -> str | None:
 
 
 @contextlib.contextmanager
-def ganesha(root: Path, port: int | None = None, squash: str = "No_Root_Squash") -> Iterator[Ganesha]:
-    """Export `root` read-only under `/exp`. `root` must be on a file system with handles (ext4, xfs, tmpfs)."""
+def ganesha(root: Path, port: int | None = None, squash: str = "No_Root_Squash", access: str = "RO") -> Iterator[Ganesha]:
+    """Export `root` under `/exp`, with `access` RO or RW. `root` must be on a file system with handles (ext4, xfs, tmpfs)."""
     port = port or free_ports(1)[0]
     with tempfile.TemporaryDirectory(prefix="fusecache-ganesha-") as name:
         scratch = Path(name)
         (scratch / "conf").write_text(
-            _CONFIG.format(port=port, scratch=name, root=root, plugins=_plugins(), squash=squash)
+            _CONFIG.format(port=port, scratch=name, root=root, plugins=_plugins(), squash=squash, access=access)
         )  # fmt: skip
         command = ["ganesha.nfsd", "-F", "-f", f"{name}/conf", "-L", f"{name}/ganesha.log", "-p", f"{name}/pid"]
         with running(command, port, scratch / "out") as pid:

@@ -48,6 +48,9 @@ VALUES = {
     "NAME_TOO_LONG": 16,
     "NO_ATTRIBUTE": 17,
     "INTERRUPTED": 18,
+    "NOT_EMPTY": 19,
+    "NOT_PERMITTED": 20,
+    "CROSS_DEVICE": 21,
 }
 
 

@@ -214,3 +214,62 @@ def test_tls_to_a_plain_server_says_so(serve: Callable[[Script], HttpPool]) -> N
 def test_a_ca_file_that_is_none(tmp_path: object) -> None:
     error = failure(lambda: HttpPool(HttpSettings("https", "h", 443, ca_file=__file__)))
     assert error.kind is ErrorKind.INVALID
+
+
+def receive_head(connection: socket.socket) -> tuple[bytes, int]:
+    """Return a head, and how much of the body came with it."""
+    data = b""
+    while b"\r\n\r\n" not in data:
+        data += connection.recv(4096)
+    head, _, rest = data.partition(b"\r\n\r\n")
+    return head, len(rest)
+
+
+def body_of(size: int) -> Callable[[], Iterator[bytes]]:
+    def pieces() -> Iterator[bytes]:
+        for _ in range(size >> 16):
+            yield bytes(1 << 16)
+
+    return pieces
+
+
+def test_a_body_goes_out_in_pieces(serve: Callable[[Script], HttpPool]) -> None:
+    received = []
+
+    def take(connection: socket.socket, number: int) -> None:
+        head, size = receive_head(connection)
+        while size < 1 << 20:
+            size += len(connection.recv(1 << 16))
+        received.append((head, size))
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+
+    response = serve(take).request("PUT", "/key", {"content-length": str(1 << 20)}, pieces=body_of(1 << 20))
+    assert response.status == 200
+    response.finish()
+    assert received[0][0].startswith(b"PUT /key ")
+
+
+def refuse_early(reply: bytes) -> Script:
+    """Answer after the head and close the way that tells the sender at once."""
+
+    def run(connection: socket.socket, number: int) -> None:
+        receive_head(connection)
+        connection.sendall(reply)
+        connection.shutdown(socket.SHUT_RD)
+        time.sleep(0.3)
+
+    return run
+
+
+def test_the_reason_of_a_store_that_refuses_before_it_has_the_body(serve: Callable[[Script], HttpPool]) -> None:
+    pool = serve(refuse_early(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno"))
+    response = pool.request("PUT", "/key", {"content-length": str(64 << 20)}, pieces=body_of(64 << 20))
+    assert (response.status, response.read_all(10)) == (403, b"no")
+    response.finish()
+
+
+def test_success_before_the_body_was_sent_is_none(serve: Callable[[Script], HttpPool]) -> None:
+    pool = serve(refuse_early(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"))
+    with pytest.raises(CacheError) as caught:
+        pool.request("PUT", "/key", {"content-length": str(64 << 20)}, pieces=body_of(64 << 20))
+    assert caught.value.kind is ErrorKind.UNAVAILABLE
