@@ -5,7 +5,8 @@ The reader never blocks in send. When the connection ends (fetch died), it conne
 again; the listening socket is custody's, so connecting always works. When a reader's connection ends, fetch drops its leases.
 
 An ANSWER with status OK means: what was asked for is in the index now; look again. For a READ, all blocks of the range are
-leased to the token (not evicted, moved or punched out) until the reader sends DONE. BOUNCE means that no tier could take the
+leased to the token (not evicted, moved or punched out) until the reader sends DONE. The outcome of a CHANGE is remembered until
+then, as it must not be done twice. BOUNCE means that no tier could take the
 bytes: they are in the bounce buffer, and stay there until DONE. Any other status is an ErrorKind.
 """
 
@@ -15,7 +16,7 @@ import enum
 import struct
 from dataclasses import dataclass
 
-MAX_MESSAGE_BYTES = 4096
+MAX_MESSAGE_BYTES = 8192
 
 _REQUEST = struct.Struct("<BxxxIQQQ")  # op, size, token, inode, offset; then name
 _ANSWER = struct.Struct("<BBxxIQQQ")  # op, status, size, token, inode, offset; then name
@@ -34,6 +35,9 @@ class Op(enum.IntEnum):
     HINT = 8  # a reader came to a block that carries the prefetch mark. No answer.
     OPENED = 9  # inode was opened: verify its container, look ahead. No answer.
     DAMAGED = 10  # a granule of block `offset` (a block index) of inode failed its checksum: forget and count it. No answer.
+    CHANGE = 11  # name: a contract.changes.Change of inode. Answered when it is done, with the inode that it made or opened
+    SYNC = 12  # what was written to inode is safe when this is answered
+    WROTE = 13  # inode has new bytes. No answer.
     ANSWER = 32
     INVALIDATE_ENTRY = 33  # tell the kernel that name in directory inode changed
     INVALIDATE_INODE = 34  # tell the kernel to forget attributes and listing of inode

@@ -50,11 +50,13 @@ class SourceSpec:
         url: without credentials.
         subdir: components joined by "/", "" for the root of the tree. At most one source is at the root.
         options: what `fusecache.source.registry.open_source` understands. No secrets, only names of files that hold them.
+        read_only: nothing below it may be changed, on a mount that may be written.
     """
 
     url: str
     subdir: str = ""
     options: Mapping[str, str] = field(default_factory=dict)
+    read_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +94,7 @@ class MountSpec:
         sync_listing: list the whole tree in the background, so that totals are known.
         prefetch: read-ahead from the store (sequential, sibling and whole-dataset patterns).
         fetch_memory_bytes: bound of bytes in flight between store and tiers.
+        read_write: programs may write (the native engine only; OPEN is always answered, and there is no passthrough).
         debug_no_resend: do not ask for FUSE_NOTIFY_RESEND (tests of the request slots).
     """
 
@@ -120,6 +123,7 @@ class MountSpec:
     prefetch: bool = True
     fetch_memory_bytes: int = 96 << 20
     log_level: str = "INFO"
+    read_write: bool = False
     debug_no_resend: bool = False
 
     def to_json(self) -> str:

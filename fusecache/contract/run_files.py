@@ -21,6 +21,7 @@ State directory (`<cache>/<dataset id>`), survives the mount:
 | marks | fetch creates, serve writes one byte a slot | access marks for eviction |
 | ballast | fetch | released when the disk is full, since deleting needs pages too |
 | clean | fetch, after syncfs at a clean stop; removed at start | the index may be trusted after a reboot |
+| stage/ | fetch makes and removes, serve writes | what was written and is not uploaded yet (tiers/stage.py) |
 | boot_id | fetch, at start | whose page cache vouches for index and MEM tiers |
 """
 
@@ -40,3 +41,4 @@ MARKS = "marks"
 BALLAST = "ballast"
 CLEAN_MARKER = "clean"
 BOOT_ID = "boot_id"
+STAGE_DIR = "stage"

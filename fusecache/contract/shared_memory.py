@@ -24,6 +24,7 @@ from dataclasses import dataclass
 MAGIC = b"fusecash"
 LAYOUT_VERSION = 1
 PAGE = 4096
+WRITE_LANDING_BYTES = (1 << 20) + PAGE  # of a mount that may be written: WRITEs of 1 MiB, as the kernel sends at most
 BOUNCE_BYTES = 64 << 20  # the bounce buffer, a memfd of its own, sparse until used (contract/messages.py says how it is used)
 
 # header page: offset of each u64 field

@@ -24,6 +24,15 @@ Database = Any
 
 SCHEMA_VERSION = 4  # another version on disk: the index is dropped and rebuilt
 TABLES = ("meta", "inodes", "names", "dirseq", "dirs", "extents", "containers", "order", "orphans")
+ADDED_TABLES = (
+    "writes",
+    "aliases",
+    "known",
+    "xattrs",
+    "parts",
+    "handles",
+    "changes",
+)  # since schema 4: made where they are missing
 MAP_SIZE_BYTES = 64 << 30  # address space only; about 10 million files with their blocks need 5 GiB
 # LMDB may leave the last pages it gave out unwritten (taken and freed within one transaction), so that a sound file can be a
 # little shorter than it says. More than this (a guess) was cut off.
@@ -55,7 +64,7 @@ class Environment:
             self._env = lmdb.open(
                 str(path),
                 map_size=MAP_SIZE_BYTES,
-                max_dbs=len(TABLES),
+                max_dbs=len(TABLES) + len(ADDED_TABLES),
                 max_readers=MAX_READERS,
                 max_spare_txns=8,
                 readonly=not writable,
@@ -69,7 +78,9 @@ class Environment:
             try:
                 if writable:
                     self._check_length()
-                self.db: dict[str, Database] = {name: self._env.open_db(name.encode(), create=writable) for name in TABLES}
+                self.db: dict[str, Database] = {
+                    name: self._env.open_db(name.encode(), create=writable) for name in (*TABLES, *ADDED_TABLES)
+                }
             except lmdb.NotFoundError as error:
                 self._env.close()
                 raise IndexDamagedError(f"{path}: a table is missing") from error

@@ -13,6 +13,7 @@ from fusecache.index.meta import Meta
 from fusecache.index.names import Names
 from fusecache.index.order import Order
 from fusecache.index.sealed import IndexDamagedError
+from fusecache.index.writes import Writes
 
 
 class Index:
@@ -27,6 +28,7 @@ class Index:
         self.extents = Extents(self.env)
         self.containers = Containers(self.env)
         self.order = Order(self.env)
+        self.writes = Writes(self.env)
         self.read = self.env.read
         self.write = self.env.write
         self.begin_read = self.env.begin_read
