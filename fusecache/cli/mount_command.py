@@ -44,6 +44,7 @@ _FLAGS = ("engine", "access", "serve_processes", "uid", "gid", "file_mode", "dir
     help="A setting of the mount or an option of the sources (SUBDIR:KEY=VALUE for one of them); may be repeated.",
 )
 @click.option("--config", metavar="FILE.yaml", help="The same keys from a file; the command line wins.")
+@click.option("--read-write", is_flag=True, help="Let programs write: to S3, OSS, NFS and local directories.")
 @click.option("--engine", metavar="auto|native|pyfuse3", help="How FUSE is spoken. Default: auto, which is native.")
 @click.option("--access", metavar="auto|openless|passthrough", help="How files are opened. Default: auto, by their mean size.")
 @click.option("--serve-processes", metavar="N", help="Processes that answer reads. Default: 1.")
@@ -61,16 +62,24 @@ def mount(
     config: str | None,
     foreground: bool,
     timeout: str | None,
+    read_write: bool,
     **flags: str | None,
 ) -> int:
-    """Mount one or more SOURCEs at MOUNTPOINT, as a read-only tree.
+    """Mount one or more SOURCEs at MOUNTPOINT, as a tree that is read-only unless --read-write is given.
 
     A SOURCE is s3://bucket/prefix, oss://..., http(s)://host/path/, nfs://host/export/path, a local directory, or
     anything fsspec opens. =SUBDIR gives it a place in the tree; one source may be at the root. A URL that ends in
     '=' is taken as it is, without that sign. Credentials come from the environment, the usual configuration files,
     or files named by -o access_key_file=PATH -o secret_key_file=PATH.
     """
-    given = MountArguments(arguments, tiers, options, config, timeout, {name: flags[name] for name in _FLAGS})
+    given = MountArguments(
+        arguments,
+        tiers,
+        options,
+        config,
+        timeout,
+        {name: flags[name] for name in _FLAGS} | ({"read_write": "true"} if read_write else {}),
+    )
     with interruptible() as interrupts:
         make_mount(given, Places.of_process(), interrupts, foreground=foreground)
     return 0

@@ -96,6 +96,7 @@ SETTINGS: Mapping[str, Setting] = {
     "block_size": Setting("block_size_bytes", _size(128 * KIB, 64 * MIB, 128 * KIB), "a multiple of 128Ki up to 64Mi"),
     "granule_size": Setting("granule_size_bytes", _size(4 * KIB, 1 * MIB, 4 * KIB), "a multiple of 4Ki up to 1Mi"),
     "deadline": Setting("deadline_seconds", _positive_seconds, _SECONDS),
+    "read_write": Setting("read_write", _boolean, _BOOLEAN),
     "allow_other": Setting("allow_other", _boolean, _BOOLEAN),
     "sync_listing": Setting("sync_listing", _boolean, _BOOLEAN),
     "prefetch": Setting("prefetch", _boolean, _BOOLEAN),

@@ -27,11 +27,12 @@ from fusecache.cli.tier_options import (
     within_memory_limit,
 )
 from fusecache.contract.errors import CacheError, ErrorKind
-from fusecache.contract.mount_spec import Medium, MountSpec, SourceSpec, TierSpec
+from fusecache.contract.mount_spec import Engine, Medium, MountSpec, SourceSpec, TierSpec
 from fusecache.source.registry import normalise_url
 
 DEFAULT_TIMEOUT_SECONDS = 60.0
 MOST_SERVE_PROCESSES = 4  # by default: each takes some 15 MiB, and four answer more than most programs ask
+_WRITABLE_MODES = {"file_mode": 0o644, "dir_mode": 0o755}  # unless others are given
 _MEDIA = (Medium.MEM, Medium.SSD, Medium.HDD)
 _ENDPOINT_VARIABLES = {
     "s3": ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"),
@@ -83,6 +84,7 @@ def build_plan(given: MountArguments, places: Places) -> MountPlan:
     fields = {
         "serve_processes": default_serve_processes(),
         **_owner(places, settings),
+        **(_WRITABLE_MODES if settings.get("read_write") else {}),
         **{SETTINGS[name].field: value for name, value in settings.items()},
     }
     spec = MountSpec(
@@ -218,6 +220,8 @@ def _check_together(spec: MountSpec) -> None:
     if spec.block_size_bytes % spec.granule_size_bytes:
         sizes = f"block_size ({format_size(spec.block_size_bytes)}), granule_size ({format_size(spec.granule_size_bytes)})"
         raise CacheError(ErrorKind.INVALID, f"{sizes}: a block must be a whole number of granules")
+    if spec.read_write and spec.engine is Engine.PYFUSE3:
+        raise CacheError(ErrorKind.UNSUPPORTED, "the pyfuse3 engine mounts read-only; leave --engine out to write")
     if spec.allow_other and os.geteuid() != 0:
         from fusecache.custody.fuse_mount import may_allow_other
 

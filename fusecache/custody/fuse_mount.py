@@ -95,14 +95,15 @@ def check_mountpoint(mountpoint: str) -> None:
         raise CacheError(ErrorKind.NOT_A_DIRECTORY, f"mount point {mountpoint!r} is not a directory; name a directory")
 
 
-def make_mount(mountpoint: str, serve_count: int, *, allow_other: bool) -> FuseMount:
+def make_mount(mountpoint: str, serve_count: int, *, allow_other: bool, read_write: bool = False) -> FuseMount:
     """Mount, and return the mount with a descriptor for each of `serve_count` serve processes. Raises: CacheError."""
     if not os.path.exists("/dev/fuse"):
         raise CacheError(
             ErrorKind.UNSUPPORTED,
             "there is no /dev/fuse; load the module (modprobe fuse) or start the container with --device /dev/fuse",
         )
-    fuse_fd = _mount_as_root(mountpoint, allow_other) if os.geteuid() == 0 else _mount_with_fusermount(mountpoint, allow_other)
+    mount = _mount_as_root if os.geteuid() == 0 else _mount_with_fusermount
+    fuse_fd = mount(mountpoint, allow_other, read_write)
     fds = [fuse_fd]
     try:
         is_cloned = _add_clones(fds, serve_count)
@@ -148,7 +149,7 @@ def _add_clones(fds: list[int], serve_count: int) -> bool:
     return True
 
 
-def _mount_as_root(mountpoint: str, allow_other: bool) -> int:
+def _mount_as_root(mountpoint: str, allow_other: bool, read_write: bool) -> int:
     try:
         fuse_fd = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
     except OSError as error:
@@ -157,7 +158,7 @@ def _mount_as_root(mountpoint: str, allow_other: bool) -> int:
     options = (
         f"fd={fuse_fd},rootmode=40000,user_id={os.getuid()},group_id={os.getgid()},default_permissions,max_read={MAX_READ_BYTES}"
     )
-    flags = kernel.MS_RDONLY | kernel.MS_NOSUID | kernel.MS_NODEV
+    flags = kernel.MS_NOSUID | kernel.MS_NODEV | (0 if read_write else kernel.MS_RDONLY)
     try:
         kernel.mount("fusecache", mountpoint, FSTYPE, flags, options + (",allow_other" if allow_other else ""))
     except OSError as error:
@@ -198,8 +199,9 @@ def may_allow_other() -> bool:
         return False
 
 
-def _mount_with_fusermount(mountpoint: str, allow_other: bool) -> int:
-    options = f"ro,nosuid,nodev,default_permissions,fsname=fusecache,subtype=fusecache,max_read={MAX_READ_BYTES}"
+def _mount_with_fusermount(mountpoint: str, allow_other: bool, read_write: bool) -> int:
+    mode = "rw" if read_write else "ro"
+    options = f"{mode},nosuid,nodev,default_permissions,fsname=fusecache,subtype=fusecache,max_read={MAX_READ_BYTES}"
     if allow_other and may_allow_other():
         options += ",allow_other"
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)

@@ -27,7 +27,7 @@ from fusecache.contract.errors import CacheError, ErrorKind, not_ready_in_time
 from fusecache.contract.exit_status import exit_status_of
 from fusecache.contract.mount_spec import Engine, MountSpec, Verify
 from fusecache.contract.run_files import CONTROL_SOCKET, LOG_PREDECESSOR, MISS_SOCKET, MOUNT_STATE, SUPERVISOR_SOCKET
-from fusecache.contract.shared_memory import Layout
+from fusecache.contract.shared_memory import WRITE_LANDING_BYTES, Layout
 from fusecache.custody import kernel, shared_files
 from fusecache.custody.cache_lock import take_cache_lock
 from fusecache.custody.child import Child
@@ -187,7 +187,8 @@ class Supervisor:
         spec, config, keep = self._spec, self._config, self._resources
         lock_fd = take_cache_lock(spec.state_dir, spec.mountpoint)
         keep.callback(close_quietly, lock_fd)
-        self._shared_memory = shared_files.make_shared_memory(Layout(self._serve_count))
+        layout = Layout(self._serve_count, landing_bytes=WRITE_LANDING_BYTES) if spec.read_write else Layout(self._serve_count)
+        self._shared_memory = shared_files.make_shared_memory(layout)
         bounce = shared_files.make_bounce_buffer()
         keep.callback(close_quietly, self._shared_memory, bounce)
         miss = keep.enter_context(listen_in(spec.run_dir, MISS_SOCKET, socket.SOCK_SEQPACKET))
@@ -223,7 +224,9 @@ class Supervisor:
 
     def _make_mount(self) -> None:
         spec = self._spec
-        self._mount = mount = make_mount(spec.mountpoint, self._serve_count, allow_other=spec.allow_other)
+        self._mount = mount = make_mount(
+            spec.mountpoint, self._serve_count, allow_other=spec.allow_other, read_write=spec.read_write
+        )
         allow_passthrough = mount.is_read_only and spec.verify is not Verify.ALWAYS
         tier_paths = [tier.path for tier in spec.tiers]
         self._favours = Favours(mount.fds[0], tier_paths, allow_passthrough=allow_passthrough)

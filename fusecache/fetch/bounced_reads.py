@@ -43,9 +43,9 @@ class BouncedReads:
         nursery: trio.Nursery,
         counters: CounterPage,
         deadline_seconds: float,
-        on_stale: Callable[[InodeNo], None],
+        on_stale: Callable[[InodeNo, bytes], None],
     ) -> None:
-        """`on_stale` is told of an inode whose version the source does not hold any more."""
+        """`on_stale` is told of an inode, and of its version that the source does not hold any more."""
         self.buffer = buffer
         self._sources = sources
         self._nursery = nursery
@@ -106,7 +106,7 @@ class BouncedReads:
         if error.kind is ErrorKind.NOT_FOUND:
             error = CacheError(ErrorKind.STALE, str(error))
         if error.kind is ErrorKind.STALE:
-            self._on_stale(read.inode)
+            self._on_stale(read.inode, read.row.version)
         self._end(read, slot, error)
 
     async def _again(self, read: _Read, pause: float) -> None:

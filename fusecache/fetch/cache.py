@@ -38,6 +38,10 @@ from fusecache.fetch.tree import Tree
 from fusecache.fetch.tree_rows import Changes
 from fusecache.fetch.verification import Verification
 from fusecache.fetch.workers import Gate, Priority, Workers
+from fusecache.fetch.write_caching import WriteCaching
+from fusecache.fetch.write_context import WriteContext
+from fusecache.fetch.write_desk import WriteDesk
+from fusecache.fetch.write_tree import WriteTree
 from fusecache.index.environment import NoSpaceError
 from fusecache.index.extents import BlockIndex
 from fusecache.index.index import Index
@@ -122,6 +126,7 @@ class Cache:
             lambda: bool(self.flights.count_in_flight),
             self.forget_damaged,
         )
+        self.desk = self._make_desk(clock) if spec.read_write else None
         self.ballast = Ballast(Path(spec.state_dir))
         self.ballast.make()
         self.index_errors = 0
@@ -129,6 +134,12 @@ class Cache:
         index.env.on_full = self._index_is_full
         self._first_new_container = self.store.next_container
         self.tell: Callable[[Answer], None] = lambda answer: None  # set by the miss server, which knows who listens
+
+    def _make_desk(self, clock: Callable[[], float]) -> WriteDesk:
+        caching = WriteCaching(self.store, self.disk_gate, self.spec.granule_size_bytes)
+        writes = WriteTree(self.index, self.tree, clock)
+        context = WriteContext(self.spec, self.tree, writes, self.listing, self.sources, self._nursery, self.pass_on)
+        return WriteDesk(context, caching)
 
     async def run_ticks(self) -> None:
         ticks = 0
@@ -222,11 +233,11 @@ class Cache:
             self.tell(Answer(Op.INVALIDATE_INODE, inode=directory))
         self.store.mark_orphans_cold(changes.orphans)
 
-    def _source_moved_on(self, inode: InodeNo) -> None:
+    def _source_moved_on(self, inode: InodeNo, version: bytes) -> None:
         """The source holds another version (or none): readers of this one get ESTALE, the next lookup must see what is there
         now."""
         row = self.tree.inode(inode)
-        if row is None:
+        if row is None or row.version != version:  # changed by ourselves since it was asked for
             return
         name = row.path.rpartition(b"/")[2]
         with contextlib.suppress(CacheError):  # a full index: readers learn it again when they ask again

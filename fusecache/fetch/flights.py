@@ -94,11 +94,11 @@ class Flights:
         counters: CounterPage,
         granule_size: int,
         need_room: Callable[[int], None],
-        on_stale: Callable[[InodeNo], None],
+        on_stale: Callable[[InodeNo, bytes], None],
         buffers: BufferPool | None = None,
     ) -> None:
-        """`need_room(size)` wakes the evictor: so many bytes found no place, 0 if all did; `on_stale` is told of an inode whose
-        version the source does not hold any more."""
+        """`need_room(size)` wakes the evictor: so many bytes found no place, 0 if all did; `on_stale` is told of an inode, and
+        of its version that the source does not hold any more."""
         self._store = store
         self._sources = sources
         self._workers = workers
@@ -436,7 +436,7 @@ class Flights:
         if error.kind is ErrorKind.NOT_FOUND:
             error = CacheError(ErrorKind.STALE, str(error))
         if error.kind is ErrorKind.STALE:
-            self._on_stale(flight.inode)
+            self._on_stale(flight.inode, flight.row.version)
         waiters = list(flight.waiters)
         self._drop(flight)
         for waiter in waiters:

@@ -70,6 +70,7 @@ class _Pass(_Question):
     inode: InodeNo
     number: int
     began_at: float
+    asked_at: float  # on the clock of tree.own_changes
     wanted: bool = False  # a reader waits, or waited, for it
 
 
@@ -144,6 +145,9 @@ class Listing:
             return
         directory = self._tree.directory(parent)
         known = self._tree.name(parent, name)
+        if known is not None and self._tree.is_written(known.inode):  # the store knows less of it than we do
+            self._tree.touch_name(parent, name, self._clock())
+            return
         if known is not None and self._tree.is_from_spec(known):
             self._tree.touch_name(parent, name, self._clock())
             return
@@ -191,6 +195,7 @@ class Listing:
 
     async def _stat_burst(self, opened: OpenSource, source: StatMany, row: Inode, parent: InodeNo, names: list[bytes]) -> None:
         paths = [row.path + b"/" + name if row.path else name for name in names]
+        asked_at = self._tree.own_changes.now()
         try:
             self._counters.add(Counter.REMOTE_REQUESTS, len(paths))
             entries = await opened.gate.call(lambda: source.stat_many(paths), Priority.PREFETCH)
@@ -201,7 +206,7 @@ class Listing:
         for name, entry in zip(names, entries, strict=True):
             if not isinstance(entry, CacheError):
                 with contextlib.suppress(CacheError):
-                    self._tree.apply_stat(parent, name, entry)
+                    self._tree.apply_stat(parent, name, entry, asked_at)
 
     # -- freshness
 
@@ -347,7 +352,8 @@ class Listing:
     def _pass_of(self, inode: InodeNo) -> _Pass:
         current = self._passes.get(inode)
         if current is None:
-            current = _Pass(inode=inode, number=self._tree.begin_pass(inode), began_at=self._clock())
+            number = self._tree.begin_pass(inode)
+            current = _Pass(inode=inode, number=number, began_at=self._clock(), asked_at=self._tree.own_changes.now())
             self._passes[inode] = current
             self._nursery.start_soon(self._run_pass, current)
         return current
@@ -362,7 +368,7 @@ class Listing:
             was_complete = bool(self._tree_flags(current.inode) & DirectoryFlag.COMPLETE)
             deadline = self._deadline(is_known=was_complete)
             await self._list_pages(current, row, opened, deadline, was_complete)
-            for changes in self._tree.end_pass(current.inode, current.number, current.began_at):
+            for changes in self._tree.end_pass(current.inode, current.number, current.began_at, current.asked_at):
                 if was_complete and changes:
                     self._on_changes(changes)
                 await trio.lowlevel.checkpoint()
@@ -398,7 +404,7 @@ class Listing:
                 self._nursery.start_soon(ahead.run)
                 await ahead.begun.wait()
             seen = self._tree.seen_names(current.inode)
-            changes = self._tree.apply_page(current.inode, page.entries, current.number, len(page.hidden))
+            changes = self._tree.apply_page(current.inode, page.entries, current.number, len(page.hidden), current.asked_at)
             self._note_hidden(opened, page)
             if was_complete and changes:
                 self._on_changes(changes)
@@ -495,6 +501,7 @@ class Listing:
         """`known` is what the index said of the name when the question was put."""
         path = row.path + b"/" + name if row.path else name
         failure: CacheError | None = None
+        asked_at = self._tree.own_changes.now()
         try:
             entry: Entry | None = None
             try:
@@ -509,9 +516,11 @@ class Listing:
             now = self._tree.name(parent, name)
             if question.is_left and known is not None and now is not None and now.inode != known.inode:
                 return  # a late answer, and somebody else has heard since that it was replaced: this may be older
-            changes = self._tree.apply_stat(parent, name, entry)
+            changes = self._tree.apply_stat(parent, name, entry, asked_at)
             if known is not None and changes:
                 self._on_changes(changes)
+            if failure is not None and self._tree.name(parent, name) is not None:
+                failure = None  # made by ourselves meanwhile
         except CacheError as error:
             failure = error
         finally:

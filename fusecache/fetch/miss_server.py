@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 
 import trio
 
+from fusecache.contract.changes import Change
 from fusecache.contract.errors import CacheError, ErrorKind
 from fusecache.contract.messages import MAX_MESSAGE_BYTES, STATUS_BOUNCE, STATUS_OK, Answer, Op, Request
 from fusecache.contract.mount_spec import MountSpec
@@ -43,6 +44,7 @@ class Connection:
     leases: dict[int, list[BlockId]] = field(default_factory=dict)
     slots: dict[int, int] = field(default_factory=dict)  # token -> bounce slot
     tasks: dict[int, trio.CancelScope] = field(default_factory=dict)
+    changes: dict[int, int] = field(default_factory=dict)  # token -> unique of a change that was made
     unsent: collections.deque[bytes] = field(default_factory=collections.deque)  # what the socket did not take; a task sends it
     closed: bool = False
 
@@ -131,6 +133,8 @@ class MissServer:
             self._read(connection, request)
         elif request.op in (Op.LOOKUP, Op.LIST, Op.ATTRIBUTES):
             self._nursery.start_soon(self._ask, connection, request)
+        elif request.op in (Op.CHANGE, Op.SYNC):
+            self._nursery.start_soon(self._change, connection, request)
         elif request.op is Op.DONE:
             self._done(connection, request.token)
         elif request.op is Op.CANCEL:
@@ -144,6 +148,9 @@ class MissServer:
             self._note(request)
 
     def _note(self, request: Request) -> None:
+        if request.op is Op.WROTE and self._cache.desk is not None:
+            self._cache.desk.files.note_written(request.inode)
+            return
         row = self._cache.tree.inode(request.inode)
         if row is None:
             return
@@ -177,6 +184,30 @@ class MissServer:
         connection.tasks.pop(request.token, None)
         if not scope.cancelled_caught:
             self._send(connection, Answer(Op.ANSWER, request.token, status))
+
+    async def _change(self, connection: Connection, request: Request) -> None:
+        """CHANGE and SYNC: what is under way is not taken back, whoever leaves."""
+        desk = self._cache.desk
+        status, inode = STATUS_OK, 0
+        try:
+            if desk is None:
+                raise CacheError(ErrorKind.READ_ONLY, "the mount is read-only")
+            if request.op is Op.SYNC:
+                await desk.files.sync(request.inode)
+            else:
+                change = Change.unpack(request.inode, request.name)
+                inode = await desk.change(change)
+                connection.changes[request.token] = change.unique
+        except CacheError as error:
+            status = int(error.kind)
+            log.debug("a change was refused: %s", error)
+        except (ValueError, struct.error) as error:
+            log.warning("a change that nobody should ask for: %s", error)
+            status = int(ErrorKind.BUG)
+        except IndexDamagedError as error:
+            self._on_damage(error)
+            return
+        self._send(connection, Answer(Op.ANSWER, request.token, status, inode))
 
     async def _list(self, request: Request) -> None:
         listing = self._cache.listing
@@ -251,6 +282,9 @@ class MissServer:
             connection.leases.setdefault(token, []).extend(waiter.leased)
             if error is not None:
                 self._release(connection, token)
+                if error.kind is ErrorKind.STALE and self._cache.desk is not None:
+                    self._nursery.start_soon(self._answer_stale, connection, request, row, error)
+                    return
                 self._cache.note_reader_error(error)
             self._send(connection, Answer(Op.ANSWER, token, STATUS_OK if error is None else int(error.kind)))
 
@@ -265,6 +299,17 @@ class MissServer:
         waiter = Waiter(request.inode, missing, deadline, finish, no_room, leases=True)
         connection.waiters[token] = waiter
         self._cache.flights.want(waiter, row)
+
+    async def _answer_stale(self, connection: Connection, request: Request, row: Inode, error: CacheError) -> None:
+        """The store has another version: our own, which lies under the file by now. Then there is something to look at again."""
+        assert self._cache.desk is not None
+        is_replaced = await self._cache.desk.files.is_replaced_base(request.inode)
+        now = self._cache.tree.inode(request.inode)
+        if is_replaced or (now is not None and (now.version, now.path) != (row.version, row.path)):
+            self._send(connection, Answer(Op.ANSWER, request.token, STATUS_OK))
+            return
+        self._cache.note_reader_error(error)
+        self._send(connection, Answer(Op.ANSWER, request.token, int(error.kind)))
 
     def _bounce(self, connection: Connection, inode: InodeNo, row: Inode, token: int, offset: int, size: int) -> None:
         def finish(slot: int, error: CacheError | None) -> None:
@@ -286,6 +331,9 @@ class MissServer:
         slot = connection.slots.pop(token, None)
         if slot is not None:
             self._bounced.buffer.release(slot)
+        unique = connection.changes.pop(token, None)
+        if unique is not None and self._cache.desk is not None:
+            self._cache.desk.settle(unique)
 
     def _release(self, connection: Connection, token: int) -> None:
         blocks = connection.leases.pop(token, None)

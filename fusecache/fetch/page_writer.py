@@ -131,6 +131,10 @@ class PageWriter:
             return True
         return False
 
+    def see(self, name: bytes, known: NameRow) -> None:
+        """The name is there, whatever the source says of it."""
+        self._seen(name, known)
+
     def _seen(self, name: bytes, known: NameRow) -> None:
         checked = self._checked_at or known.checked_at
         self.noticed += known.listing_pass != self._pass

@@ -136,6 +136,8 @@ class Fetch:
             cache.tree.make_roots([(opened.id, opened.subdir) for opened in cache.sources.all])
             if self._start.get("fresh_connection", True):
                 await check_sources(cache)
+            if cache.desk is not None:
+                await cache.desk.start(fresh_connection=bool(self._start.get("fresh_connection", True)))
             access = self._header(H_ACCESS)
             if access == ACCESS_UNDECIDED:
                 access = await decide_access(self.spec, cache, possible=possible)

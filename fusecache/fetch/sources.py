@@ -11,6 +11,7 @@ from fusecache.fetch.workers import Gate, MemoryBudget, Workers
 from fusecache.index.source_ids import source_id
 from fusecache.source.protocol import BeginRead, ReadInto, Source
 from fusecache.source.registry import open_source
+from fusecache.source.write_protocol import Writable, Writer
 
 MAX_PARALLEL = 16  # threads of one gate; more fight for two cores and the GIL (4 x 8 MiB was best there for large objects)
 
@@ -26,7 +27,23 @@ class OpenSource:
         self.streams = isinstance(source, ReadInto)
         self.begins = source if isinstance(source, BeginRead) else None
         self.gate = gate
+        self.writer: Writer | None = None
         self.subdir = tuple(part for part in spec.subdir.encode("utf-8", "surrogateescape").split(b"/") if part)
+
+    def open_writer(self) -> None:
+        """On a mount that may be written, before it is used. Raises: READ_ONLY, UNSUPPORTED, and what the check of the store
+        says."""
+        if self.spec.read_only:
+            return
+        if not isinstance(self.source, Writable):
+            raise CacheError(ErrorKind.UNSUPPORTED, f"{self.source.url} cannot be written; mount it read-only")
+        self.writer = self.source.open_writer()
+
+    def require_writer(self) -> Writer:
+        """Raises: READ_ONLY."""
+        if self.writer is None:
+            raise CacheError(ErrorKind.READ_ONLY, f"{self.source.url} is mounted read-only")
+        return self.writer
 
 
 class Sources:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
 from fusecache.contract.errors import CacheError, ErrorKind
 from fusecache.contract.shared_memory import H_NEXT_INODE
+from fusecache.fetch.own_changes import OwnChanges
 from fusecache.fetch.page_writer import PageWriter
 from fusecache.fetch.tree_rows import Changes, TreeRows
 from fusecache.index.directories import Directory, DirectoryFlag
@@ -45,6 +46,12 @@ class Tree:
         # anything else changed the directory meanwhile.
         self._noticed: collections.Counter[InodeNo] = collections.Counter()
         self._rows = TreeRows(index, clock)
+        self.own_changes = OwnChanges()
+
+    @property
+    def rows(self) -> TreeRows:
+        """For who makes changes of his own, inside `change`."""
+        return self._rows
 
     @property
     def files(self) -> int:
@@ -64,6 +71,12 @@ class Tree:
         with self._index.read() as txn:
             return self._index.inodes.get(txn, number)
 
+    def is_written(self, number: InodeNo) -> bool:
+        if not self.own_changes.are_possible:
+            return False
+        with self._index.read() as txn:
+            return self._index.writes.stage_of(txn, number) is not None
+
     def directory(self, number: InodeNo) -> Directory | None:
         with self._index.read() as txn:
             return self._index.dirs.get(txn, number)
@@ -71,6 +84,25 @@ class Tree:
     def name(self, parent: InodeNo, name: bytes) -> NameRow | None:
         with self._index.read() as txn:
             return self._index.names.get(txn, parent, name)
+
+    def has_names(self, number: InodeNo) -> bool:
+        with self._index.read() as txn:
+            return bool(self._index.names.after(txn, number, 0, 1))
+
+    def children(self, number: InodeNo) -> list[NameRow]:
+        with self._index.read() as txn:
+            return [row for _, row in self._index.names.iterate(txn, number)]
+
+    def is_below(self, number: InodeNo, directory: InodeNo) -> bool:
+        while (row := self.inode(number)) is not None and number != ROOT:
+            number = row.parent
+            if number == directory:
+                return True
+        return False
+
+    def is_from_spec_inode(self, number: InodeNo) -> bool:
+        directory = self.directory(number)
+        return directory is not None and bool(directory.flags & (DirectoryFlag.SYNTHETIC | DirectoryFlag.SOURCE_ROOT))
 
     def is_large(self, number: InodeNo, names: int) -> bool:
         directory = self.directory(number)
@@ -122,7 +154,7 @@ class Tree:
 
     def make_roots(self, places: Sequence[tuple[int, tuple[bytes, ...]]]) -> None:
         """Make the directories that lead to each source: (source id, components). Idempotent."""
-        with self._change() as txn:
+        with self.change() as txn:
             if self._index.inodes.get(txn, ROOT) is None:
                 self._rows.put_directory(txn, ROOT, ROOT, 0, b"", DirectoryFlag.SYNTHETIC | DirectoryFlag.COMPLETE)
             for source, parts in sorted(places, key=lambda place: len(place[1])):
@@ -137,7 +169,7 @@ class Tree:
             return known.inode
         inode = self._rows.new_inode()
         self._rows.put_directory(txn, inode, parent, 0, b"", DirectoryFlag.SYNTHETIC | DirectoryFlag.COMPLETE)
-        self._add_name(txn, parent, name, inode, EntryKind.DIRECTORY, listing_pass=0)
+        self.add_name(txn, parent, name, inode, EntryKind.DIRECTORY, listing_pass=0)
         return inode
 
     def _adopt_root(self, txn: Transaction, inode: InodeNo, source: int) -> None:
@@ -150,7 +182,7 @@ class Tree:
             flags = DirectoryFlag.SOURCE_ROOT
             self._index.dirs.put(txn, inode, directory._replace(flags=flags, listed_at=0.0))
 
-    def _add_name(
+    def add_name(
         self, txn: Transaction, parent: InodeNo, name: bytes, inode: InodeNo, kind: int, *, listing_pass: int, checked_at: int = 0
     ) -> None:
         directory = self._index.dirs.get(txn, parent) or Directory()
@@ -170,7 +202,7 @@ class Tree:
             raise CacheError(ErrorKind.NO_SPACE, f"names cannot be stored: {error}") from error
 
     @contextlib.contextmanager
-    def _change(self) -> Iterator[Transaction]:
+    def change(self) -> Iterator[Transaction]:
         """One transaction with the counters; if it fails, they are what they were."""
         rows = self._rows
         before = rows.files, rows.total_bytes, rows.hidden
@@ -189,7 +221,7 @@ class Tree:
 
     def begin_pass(self, inode: InodeNo) -> int:
         """Start a listing pass of a directory; return its number, 0 if the directory is gone."""
-        with self._change() as txn:
+        with self.change() as txn:
             directory = self._index.dirs.get(txn, inode)
             if directory is None:
                 return 0
@@ -199,33 +231,53 @@ class Tree:
             self._index.dirs.put(txn, inode, directory._replace(listing_pass=number, hidden=0, token=b""))
             return number
 
-    def apply_page(self, parent: InodeNo, entries: Iterable[Entry], listing_pass: int, hidden: int = 0) -> Changes:
-        """Merge a page of a listing into a directory."""
+    def apply_page(
+        self, parent: InodeNo, entries: Iterable[Entry], listing_pass: int, hidden: int = 0, asked_at: float = 0.0
+    ) -> Changes:
+        """Merge a page of a listing into a directory. `asked_at`: when the source was asked, on the clock of `own_changes`."""
         changes = Changes()
-        with self._change() as txn:
+        with self.change() as txn:
             parent_row = self._index.inodes.get(txn, parent)
             directory = self._index.dirs.get(txn, parent)
             if parent_row is None or directory is None:
                 return changes  # removed while it was listed
             writer = PageWriter(self._rows, self._index, txn, parent, parent_row, directory, listing_pass, changes)
             writer.hide(hidden)
-            writer.apply(list(entries))
+            writer.apply(self._not_ours(txn, parent, entries, asked_at, writer))
             writer.finish()
         if parent in self._noticed:
             self._noticed[parent] += writer.noticed
         return changes
 
+    def _not_ours(
+        self, txn: Transaction, parent: InodeNo, entries: Iterable[Entry], asked_at: float, writer: PageWriter
+    ) -> list[Entry]:
+        """Leave out what we know better: names that are being written, or that we changed after the source was asked."""
+        if not self.own_changes.are_possible:
+            return list(entries)
+        left = []
+        for entry in entries:
+            known = self._index.names.get(txn, parent, entry.name)
+            if known is not None and self._index.writes.stage_of(txn, known.inode) is not None:
+                writer.see(entry.name, known)
+            elif self.own_changes.is_newer(parent, entry.name, asked_at):
+                if known is not None:
+                    writer.see(entry.name, known)
+            else:
+                left.append(entry)
+        return left
+
     def seen_names(self, inode: InodeNo) -> int:
         """A number that grows with each name that the pass under way had not seen before."""
         return self._noticed.get(inode, 0)
 
-    def end_pass(self, inode: InodeNo, listing_pass: int, began_at: float) -> Iterator[Changes]:
+    def end_pass(self, inode: InodeNo, listing_pass: int, began_at: float, asked_at: float = 0.0) -> Iterator[Changes]:
         """All pages were applied: what this pass did not see is gone, then the directory is complete as of `began_at`. In
         steps; if they are not all taken, the next pass does the rest."""
         noticed = self._noticed.pop(inode, 0)
         found = self.directory(inode)
         if found is not None and noticed != found.entries:  # else every name there is was seen
-            yield from self._remove_unseen(inode, listing_pass)
+            yield from self._remove_unseen(inode, listing_pass, asked_at)
         with self._write() as txn:
             directory = self._index.dirs.get(txn, inode)
             if directory is not None:
@@ -236,7 +288,15 @@ class Tree:
         """A pass is over, whether it came to its end or not."""
         self._noticed.pop(inode, None)
 
-    def _remove_unseen(self, inode: InodeNo, listing_pass: int) -> Iterator[Changes]:
+    def _is_kept(self, txn: Transaction, parent: InodeNo, name: bytes, row: NameRow, asked_at: float) -> bool:
+        """Whether a name stays although the source does not have it: it leads to another source, or it is our own."""
+        if self._rows.is_from_spec(txn, row):
+            return True
+        if not self.own_changes.are_possible:
+            return False
+        return self._index.writes.stage_of(txn, row.inode) is not None or self.own_changes.is_newer(parent, name, asked_at)
+
+    def _remove_unseen(self, inode: InodeNo, listing_pass: int, asked_at: float) -> Iterator[Changes]:
         start: bytes | None = b""
         while start is not None:
             stale: list[tuple[bytes, NameRow]] = []
@@ -246,13 +306,13 @@ class Tree:
                     if len(stale) == STEP_REMOVALS:
                         start = name
                         break
-                    if row.listing_pass < listing_pass and not self._rows.is_from_spec(txn, row):
+                    if row.listing_pass < listing_pass and not self._is_kept(txn, inode, name, row, asked_at):
                         stale.append((name, row))
             for _, row in stale:
                 if row.kind == EntryKind.DIRECTORY:
                     yield from self.empty(row.inode)
             changes = Changes()
-            with self._change() as txn:
+            with self.change() as txn:
                 for name, row in stale:
                     if self._index.names.get(txn, inode, name) == row:  # else somebody has asked for it meanwhile
                         self._rows.remove_name(txn, inode, name, row, changes)
@@ -271,7 +331,7 @@ class Tree:
         while line:
             directory, start = line.pop()
             changes = Changes()
-            with self._change() as txn:
+            with self.change() as txn:
                 for name, row in list(itertools.islice(self._index.names.iterate(txn, directory, start), STEP_REMOVALS)):
                     start = name + b"\0"
                     if row.kind == EntryKind.DIRECTORY and next(self._index.names.iterate(txn, row.inode), None) is not None:
@@ -299,19 +359,22 @@ class Tree:
             if directory is not None:
                 self._index.dirs.put(txn, inode, directory._replace(listed_at=listed_at))
 
-    def apply_stat(self, parent: InodeNo, name: bytes, entry: Entry | None) -> Changes:
-        """A single name was asked for: what is there now (None: nothing)."""
+    def apply_stat(self, parent: InodeNo, name: bytes, entry: Entry | None, asked_at: float = 0.0) -> Changes:
+        """A single name was asked for: what is there now (None: nothing). `asked_at`: as for `apply_page`."""
         changes = Changes()
         now = int(self._clock())
         if parent in self._noticed:
             self._noticed[parent] = UNCERTAIN
-        with self._change() as txn:
+        with self.change() as txn:
             parent_row = self._index.inodes.get(txn, parent)
             directory = self._index.dirs.get(txn, parent)
             if parent_row is None or directory is None:
                 return changes
             known = self._index.names.get(txn, parent, name)
-            if known is not None and self._rows.is_from_spec(txn, known):
+            if known is not None and self._is_kept(txn, parent, name, known, asked_at):
+                self._index.names.touch(txn, parent, name, known._replace(checked_at=now))
+                return changes
+            if known is None and self.own_changes.is_newer(parent, name, asked_at):
                 return changes
             if entry is None:
                 if known is not None:

@@ -20,15 +20,18 @@ ROOT_INODE = 1
 
 
 class Miss(Exception):
-    """The answer needs fetch. `op` is READ, LOOKUP, LIST or ATTRIBUTES; the fields are those of contract.messages.Request."""
+    """The answer needs fetch. `op` is READ, LOOKUP, LIST or ATTRIBUTES, or on mounts that may be written CHANGE or SYNC; the
+    fields are those of contract.messages.Request."""
 
-    def __init__(self, op: Op, inode: int, offset: int = 0, size: int = 0, name: bytes = b"") -> None:
+    def __init__(self, op: Op, inode: int, offset: int = 0, size: int = 0, name: bytes = b"", is_part: bool = False) -> None:
+        """`is_part`: of a READ whose answer has other bytes, too."""
         super().__init__(op.name, inode, offset, size)
         self.op = op
         self.inode = inode
         self.offset = offset
         self.size = size
         self.name = name
+        self.is_part = is_part
 
 
 class Attributes(NamedTuple):
@@ -128,6 +131,9 @@ class Filesystem(Protocol):
         Raises: Miss(READ) if fetch died meanwhile, as its successor may have put other bytes there: the engine sends that
         miss."""
 
+    def keep_bounced(self, miss: Miss, answer: Answer) -> None:
+        """As `read_bounced`, for a miss that is a part: keep the bytes until the operation comes again. Raises: Miss(READ)."""
+
     def end_miss(self, miss: Miss) -> None:
         """Take note that nobody comes back with this miss: its request was answered, whatever with, or its reader left. Every
         miss that is not followed by another one ends so."""
@@ -140,6 +146,26 @@ class Filesystem(Protocol):
     def listxattr(self, inode: int) -> Sequence[bytes]: ...
 
 
+class WritableFilesystem(Filesystem, Protocol):
+    """What a mount that may be written offers besides. Changes of names, opens and attributes are not here: the engine sends
+    them to fetch itself, as Miss(CHANGE)."""
+
+    def write(self, inode: int, offset: int, data: Buffer) -> int:
+        """Write into a file that is open for writing; return how much. Raises: Miss(READ) for bytes that it covers in part."""
+
+    def truncate(self, inode: int, size: int) -> None:
+        """Cut off or lengthen a file that is open for writing."""
+
+    def allocate(self, inode: int, offset: int, size: int) -> None:
+        """As fallocate(2) with mode 0."""
+
+    def is_written(self, inode: int) -> bool:
+        """Whether the file is open for writing, or has what is not uploaded yet."""
+
+    def made(self, inode: int) -> EntryAnswer:
+        """Return the entry of what a change has made."""
+
+
 class MissClient(Protocol):
     """The way to fetch (serve/miss_client.py). Thread-safe; nothing blocks."""
 
@@ -149,6 +175,9 @@ class MissClient(Protocol):
 
     def done(self, token: int) -> None:
         """Release what the answer to the token leased."""
+
+    def settled(self, token: int) -> None:
+        """The kernel has the answer to a CHANGE: fetch need not remember its outcome."""
 
     def cancel(self, token: int) -> None:
         """Forget the request: `on_answer` will not be called any more."""

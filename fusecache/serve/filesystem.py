@@ -10,8 +10,10 @@ import logging
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Concatenate, NoReturn, ParamSpec, TypeVar, cast
 
+from fusecache.contract import run_files
 from fusecache.contract.errors import CacheError, ErrorKind
 from fusecache.contract.messages import Answer, Op
 from fusecache.contract.mount_spec import Access, Medium, MountSpec, Verify
@@ -35,6 +37,7 @@ from fusecache.serve.freshness import Freshness
 from fusecache.serve.listings import Listings
 from fusecache.serve.miss_client import LeasingMissClient
 from fusecache.serve.opens import Opens
+from fusecache.serve.written_files import WrittenFiles
 from fusecache.serve.xattrs import Xattrs
 from fusecache.tiers.container_files import OpenContainers
 from fusecache.tiers.marks import Marks
@@ -105,22 +108,31 @@ class CacheFilesystem:
         self._containers = OpenContainers([tier.path for tier in spec.tiers], in_memory=in_memory)
         self._freshness = Freshness(spec.ttl_seconds, clock)
         geometry = self._read_geometry()
-        self._listings = Listings(index, self._freshness, self._attributes, spec.ttl_seconds)
+        self._listings = Listings(index, self._freshness, self._attributes, spec.ttl_seconds, read_write=spec.read_write)
         self._blocks = BlockReader(index, self._containers, marks, geometry, misses, counters)
-        passthrough = access is Access.PASSTHROUGH and spec.verify is not Verify.ALWAYS
+        passthrough = access is Access.PASSTHROUGH and spec.verify is not Verify.ALWAYS and not spec.read_write
+        self._written = (
+            WrittenFiles(index, Path(spec.state_dir) / run_files.STAGE_DIR, self._blocks.read, misses)
+            if spec.read_write
+            else None
+        )
         self._opens = Opens(index, self._containers, marks, misses, geometry.block_size, passthrough)
-        self._xattrs = Xattrs(index, source_urls or {})
+        self._xattrs = Xattrs(index, source_urls or {}, read_write=spec.read_write)
 
     def on_wait(self, callback: Callable[[], None]) -> None:
         self._containers.before_waiting = callback
 
     def close(self) -> None:
-        """Close containers; the index and the marks stay the caller's."""
+        """Close containers and stages; the index and the marks stay the caller's."""
         self._containers.close()
+        if self._written is not None:
+            self._written.close()
 
     def close_removed_containers(self) -> None:
         """Let go of what fetch removed, or it takes space until the next read. From any thread, about once a second."""
         self._containers.close_removed()
+        if self._written is not None:
+            self._written.close_removed()
 
     @_guarded
     def lookup(self, parent: int, name: bytes) -> EntryAnswer:
@@ -142,7 +154,9 @@ class CacheFilesystem:
             seconds = self._freshness.check_name(parent, name, directory, row, by_name)
             if inode_row.flags & _NEEDS_STAT:
                 raise Miss(Op.ATTRIBUTES, row.inode)
-            return EntryAnswer(self._attributes(row.inode, inode_row), seconds, self._spec.ttl_seconds)
+            attributes = self._attributes(self._number(txn, row.inode), inode_row)
+            attributes = self._current(txn, row.inode, attributes)
+            return EntryAnswer(attributes, seconds, self._spec.ttl_seconds)
 
     def _lookup_dots(self, txn: Transaction, parent: InodeNo, name: bytes) -> EntryAnswer:
         own = self._require_directory(txn, parent)
@@ -152,10 +166,12 @@ class CacheFilesystem:
     @_guarded
     def getattr(self, inode: int) -> tuple[Attributes, float]:
         with self._index.begin_read() as txn:
-            row = self._row(txn, inode)
+            now = self._index.writes.resolve(txn, inode) if self._written is not None else inode
+            row = self._row(txn, now)
+            attributes = self._current(txn, now, self._attributes(inode, row))
         if row.flags & _NEEDS_STAT:
-            raise Miss(Op.ATTRIBUTES, inode)
-        return self._attributes(inode, row), self._spec.ttl_seconds
+            raise Miss(Op.ATTRIBUTES, now)
+        return attributes, self._spec.ttl_seconds
 
     @_guarded
     def readlink(self, inode: int) -> bytes:
@@ -177,11 +193,58 @@ class CacheFilesystem:
 
     @_guarded
     def open(self, inode: int, flags: int) -> OpenAnswer:
+        if self._written is not None:
+            inode, found = self._written.find(inode)
+            if found is not None:
+                return OpenAnswer()
         return self._opens.open(inode, flags)
 
     @_guarded
     def read(self, inode: int, offset: int, size: int) -> Sequence[Buffer]:
+        if self._written is not None:
+            return self._written.read(inode, offset, size)
         return self._blocks.read(inode, offset, size)
+
+    # -- writing
+
+    @_guarded
+    def write(self, inode: int, offset: int, data: Buffer) -> int:
+        return self._writable().write(inode, offset, data)
+
+    @_guarded
+    def truncate(self, inode: int, size: int) -> None:
+        self._writable().truncate(inode, size)
+
+    @_guarded
+    def allocate(self, inode: int, offset: int, size: int) -> None:
+        self._writable().allocate(inode, offset, size)
+
+    @_guarded
+    def is_written(self, inode: int) -> bool:
+        return self._writable().is_written(inode)
+
+    @_guarded
+    def made(self, inode: int) -> EntryAnswer:
+        with self._index.begin_read() as txn:
+            number = self._number(txn, inode)
+        attributes, seconds = self.getattr(number)
+        return EntryAnswer(attributes, self._spec.ttl_seconds, seconds)
+
+    def _writable(self) -> WrittenFiles:
+        if self._written is None:
+            raise CacheError(ErrorKind.READ_ONLY, "the mount is read-only")
+        return self._written
+
+    def _number(self, txn: Transaction, inode: InodeNo) -> InodeNo:
+        """Return by which number the kernel knows an inode."""
+        return inode if self._written is None else self._index.writes.known_as(txn, inode)
+
+    def _current(self, txn: Transaction, inode: InodeNo, attributes: Attributes) -> Attributes:
+        """Return attributes as they are now, where a file is being written."""
+        if self._written is None:
+            return attributes
+        found = self._index.writes.stage_of(txn, inode)
+        return attributes if found is None else self._written.overlay(found[0], attributes)
 
     def read_bounced(self, answer: Answer) -> Sequence[Buffer]:
         data = os.pread(self._bounce_fd, answer.size, answer.offset)
@@ -192,6 +255,9 @@ class CacheFilesystem:
         if len(data) != answer.size:
             raise CacheError(ErrorKind.BUG, "the bounce buffer is shorter than fetch said; please report this")
         return (data,)
+
+    def keep_bounced(self, miss: Miss, answer: Answer) -> None:
+        self._writable().keep_bounced(miss.inode, miss.offset, b"".join(self.read_bounced(answer)))
 
     def end_miss(self, miss: Miss) -> None:
         self._freshness.end_miss(miss)

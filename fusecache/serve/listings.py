@@ -33,11 +33,15 @@ class Listings:
         freshness: Freshness,
         attributes: Callable[[InodeNo, Inode | InodeHead], Attributes],
         ttl_seconds: float,
+        *,
+        read_write: bool = False,
     ) -> None:
+        """`read_write`: files may be written, and known to the kernel by other numbers than their versions have."""
         self._index = index
         self._freshness = freshness
         self._attributes = attributes
         self._ttl = ttl_seconds
+        self._read_write = read_write
         self._seen_changes: dict[InodeNo, int] = {}
         self._lock = threading.Lock()
 
@@ -76,7 +80,9 @@ class Listings:
             rows = self._index.names.after(txn, inode, max(offset, FIRST_SEQ - 1), wanted) if wanted else []
             if not rows and not entries and not directory.is_complete:
                 raise Miss(Op.LIST, inode, offset)
-            if plus:
+            if self._read_write:
+                entries += [self._written_entry(txn, row, plus) for row in rows]
+            elif plus:
                 seconds = self._add_with_attributes(entries, txn, inode, rows, seconds)
             else:
                 entries += [DirectoryEntry(name, child, KIND_MODES[kind], seq, None) for seq, child, kind, name in rows]
@@ -106,6 +112,17 @@ class Listings:
                     seconds, attributes = (min(seconds, left), attributes) if left > 0.0 else (seconds, None)
             entries.append(DirectoryEntry(name, inode, KIND_MODES[kind], seq, attributes))
         return seconds
+
+    def _written_entry(self, txn: Transaction, row: SeqRow, plus: bool) -> DirectoryEntry:
+        """Of a name on a mount that may be written: attributes of a file that is being written are asked for."""
+        writes = self._index.writes
+        number = writes.known_as(txn, row.inode)
+        attributes = None
+        if plus and writes.stage_of(txn, row.inode) is None:
+            own = self._index.inodes.get(txn, row.inode)
+            if own is not None and not own.flags & (_NEEDS_STAT | _CHECK_BY_NAME):
+                attributes = self._attributes(number, own)
+        return DirectoryEntry(row.name, number, KIND_MODES[row.kind], row.seq, attributes)
 
 
 def _dots(inode: InodeNo, own: Inode, offset: int, count: int) -> list[DirectoryEntry]:

@@ -111,6 +111,10 @@ class SocketMissClient:
             with self._send_lock:
                 self._send(Request(Op.DONE, token).pack())
 
+    def settled(self, token: int) -> None:
+        with self._send_lock:
+            self._send(Request(Op.DONE, token).pack())
+
     def cancel(self, token: int) -> None:
         with self._send_lock:
             if self._outstanding.pop(token, None) is not None:

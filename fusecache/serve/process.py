@@ -104,11 +104,14 @@ def _serve(control: ControlChannel, message: dict[str, Any], fds: dict[str, int]
     if spec.engine is Engine.PYFUSE3:
         _pyfuse3_engine(fds["fuse"], memory, layout, serve_index, filesystem, misses).run(on_ready)
     else:
-        favours = FavourClient(socket.socket(fileno=fds["favour"])) if access is Access.PASSTHROUGH else None
+        needs_favours = access is Access.PASSTHROUGH and not spec.read_write
+        favours = FavourClient(socket.socket(fileno=fds["favour"])) if needs_favours else None
         settings = EngineSettings(
-            passthrough=access is Access.PASSTHROUGH,
+            passthrough=access is Access.PASSTHROUGH and not spec.read_write,
+            writes=spec.read_write,
             ask_resend=not spec.debug_no_resend,
-            resend=bool(message.get("resend", False)),
+            # A WRITE that waits for bytes of its base is longer than an entry of the table: only the kernel has it still.
+            resend=bool(message.get("resend", False)) or spec.read_write,
         )
         NativeEngine(fds["fuse"], memory, layout, serve_index, filesystem, misses, favours, settings).run(on_ready)
     log.info("the mount is gone")

@@ -34,6 +34,14 @@ class Device:
     def reply(self, unique: int, pieces: Sequence[Buffer]) -> int:
         """Answer with a payload; return its bytes. An answer that nobody waits for any more is dropped."""
         size = len(pieces[0]) if len(pieces) == 1 else sum(map(len, pieces))
+        self._deliver(unique, pieces, size)
+        return size
+
+    def deliver(self, unique: int, pieces: Sequence[Buffer]) -> bool:
+        """As `reply`; return whether the kernel took the answer. If not, the request may come again, by RESEND."""
+        return self._deliver(unique, pieces, sum(map(len, pieces)))
+
+    def _deliver(self, unique: int, pieces: Sequence[Buffer], size: int) -> bool:
         if len(pieces) > _MAX_PIECES:
             pieces = [b"".join(pieces)]
         try:
@@ -43,7 +51,8 @@ class Device:
                 # The kernel found the answer malformed, and goes on waiting: give it one that it understands.
                 _log.error("the kernel refused an answer of %d bytes: %s; answering EIO instead", size, error)
                 self.fail(unique, errno.EIO)
-        return size
+            return False
+        return True
 
     def fail(self, unique: int, error_number: int) -> None:
         """Answer with an errno (positive)."""

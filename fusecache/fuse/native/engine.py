@@ -17,9 +17,10 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from typing import cast
 
 from fusecache.contract.shared_memory import ANSWERING, MAX_ATTEMPTS, PAGE, Counter, Layout
-from fusecache.fuse.filesystem_protocol import Buffer, Filesystem, Miss, MissClient
+from fusecache.fuse.filesystem_protocol import Buffer, Filesystem, Miss, MissClient, WritableFilesystem
 from fusecache.fuse.native.device import Device
 from fusecache.fuse.native.executor import Executor
 from fusecache.fuse.native.interrupts import InterruptRelay
@@ -32,6 +33,7 @@ from fusecache.fuse.native.settings import EngineSettings, Favours
 from fusecache.fuse.native.siblings import Siblings
 from fusecache.fuse.native.turn import Turn
 from fusecache.fuse.native.waiting import WaitingRequests
+from fusecache.fuse.native.write_operations import WriteOperations
 
 _log = logging.getLogger(__name__)
 
@@ -71,7 +73,13 @@ class NativeEngine:
         filesystem.on_wait(self._turn.give)
         rows = Operations(filesystem, self._session, favours, self._counters, self._turn.give).rows
         rows[Opcode.INTERRUPT] = self._interrupt
-        self._executor = Executor(rows, self._device, self._counters)
+        completion = None
+        if self._settings.writes:
+            writes = WriteOperations(cast("WritableFilesystem", filesystem), tuple(rows))
+            for opcode, operation in writes.rows.items():
+                rows[opcode] = operation
+            completion = writes.complete
+        self._executor = Executor(rows, self._device, self._counters, completion)
         self._waiting = WaitingRequests(self._slots, misses, filesystem, self._executor, self._device, self._counters)
         self._relay = InterruptRelay(
             shared_memory, layout, serve_index, self._waiting.interrupt, self._waiting.nonempty, lambda: len(self._waiting)

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import errno
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from fusecache.contract.errors import CacheError
+from fusecache.contract.messages import Answer
 from fusecache.contract.shared_memory import Counter
 from fusecache.fuse.filesystem_protocol import Buffer, Miss
 from fusecache.fuse.native.device import Device
@@ -18,6 +19,8 @@ from fusecache.fuse.native.operations import Operation, Refused
 from fusecache.fuse.native.protocol import OPCODE_LIMIT, Opcode
 
 _log = logging.getLogger(__name__)
+
+Completion = Callable[[Buffer, int, int, int, int, Miss, Answer], Sequence[Buffer] | None]
 
 _READ = int(Opcode.READ)
 # Error answers that speak of trouble rather than of the question. ENOENT, EROFS, ENODATA, ENOSYS and the like are ordinary
@@ -28,8 +31,12 @@ _TROUBLE = frozenset({errno.EIO, errno.ETIMEDOUT, errno.ENOSPC, errno.EBUSY})
 class Executor:
     """Runs operations. `rows` is the operation of each opcode below OPCODE_LIMIT."""
 
-    def __init__(self, rows: Sequence[Operation], device: Device, counters: memoryview) -> None:
+    def __init__(
+        self, rows: Sequence[Operation], device: Device, counters: memoryview, completion: Completion | None = None
+    ) -> None:
+        """`completion` answers a request whose change was made (write_operations.py)."""
         self._rows = rows
+        self._completion = completion
         self._device = device
         self._counters = counters
         self._logged: set[tuple[int, type[Exception]]] = set()
@@ -41,18 +48,35 @@ class Executor:
             pieces = self._rows[opcode if opcode < OPCODE_LIMIT else 0](request, length, unique, inode)
         except Miss:
             raise
-        except Refused as refusal:
-            self._device.fail(unique, refusal.errno)
-        except CacheError as error:
-            _log.debug("errno %d: %s", error.errno, error)
-            self.fail(opcode, unique, error.errno)
         except Exception as error:
-            self.report(opcode, error)
-            self.fail(opcode, unique, errno.EIO)
+            self._answer_error(opcode, unique, error)
         else:
             if pieces is not None:
                 return self._device.reply(unique, pieces)
         return 0
+
+    def complete(self, request: Buffer, length: int, opcode: int, unique: int, inode: int, miss: Miss, answer: Answer) -> bool:
+        """As `execute`, for a request whose miss was a change that has been made. Return whether the kernel took the answer.
+        Raises: Miss for its next step."""
+        assert self._completion is not None
+        try:
+            pieces = self._completion(request, length, opcode, unique, inode, miss, answer)
+        except Miss:
+            raise
+        except Exception as error:
+            self._answer_error(opcode, unique, error)
+            return False
+        return pieces is not None and self._device.deliver(unique, pieces)
+
+    def _answer_error(self, opcode: int, unique: int, error: Exception) -> None:
+        if isinstance(error, Refused):
+            self._device.fail(unique, error.errno)
+        elif isinstance(error, CacheError):
+            _log.debug("errno %d: %s", error.errno, error)
+            self.fail(opcode, unique, error.errno)
+        else:
+            self.report(opcode, error)
+            self.fail(opcode, unique, errno.EIO)
 
     def fail(self, opcode: int, unique: int, error_number: int) -> None:
         """Answer with an errno and count it."""

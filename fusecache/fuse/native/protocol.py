@@ -114,6 +114,21 @@ class OpenFlag(enum.IntFlag):
     PASSTHROUGH = 1 << 7
 
 
+class SetAttribute(enum.IntFlag):
+    """`valid` of SETATTR."""
+
+    MODE = 1 << 0
+    UID = 1 << 1
+    GID = 1 << 2
+    SIZE = 1 << 3
+    ATIME = 1 << 4
+    MTIME = 1 << 5
+    FH = 1 << 6
+    ATIME_NOW = 1 << 7
+    MTIME_NOW = 1 << 8
+    CTIME = 1 << 10
+
+
 class Notify(enum.IntEnum):
     """Stand in the `error` field of a message that answers no request (unique 0)."""
 
@@ -144,6 +159,18 @@ READ_IN = struct.Struct("<QQIIQII")  # fh, offset, size, read_flags, lock_owner,
 READ_IN_START = struct.Struct("<8xQI")  # offset, size of the same
 OPEN_IN = struct.Struct("<II")  # flags, open_flags
 OPEN_OUT = struct.Struct("<QIi")  # fh, open_flags, backing_id
+WRITE_IN = struct.Struct("<8xQI20x")  # offset, size; fh before, flags and lock owner after. The bytes follow
+WRITE_OUT = struct.Struct("<II")  # size, padding
+# valid, padding, fh, size, lock_owner, atime, mtime, ctime, their nanoseconds, mode, unused, uid, gid, unused
+SETATTR_IN = struct.Struct("<IIQQQQQQIIIIIIII")
+CREATE_IN = struct.Struct("<IIII")  # flags, mode, umask, open_flags; name, NUL follow
+MKNOD_IN = struct.Struct("<IIII")  # mode, rdev, umask, padding; name, NUL follow
+MKDIR_IN = struct.Struct("<II")  # mode, umask; name, NUL follow
+RENAME_IN = struct.Struct("<Q")  # newdir; both names, each with its NUL, follow
+RENAME2_IN = struct.Struct("<QII")  # newdir, flags, padding
+SETXATTR_IN = struct.Struct("<II")  # size, flags; name, NUL, value follow
+FILE_IN = struct.Struct("<Q")  # fh, at the beginning of RELEASE, FLUSH, FSYNC and FALLOCATE
+FALLOCATE_IN = struct.Struct("<QQQII")  # fh, offset, length, mode, padding
 GETXATTR_IN = struct.Struct("<II")  # size, padding; GETXATTR: name, NUL follow
 GETXATTR_OUT = struct.Struct("<II")  # size, padding
 STATFS_OUT = struct.Struct("<QQQQQIII28x")  # blocks, bfree, bavail, files, ffree, bsize, namelen, frsize

@@ -34,6 +34,8 @@ _log = logging.getLogger(__name__)
 # EXPLICIT_INVAL_DATA, not AUTO_INVAL_DATA: an inode is one version of an object, so its pages never become wrong, and a size that
 # is learnt exactly must not cost the pages read so far. HANDLE_KILLPRIV: nothing is written, so the kernel need not ask for
 # security.capability. READDIRPLUS_AUTO: `ls` gets plain entries, `ls -l` and `find` get attributes with them.
+# On a mount that may be written, nothing more: without WRITEBACK_CACHE each write(2) is answered by us, without ATOMIC_O_TRUNC a
+# truncation comes by itself, under the inode's lock. NO_OPEN_SUPPORT means nothing then, as OPEN is always answered.
 # Not asked for: ASYNC_DIO, because a direct read then waits for its parts uninterruptibly, and a killed reader stays in state D
 # until the store answers; SPLICE_* and ATOMIC_O_TRUNC, which have no use here.
 _WANTED = (
@@ -62,7 +64,7 @@ class Session:
         self._memory = memory
         self._device = device
         self._settings = settings
-        # Read-only: nothing as large as max_write ever comes. The kernel wants room for it all the same, plus headers.
+        # On a read-only mount nothing as large as max_write ever comes. The kernel wants room for it all the same, plus headers.
         self._max_write = (layout.landing_bytes - PAGE_BYTES) & -PAGE_BYTES
         self.on_initialized: Callable[[], None] = lambda: None
 
@@ -78,6 +80,8 @@ class Session:
     @property
     def opens_files(self) -> bool:
         """False: OPEN is answered ENOSYS, for good. The mode is written before the first serve process starts."""
+        if self._settings.writes:
+            return True
         return self._get(shared.H_ACCESS) == shared.ACCESS_PASSTHROUGH
 
     def initialize(self, request: Buffer, length: int, unique: int, inode: int) -> None:

@@ -12,6 +12,7 @@ class EngineSettings:
 
     Attributes:
         passthrough: ask the kernel for FUSE_PASSTHROUGH in INIT (needs favours, and custody to be root).
+        writes: programs may write; the filesystem is a WritableFilesystem.
         ask_resend: negotiate FUSE_HAS_RESEND in INIT. Off in tests that show the request slots alone to be enough.
         resend: request slots were lost: let the kernel send again all it has no answer to, after the replay.
         max_background: background requests (read-ahead, asynchronous direct I/O) that may wait. At 64, 64 stalled reads stop the
@@ -30,6 +31,7 @@ class EngineSettings:
     """
 
     passthrough: bool = False
+    writes: bool = False
     ask_resend: bool = True
     resend: bool = False
     max_background: int = 2048

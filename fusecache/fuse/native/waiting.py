@@ -21,11 +21,12 @@ from fusecache.fuse.filesystem_protocol import Filesystem, Miss, MissClient
 from fusecache.fuse.native.device import Device
 from fusecache.fuse.native.executor import Executor
 from fusecache.fuse.native.protocol import UNIQUE_RESEND, Opcode
-from fusecache.fuse.native.request_slots import NO_ENTRY, RequestSlots
+from fusecache.fuse.native.request_slots import LARGEST_PARKED_REQUEST, NO_ENTRY, RequestSlots
 
 _log = logging.getLogger(__name__)
 
 _READ = int(Opcode.READ)
+_CHANGES = frozenset({Op.CHANGE, Op.SYNC})
 # A request whose miss is answered OK this often, and misses again each time, will not end by itself. Listings that come to long
 # runs of empty pages may take many rounds; ten thousand is beyond any of them.
 _MAX_ROUNDS = 10_000
@@ -33,7 +34,7 @@ _MAX_REMEMBERED_INTERRUPTS = 4096
 
 
 class _Waiter:
-    __slots__ = ("busy", "entry", "inode", "interrupted", "miss", "opcode", "request", "rounds", "token", "unique")
+    __slots__ = ("busy", "delivered", "entry", "inode", "interrupted", "miss", "opcode", "request", "rounds", "token", "unique")
 
     def __init__(self, request: bytes, opcode: int, unique: int, inode: int, miss: Miss, entry: int) -> None:
         self.request = request
@@ -46,6 +47,7 @@ class _Waiter:
         self.rounds = 0
         self.busy = False  # the answer thread runs it now
         self.interrupted = False
+        self.delivered = False  # the answer to a change
 
     @property
     def key(self) -> int:
@@ -93,7 +95,7 @@ class WaitingRequests:
         if entry == NO_ENTRY:
             entry = self._slots.park(request, unique, attempts)
             if entry == NO_ENTRY:
-                if not self.unprotected:
+                if not self.unprotected and len(request) <= LARGEST_PARKED_REQUEST:
                     _log.warning("the table of parked requests is full (%d wait); further ones wait without an entry", len(self))
                 self.unprotected += 1
         else:
@@ -128,8 +130,8 @@ class WaitingRequests:
                     self._interrupted.clear()  # of requests answered long ago
                 self._interrupted.add(key)
                 return True
-            if waiter.busy:
-                waiter.interrupted = True
+            if waiter.busy or waiter.miss.op is Op.CHANGE:  # a change that is under way cannot be taken back
+                waiter.interrupted = waiter.busy
                 return True
             del self._waiters[key]
         if waiter.token:
@@ -173,6 +175,10 @@ class WaitingRequests:
         if again is None:
             self._remove(waiter)
             self._slots.clear(waiter.entry)
+            # Only now, as a successor asks again for what it finds here; and not if the request was sent again meanwhile
+            # (RESEND), whose second answer is the one that counts.
+            if waiter.miss.op is Op.CHANGE and waiter.delivered:
+                self._misses.settled(answer.token)
             self._filesystem.end_miss(waiter.miss)
             return
         self._slots.set_running(waiter.entry, False)
@@ -195,7 +201,15 @@ class WaitingRequests:
     def _try(self, waiter: _Waiter, answer: Answer) -> Miss | None:
         """Answer the kernel, if this answer of fetch allows it; else return what is missing still."""
         try:
-            if answer.status == STATUS_OK:
+            if answer.status == STATUS_OK and waiter.miss.op in _CHANGES:
+                waiter.delivered = self._executor.complete(
+                    waiter.request, len(waiter.request), waiter.opcode, waiter.unique, waiter.inode, waiter.miss, answer
+                )
+                return None
+            if answer.status == STATUS_BOUNCE and waiter.miss.is_part:
+                self._filesystem.keep_bounced(waiter.miss, answer)
+                size = self._executor.execute(waiter.request, len(waiter.request), waiter.opcode, waiter.unique, waiter.inode)
+            elif answer.status == STATUS_OK:
                 size = self._executor.execute(waiter.request, len(waiter.request), waiter.opcode, waiter.unique, waiter.inode)
             elif answer.status == STATUS_BOUNCE:
                 size = self._device.reply(waiter.unique, self._filesystem.read_bounced(answer))

@@ -1,0 +1,256 @@
+"""Files that are open for writing: their stages, their way up to the store, and what becomes of them when they are closed.
+
+State: which files are being streamed, and which versions we replaced ourselves lately; everything that must survive is in the
+index and in the stages.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections import OrderedDict
+
+import trio
+
+from fusecache.contract.changes import Change
+from fusecache.contract.errors import CacheError, ErrorKind
+from fusecache.fetch.kept_aside import keep_aside
+from fusecache.fetch.uploads import Uploads
+from fusecache.fetch.write_attributes import KeptXattrs
+from fusecache.fetch.write_caching import WriteCaching
+from fusecache.fetch.write_context import WriteContext
+from fusecache.fetch.written import Note
+from fusecache.index.inodes import InodeFlag, InodeNo
+from fusecache.index.writes import WriteFlag
+from fusecache.source.protocol import EntryKind
+from fusecache.source.write_protocol import Metadata
+from fusecache.tiers import stage as stages
+from fusecache.tiers.stage import Stage
+
+log = logging.getLogger(__name__)
+
+REMEMBERED_BASES = 4096
+RETRY_SECONDS = 5.0  # after an upload that nobody waits for has failed
+
+
+class OpenFiles:
+    def __init__(self, context: WriteContext, uploads: Uploads, caching: WriteCaching, xattrs: KeptXattrs) -> None:
+        self._context = context
+        self._uploads = uploads
+        self._caching = caching
+        self._xattrs = xattrs
+        self._streaming: set[InodeNo] = set()
+        self._replaced_bases: OrderedDict[InodeNo, None] = OrderedDict()
+        self._next_stage = 1
+
+    def start(self) -> None:
+        """Find what a predecessor left, and go on with it."""
+        known = self._context.writes.all_written()
+        used = {row.stage for _, row in known}
+        self._next_stage = max([*used, 0]) + 1
+        self._clean_up(used)
+        for inode, _ in known:
+            self._context.nursery.start_soon(self.settle, inode)
+
+    def _clean_up(self, used: set[int]) -> None:
+        """Remove stages that nobody knows and nobody wrote to; others hold what was never uploaded, and are kept."""
+        numbers = set()
+        for file in self._context.directory.iterdir():
+            with contextlib.suppress(ValueError):
+                numbers.add(int(file.name.partition(".")[0], 16))
+        for number in sorted(numbers - used):
+            try:
+                with contextlib.closing(Stage.open(self._context.directory, f"{number:x}")) as stage:
+                    is_untouched = not any(stage.raw_changes(max(stage.size, 1)))
+            except CacheError:
+                is_untouched = True
+            if is_untouched:
+                self.remove_stage(number)
+            else:
+                log.error(
+                    "%s/%x.data was not uploaded, and its name is lost with the index; it is kept",
+                    self._context.directory,
+                    number,
+                )
+                self._next_stage = max(self._next_stage, number + 1)
+
+    async def sync(self, inode: InodeNo) -> None:
+        """Return when the store has what was written. Raises: what kept it from there."""
+        async with self._context.file(inode) as inode:
+            await self.bring_up(inode)
+
+    def note_written(self, inode: InodeNo) -> None:
+        """A file has new bytes: parts of it may go to the store already."""
+        inode = self._context.writes.resolve(inode)
+        if inode not in self._streaming:
+            self._streaming.add(inode)
+            self._context.nursery.start_soon(self._stream, inode)
+
+    async def _stream(self, inode: InodeNo) -> None:
+        try:
+            async with self._context.lock(inode):
+                await self._uploads.stream(inode)
+        except CacheError as error:
+            log.info("parts of a file that is being written are sent later: %s", error)
+        finally:
+            self._streaming.discard(inode)
+
+    async def is_replaced_base(self, inode: InodeNo) -> bool:
+        """Whether a version that the store does not have any more lay under a file until we replaced it ourselves."""
+        if inode in self._replaced_bases:
+            return True
+        owner = self._context.writes.owner_of_base(inode)
+        if owner is None:
+            return False
+        async with self._context.lock(owner):  # an upload may be between the store and the index
+            pass
+        return inode in self._replaced_bases
+
+    async def create(self, change: Change) -> InodeNo:
+        is_opened = not change.flags & os.O_PATH
+        handle = change.unique if is_opened else 0
+        with contextlib.suppress(CacheError):
+            await self._context.listing.look_up(change.inode, change.name)
+        place = self._context.writes.place(change.inode, change.name)
+        self._context.writer_of(place.parent_row)
+        if place.row is not None:
+            if change.flags & os.O_EXCL:
+                raise CacheError(ErrorKind.EXISTS, "the name exists")
+            if place.row.kind == EntryKind.DIRECTORY:
+                raise CacheError(ErrorKind.IS_A_DIRECTORY, "a directory")
+            return await self._open_inode(change, place.inode, handle)
+        number = self._new_stage(0)
+        inode = self._context.writes.create(change, place, number, handle=handle)
+        if not is_opened:
+            await self.sync(inode)
+            self._context.nursery.start_soon(self.settle, inode)
+        return inode
+
+    async def open(self, change: Change) -> InodeNo:
+        return await self._open_inode(
+            change, self._context.writes.resolve(change.inode), 0 if change.flags & os.O_PATH else change.unique
+        )
+
+    async def _open_inode(self, change: Change, inode: InodeNo, handle: int) -> InodeNo:
+        row = self._context.tree.inode(inode)
+        if row is not None and row.flags & InodeFlag.NEEDS_STAT:
+            await self._context.listing.make_exact(inode)
+        async with self._context.file(inode) as inode:
+            row = self._context.tree.inode(inode)
+            if row is None:
+                raise CacheError(ErrorKind.STALE, "the file is gone")
+            if row.kind != EntryKind.FILE:
+                raise CacheError(ErrorKind.IS_A_DIRECTORY if row.kind == EntryKind.DIRECTORY else ErrorKind.INVALID, "no file")
+            self._context.writer_of(row)
+            if self._context.writes.written(inode) is not None:
+                self._context.writes.open_again(change, inode, handle=handle)
+                return inode
+            xattrs = await self._xattrs.of(inode, row)
+            number = self._new_stage(row.size, row.mtime_ns)
+            note = Note(row.version, row.size, xattrs=xattrs)
+            self._context.writes.begin(change, inode, number, note, handle=handle)
+            return inode
+
+    async def release(self, change: Change) -> InodeNo:
+        inode = self._context.writes.release(change)
+        if inode is not None and not self._context.writes.is_open(inode):
+            self._context.nursery.start_soon(self.settle, inode)
+        return InodeNo(0)
+
+    async def settle(self, inode: InodeNo) -> None:
+        """A file that nobody has open: what is not uploaded is, and then it is an object like any other."""
+        while True:
+            async with self._context.lock(inode):
+                written = self._context.writes.written(inode)
+                if written is None or self._context.writes.is_open(inode):
+                    return
+                try:
+                    await self.bring_up(inode)
+                except CacheError as error:
+                    if not error.is_retryable:
+                        return
+                else:
+                    await self._finish(inode)
+                    return
+            await trio.sleep(RETRY_SECONDS)
+
+    async def _finish(self, inode: InodeNo) -> None:
+        written = self._context.writes.written(inode)
+        if written is None:
+            return
+        row = self._context.tree.inode(written.base)
+        if row is not None and written.base != inode and not written.flags & WriteFlag.UNLINKED:
+            with contextlib.closing(Stage.open(self._context.directory, f"{written.stage:x}")) as stage:
+                await self._caching.keep(written.base, row, stage)
+        if self._context.writes.is_open(inode) or not self._uploads.is_clean(inode):
+            return  # opened again meanwhile
+        if written.flags & WriteFlag.UNLINKED:
+            await self.abort(inode)
+        self._context.pass_on(self._context.writes.finish(inode))
+        self.remove_stage(written.stage)
+
+    async def bring_up(self, inode: InodeNo) -> None:
+        """With the lock held."""
+        before = self._context.writes.written(inode)
+        try:
+            if await self._uploads.bring_up(inode) and before is not None:
+                self._replaced_bases[before.base] = None
+                while len(self._replaced_bases) > REMEMBERED_BASES:
+                    self._replaced_bases.popitem(last=False)
+        except CacheError as error:
+            if error.kind is ErrorKind.STALE:
+                await self._set_aside(inode, error)
+            else:
+                self._note_failure(inode, error)
+            raise
+
+    async def _set_aside(self, inode: InodeNo, error: CacheError) -> None:
+        """The store has another version than the file began with, and keeps it; what was written here is kept beside it."""
+        written, row = self._context.writes.written(inode), self._context.tree.inode(inode)
+        if written is None or row is None:
+            return
+        await self.abort(inode)
+        kept = keep_aside(
+            self._context.directory, written.stage, row.path, self._context.sources.of(row.source).source.url, str(error)
+        )
+        log.error("%r was not uploaded: %s; what was written here is kept as %s", row.path, error, kept)
+        self._context.pass_on(self._context.writes.lose(inode))
+        (self._context.directory / f"{written.stage:x}.sent").unlink(missing_ok=True)
+
+    def _note_failure(self, inode: InodeNo, error: CacheError) -> None:
+        written, row = self._context.writes.written(inode), self._context.tree.inode(inode)
+        log.error("%r could not be uploaded: %s; what was written is kept", b"" if row is None else row.path, error)
+        if written is not None:
+            note = Note.of(written)
+            self._context.writes.set_note(inode, note.with_error(str(error)))
+
+    async def abort(self, inode: InodeNo) -> None:
+        """End an upload whose file is gone."""
+        written, row = self._context.writes.written(inode), self._context.tree.inode(inode)
+        if written is None or row is None:
+            return
+        note = Note.of(written)
+        if note.upload_id:
+            opened = self._context.sources.of(row.source)
+            writer = opened.require_writer()
+            with contextlib.suppress(CacheError):
+                await opened.gate.call(lambda: writer.abort(note.upload(row.path, Metadata())))
+
+    def _new_stage(self, size: int, mtime_ns: int = 0) -> int:
+        number = self._next_stage
+        self._next_stage += 1
+        try:
+            made = Stage.create(self._context.directory, f"{number:x}", size)
+        except OSError as error:
+            raise CacheError(
+                ErrorKind.NO_SPACE, f"what is written has no room in {self._context.directory}: {error.strerror}"
+            ) from error
+        with contextlib.closing(made):
+            if mtime_ns:
+                os.utime(made.fd, ns=(mtime_ns, mtime_ns))
+        return number
+
+    def remove_stage(self, number: int) -> None:
+        stages.remove(self._context.directory, f"{number:x}")
+        (self._context.directory / f"{number:x}.sent").unlink(missing_ok=True)

@@ -1,0 +1,98 @@
+"""Where the changes that programs ask for arrive: each is made once, however often it is asked for.
+
+State: the changes under way, by the kernel's number of the request; outcomes are in the index.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+
+import trio
+
+from fusecache.contract.changes import Change, ChangeKind
+from fusecache.contract.errors import CacheError
+from fusecache.fetch.open_files import OpenFiles
+from fusecache.fetch.uploads import Uploads
+from fusecache.fetch.write_attributes import AttributeChanges, KeptXattrs
+from fusecache.fetch.write_caching import WriteCaching
+from fusecache.fetch.write_context import WriteContext
+from fusecache.fetch.write_names import NameChanges
+from fusecache.index.inodes import InodeNo
+
+# What is done at the source before the index knows: when it is asked for again, the source may show its effect already.
+_AT_SOURCE_FIRST = frozenset({ChangeKind.UNLINK, ChangeKind.MKDIR, ChangeKind.RMDIR, ChangeKind.RENAME, ChangeKind.SYMLINK})
+
+
+class WriteDesk:
+    """`files`: those that are open for writing."""
+
+    def __init__(self, context: WriteContext, caching: WriteCaching) -> None:
+        spec = context.spec
+        uploads = Uploads(context.writes, context.sources, context.directory, context.tree.inode, spec.deadline_seconds)
+        xattrs = KeptXattrs(context)
+        self._context = context
+        self.files = OpenFiles(context, uploads, caching, xattrs)
+        names = NameChanges(context, self.files)
+        self._attributes = AttributeChanges(context, uploads, xattrs)
+        self._under_way: dict[int, trio.Event] = {}
+        self._kinds: Mapping[ChangeKind, Callable[[Change], Awaitable[InodeNo]]] = {
+            ChangeKind.CREATE: self.files.create,
+            ChangeKind.OPEN: self.files.open,
+            ChangeKind.RELEASE: self.files.release,
+            ChangeKind.UNLINK: names.unlink,
+            ChangeKind.MKDIR: names.make_directory,
+            ChangeKind.RMDIR: names.remove_directory,
+            ChangeKind.RENAME: names.rename,
+            ChangeKind.SYMLINK: names.make_symlink,
+            ChangeKind.SET_ATTRIBUTES: self._attributes.set,
+            ChangeKind.SET_XATTR: self._attributes.change_xattrs,
+            ChangeKind.REMOVE_XATTR: self._attributes.change_xattrs,
+        }
+
+    async def start(self, *, fresh_connection: bool) -> None:
+        """Raises: READ_ONLY, UNSUPPORTED, DENIED if a source cannot be written."""
+        context = self._context
+        context.directory.mkdir(mode=0o700, exist_ok=True)
+        context.tree.own_changes.are_possible = True
+        for opened in context.sources.all:
+            opened.open_writer()
+            if opened.writer is None:
+                continue
+            if fresh_connection:
+                context.writes.put_found(opened.id, await opened.gate.call(opened.writer.check))
+            else:  # a store that does not answer now must not keep us from going on
+                opened.writer.restore(context.writes.found(opened.id))
+        if fresh_connection:
+            context.writes.forget_handles()
+        self.files.start()
+
+    async def change(self, change: Change) -> InodeNo:
+        """Make a change, or find that it was made. Return the inode that the answer names. Raises: CacheError."""
+        if change.kind is ChangeKind.READ_XATTRS:
+            await self._attributes.read_xattrs(change.inode)
+            return change.inode
+        while change.unique in self._under_way:
+            await self._under_way[change.unique].wait()
+        writes = self._context.writes
+        outcome = writes.outcome(change.unique)
+        if outcome is not None and "inode" in outcome:
+            return int(str(outcome["inode"]))
+        event = self._under_way[change.unique] = trio.Event()
+        try:
+            if change.kind in _AT_SOURCE_FIRST:
+                if outcome is None:
+                    writes.remember(change.unique, {"step": "begun"})
+                else:
+                    self._context.again.add(change.unique)
+            return await self._kinds[change.kind](change)
+        except CacheError:
+            writes.forget(change.unique)
+            raise
+        finally:
+            self._context.again.discard(change.unique)
+            del self._under_way[change.unique]
+            event.set()
+
+    def settle(self, unique: int) -> None:
+        """The kernel has the answer: the request does not come again."""
+        self._context.writes.forget(unique)

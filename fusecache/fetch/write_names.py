@@ -1,0 +1,130 @@
+"""Names: removing, making and moving them, at the source first and then in the index. Holds no state."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+from fusecache.contract.changes import Change
+from fusecache.contract.errors import CacheError, ErrorKind
+from fusecache.fetch.open_files import OpenFiles
+from fusecache.fetch.rename import Renames
+from fusecache.fetch.sources import OpenSource
+from fusecache.fetch.write_context import WriteContext
+from fusecache.fetch.write_tree import Place
+from fusecache.fetch.written import Note
+from fusecache.index.inodes import InodeNo
+from fusecache.source.protocol import EntryKind
+from fusecache.source.write_protocol import Metadata
+
+_RENAME_NOREPLACE = 1
+
+
+class NameChanges:
+    def __init__(self, context: WriteContext, files: OpenFiles) -> None:
+        self._context = context
+        self._files = files
+        self._renames = Renames(context.writes, context.tree, context.listing, context.pass_on, files.sync)
+
+    async def unlink(self, change: Change) -> InodeNo:
+        place = await self._context.existing(change)
+        if place.row is None:
+            return self._context.done(change)
+        if place.row.kind == EntryKind.DIRECTORY:
+            raise CacheError(ErrorKind.IS_A_DIRECTORY, "a directory: use rmdir")
+        opened = self._context.writer_of(place.parent_row)
+        writer = opened.require_writer()
+        async with self._context.lock(place.inode):
+            written = self._context.writes.written(place.inode)
+            is_in_store = written is None or Note.of(written).expected is not None
+            if is_in_store:
+                await self._keep_directory(place, opened)
+                self._context.tree.own_changes.note(place.parent, place.name)
+                await self._context.at_source(opened, lambda: writer.delete(place.path, None))
+            self._context.pass_on(self._context.writes.remove(change, place))
+            if written is not None and not self._context.writes.is_open(place.inode):
+                await self._files.abort(place.inode)
+                self._context.writes.drop_stage(place.inode)
+                self._files.remove_stage(written.stage)
+        return InodeNo(0)
+
+    async def _keep_directory(self, place: Place, opened: OpenSource) -> None:
+        """The last object of a prefix takes the directory with it, unless there is a marker."""
+        writer = opened.require_writer()
+        if writer.capabilities.has_directories or not place.parent_row.path or self._context.writes.has_other_names(place):
+            return
+        await self._context.at_source(opened, lambda: writer.make_directory(place.parent_row.path, Metadata()))
+
+    async def make_directory(self, change: Change) -> InodeNo:
+        place, opened = await self._context.free(change)
+        if place.row is not None:
+            return self._context.done(change, place.inode)
+        writer = opened.require_writer()
+        metadata = Metadata(mode=change.mode, uid=change.uid, gid=change.gid)
+        self._context.tree.own_changes.note(place.parent, place.name)
+        entry = await self._made(change, opened, place, lambda: writer.make_directory(place.path, metadata))
+        return self._context.writes.add(change, place, entry)
+
+    async def remove_directory(self, change: Change) -> InodeNo:
+        place = await self._context.existing(change)
+        if place.row is None:
+            return self._context.done(change)
+        if place.row.kind != EntryKind.DIRECTORY:
+            raise CacheError(ErrorKind.NOT_A_DIRECTORY, "not a directory")
+        if self._context.tree.is_from_spec_inode(place.inode):
+            raise CacheError(ErrorKind.BUSY, "a source is mounted there")
+        opened = self._context.writer_of(place.parent_row)
+        writer = opened.require_writer()
+        if self._context.tree.has_names(place.inode):
+            raise CacheError(ErrorKind.NOT_EMPTY, "the directory is not empty")
+        await self._keep_directory(place, opened)
+        self._context.tree.own_changes.note(place.parent, place.name)
+        await self._context.at_source(opened, lambda: writer.remove_directory(place.path))
+        self._context.pass_on(self._context.writes.remove(change, place))
+        return InodeNo(0)
+
+    async def make_symlink(self, change: Change) -> InodeNo:
+        place, opened = await self._context.free(change)
+        writer = opened.require_writer()
+        if not writer.capabilities.has_symlinks:
+            raise CacheError(ErrorKind.NOT_PERMITTED, f"{opened.source.url} has no symbolic links")
+        if place.row is not None:
+            return self._context.done(change, place.inode)
+        self._context.tree.own_changes.note(place.parent, place.name)
+        entry = await self._made(change, opened, place, lambda: writer.make_symlink(place.path, change.value))
+        return self._context.writes.add(change, place, entry)
+
+    async def _made(self, change: Change, opened: OpenSource, place: Place, make: Callable[[], Any]) -> Any:
+        """What is there already was made by this very change, if that was begun before."""
+        try:
+            return await self._context.at_source(opened, make)
+        except CacheError as error:
+            if error.kind is not ErrorKind.EXISTS or change.unique not in self._context.again:
+                raise
+            return await self._context.at_source(opened, lambda: opened.source.stat(place.path))
+
+    async def rename(self, change: Change) -> InodeNo:
+        if change.flags & ~_RENAME_NOREPLACE:
+            raise CacheError(ErrorKind.INVALID, "names can be moved, not exchanged")
+        place = await self._context.existing(change)
+        if place.row is None:
+            return self._context.done(change)
+        with contextlib.suppress(CacheError):
+            await self._context.listing.look_up(change.other_inode, change.other_name)
+        target = self._context.writes.place(change.other_inode, change.other_name)
+        opened = self._context.writer_of(place.parent_row)
+        if self._context.writer_of(target.parent_row) is not opened:
+            raise CacheError(ErrorKind.CROSS_DEVICE, "the names belong to different sources")
+        if change.flags & _RENAME_NOREPLACE and target.row is not None:
+            raise CacheError(ErrorKind.EXISTS, "the name exists")
+        async with contextlib.AsyncExitStack() as stack:
+            for inode in sorted({place.inode, target.inode} - {0}):
+                await stack.enter_async_context(self._context.lock(inode))
+            await self._keep_directory(place, opened)
+            await self._renames.rename(
+                change, place, target, opened, self._context.at_source, lambda: self._files.bring_up(place.inode)
+            )
+        if target.inode and self._context.writes.written(target.inode) is not None:
+            self._context.nursery.start_soon(self._files.settle, target.inode)
+        return InodeNo(0)

@@ -1,0 +1,276 @@
+"""Mounts that programs write to: what is written is in the store, whole, and is read back."""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+import subprocess
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from fusecache.source.protocol import EntryKind, Source
+from fusecache.source.registry import open_source
+from tests.contract.source_suite import list_all
+from tests.support.command_line import CommandLine
+from tests.support.s3_bucket import S3Bucket
+from tests.support.seaweed import ADMIN, Seaweed
+
+pytestmark = [pytest.mark.fuse, pytest.mark.slow]
+
+
+class Store:
+    """What lies in the store, looked at without the mount."""
+
+    def __init__(self, url: str, options: Mapping[str, str]) -> None:
+        self.url, self.options = url, options
+        self._source: Source = open_source(url, options, {})
+
+    def read(self, path: str) -> bytes:
+        entry = self._source.stat(path.encode())
+        return bytes(self._source.read(path.encode(), entry.version, 0, entry.size)) if entry.size else b""
+
+    def names(self, path: str = "") -> set[str]:
+        """Return names, those of directories with a slash."""
+        entries = list_all(self._source, path.encode())[0]
+        return {entry.name.decode() + ("/" if entry.kind is EntryKind.DIRECTORY else "") for entry in entries}
+
+    @property
+    def is_flat(self) -> bool:
+        return self.url.startswith("s3:")
+
+    def close(self) -> None:
+        self._source.close()
+
+
+@pytest.fixture(scope="module")
+def seaweed() -> Iterator[Seaweed]:
+    with Seaweed() as store:
+        yield store
+
+
+@pytest.fixture(params=["file", "s3"])
+def store(request: pytest.FixtureRequest, disk_path: Path, seaweed: Seaweed) -> Iterator[Store]:
+    if request.param == "file":
+        directory = disk_path / "source"
+        directory.mkdir()
+        store = Store(f"file://{directory}", {})
+    else:
+        S3Bucket(seaweed.endpoint_url, "writing", ADMIN.access_key, ADMIN.secret_key).create().close()
+        keys = {"access_key": ADMIN.access_key, "secret_key": ADMIN.secret_key}
+        store = Store(f"s3://writing/{os.urandom(4).hex()}", {"endpoint_url": seaweed.endpoint_url, **keys})
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def cli(disk_path: Path) -> Iterator[CommandLine]:
+    keys = {"AWS_ACCESS_KEY_ID": ADMIN.access_key, "AWS_SECRET_ACCESS_KEY": ADMIN.secret_key}
+    with CommandLine(disk_path, keys) as cli:
+        yield cli
+
+
+@pytest.fixture
+def mount(cli: CommandLine, store: Store, disk_path: Path) -> Path:
+    options = [f"endpoint_url={store.options['endpoint_url']}"] if store.is_flat else []
+    given = [word for option in options for word in ("-o", option)]
+    made = cli.mount("--read-write", *given, store.url)
+    assert made.returncode == 0, made.stderr
+    return disk_path / "mnt"
+
+
+@pytest.mark.parametrize("size", [0, 1, 4095, 3_000_000, 40_000_000])
+def test_a_file_is_written_and_read(mount: Path, store: Store, size: int) -> None:
+    data = random.Random(size).randbytes(size)
+    (mount / "file").write_bytes(data)
+    assert store.read("file") == data
+    assert (mount / "file").read_bytes() == data
+    assert (mount / "file").stat().st_size == len(data)
+    assert os.listdir(mount) == ["file"]
+
+
+@pytest.mark.parametrize("size", [300_000, 40_000_000])
+def test_a_file_is_changed_in_the_middle(mount: Path, store: Store, size: int) -> None:
+    chance = random.Random(size)
+    data = bytearray(chance.randbytes(size))
+    (mount / "file").write_bytes(data)
+    with open(mount / "file", "r+b") as file:
+        for offset, length in ((10, 5), (size // 2, 70_000), (size - 10, 100), (4096, 4096)):
+            piece = chance.randbytes(length)
+            file.seek(offset)
+            file.write(piece)
+            data[offset : offset + length] = piece
+        file.flush()
+        assert (mount / "file").read_bytes() == data
+    assert store.read("file") == data
+    assert (mount / "file").read_bytes() == data
+
+
+def test_an_object_that_was_there_is_changed(mount: Path, store: Store, cli: CommandLine) -> None:
+    """Its bytes come out of the store, where they are needed, and not out of what was written here."""
+    data = bytearray(random.Random(7).randbytes(20_000_000))
+    (mount / "file").write_bytes(data)
+    assert cli.run("drop", str(mount)).returncode == 0
+    for round_ in range(3):
+        with open(mount / "file", "r+b") as file:
+            offset = 1_000_001 + 5_000_000 * round_
+            file.seek(offset)
+            file.write(b"changed")
+            data[offset : offset + 7] = b"changed"
+            file.flush()
+            os.fsync(file.fileno())
+            assert store.read("file") == data
+            file.seek(offset + 100)
+            file.write(b"again")
+            data[offset + 100 : offset + 105] = b"again"
+        assert store.read("file") == data
+        assert (mount / "file").read_bytes() == data
+
+
+def test_truncate_append_and_modes(mount: Path, store: Store) -> None:
+    path = mount / "file"
+    path.write_bytes(b"0123456789")
+    os.truncate(path, 4)
+    assert store.read("file") == b"0123"
+    with open(path, "ab") as file:
+        file.write(b"more")
+    assert store.read("file") == b"0123more"
+    os.truncate(path, 10)
+    assert store.read("file") == b"0123more\0\0"
+    path.chmod(0o600)
+    os.utime(path, ns=(10**18, 10**18))
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert path.stat().st_mtime_ns == 10**18
+    assert path.read_bytes() == b"0123more\0\0"
+    with open(path, "wb") as file:
+        file.write(b"new")
+    assert store.read("file") == b"new"
+    assert path.read_bytes() == b"new"
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_names(mount: Path, store: Store) -> None:
+    (mount / "dir" / "sub").mkdir(parents=True)
+    (mount / "dir" / "one").write_bytes(b"1")
+    with pytest.raises(FileExistsError):
+        (mount / "dir").mkdir()
+    with pytest.raises(FileExistsError):
+        (mount / "dir" / "one").touch(exist_ok=False)
+    (mount / "dir" / "one").rename(mount / "dir" / "two")
+    assert store.names("dir") == {"two", "sub/"}
+    (mount / "dir" / "sub" / "three").write_bytes(b"3")
+    (mount / "dir" / "sub" / "three").replace(mount / "dir" / "two")
+    assert store.read("dir/two") == b"3"
+    assert (mount / "dir" / "two").read_bytes() == b"3"
+    assert store.names("dir") == {"two", "sub/"}
+    with pytest.raises(OSError, match="not empty"):
+        (mount / "dir").rmdir()
+    (mount / "dir").rename(mount / "moved")
+    assert (mount / "moved" / "two").read_bytes() == b"3"
+    assert store.names() == {"moved/"}
+    (mount / "moved" / "two").unlink()
+    assert store.names("moved") == {"sub/"}
+    (mount / "moved" / "sub").rmdir()
+    assert store.names() == {"moved/"}
+    (mount / "moved").rmdir()
+    assert store.names() == set()
+    with pytest.raises(FileNotFoundError):
+        (mount / "moved").stat()
+    with pytest.raises(FileNotFoundError):
+        (mount / "moved").rmdir()
+
+
+def test_links(mount: Path, store: Store) -> None:
+    (mount / "file").write_bytes(b"x")
+    with pytest.raises(PermissionError):
+        os.link(mount / "file", mount / "other")
+    if store.is_flat:
+        with pytest.raises(PermissionError):
+            os.symlink("target", mount / "link")
+        return
+    os.symlink("../target", mount / "link")
+    assert os.readlink(mount / "link") == "../target"
+    assert store.names() == {"file", "link"}
+
+
+def test_write_a_temporary_file_and_rename(mount: Path, store: Store) -> None:
+    for round_ in range(5):
+        data = os.urandom(100_000 + round_)
+        with open(mount / "checkpoint.tmp", "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(mount / "checkpoint.tmp", mount / "checkpoint")
+        assert store.read("checkpoint") == data
+        assert (mount / "checkpoint").read_bytes() == data
+        assert store.names() == {"checkpoint"}
+
+
+def test_a_rename_of_an_open_file(mount: Path, store: Store) -> None:
+    with open(mount / "a", "wb") as file:
+        file.write(b"before ")
+        os.rename(mount / "a", mount / "b")
+        file.write(b"and after")
+    assert store.names() == {"b"}
+    assert store.read("b") == (mount / "b").read_bytes() == b"before and after"
+
+
+def test_an_unlinked_file_that_is_open(mount: Path, store: Store) -> None:
+    with open(mount / "file", "w+b") as file:
+        file.write(b"hidden")
+        file.flush()
+        os.unlink(mount / "file")
+        file.seek(0)
+        assert file.read() == b"hidden"
+        file.write(b"more")
+    assert store.names() == set()
+    assert os.listdir(mount) == []
+
+
+def test_many_small_files(mount: Path, store: Store, cli: CommandLine, disk_path: Path) -> None:
+    chance = random.Random(3)
+    files = {f"dir{number % 5}/f{number}": chance.randbytes(chance.randrange(5000)) for number in range(200)}
+    for path, data in files.items():
+        (mount / path).parent.mkdir(exist_ok=True)
+        (mount / path).write_bytes(data)
+    for path, data in files.items():
+        assert store.read(path) == data
+        assert (mount / path).read_bytes() == data
+    assert cli.status()["files"] == 200
+    found = {str(path.relative_to(mount)) for path in mount.rglob("*") if path.is_file()}
+    assert found == set(files)
+
+
+def test_programs(mount: Path, store: Store, disk_path: Path) -> None:
+    tree = disk_path / "tree"
+    (tree / "sub").mkdir(parents=True)
+    for number in range(20):
+        (tree / "sub" / f"{number}").write_bytes(os.urandom(1000 * number))
+    for command in (
+        ["cp", "-r", f"{tree}", f"{mount}/copied"],
+        ["tar", "-C", f"{disk_path}", "-cf", f"{mount}/tree.tar", "tree"],
+        ["tar", "-C", f"{mount}", "-xf", f"{mount}/tree.tar"],
+        ["diff", "-r", f"{tree}", f"{mount}/copied"],
+        ["diff", "-r", f"{tree}", f"{mount}/tree"],
+        ["sed", "-i", "s/a/b/", f"{mount}/copied/sub/3"],
+        ["dd", "if=/dev/zero", f"of={mount}/zeros", "bs=64k", "count=10", "conv=fsync", "status=none"],
+        ["rm", "-r", f"{mount}/copied"],
+    ):
+        done = subprocess.run(command, capture_output=True, timeout=60, check=False)
+        assert done.returncode == 0, (command, done.stderr)
+    assert store.names() == {"tree.tar", "tree/", "zeros"}
+    assert store.read("zeros") == bytes(655_360)
+
+
+def test_what_a_store_refuses_is_said_at_close(mount: Path, store: Store, disk_path: Path) -> None:
+    if store.is_flat:
+        pytest.skip("shown with a directory")
+    file = open(mount / "file", "wb")  # noqa: SIM115
+    file.write(b"x")
+    (disk_path / "source" / "file").write_bytes(b"somebody else's")
+    with pytest.raises(OSError) as caught:
+        file.close()
+    assert caught.value.errno == errno.ESTALE
+    assert store.read("file") == b"somebody else's"
