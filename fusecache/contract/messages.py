@@ -6,7 +6,7 @@ again; the listening socket is custody's, so connecting always works. When a rea
 
 An ANSWER with status OK means: what was asked for is in the index now; look again. For a READ, all blocks of the range are
 leased to the token (not evicted, moved or punched out) until the reader sends DONE. The outcome of a CHANGE is remembered until
-then, as it must not be done twice. BOUNCE means that no tier could take the
+SETTLED, as it must not be done twice. BOUNCE means that no tier could take the
 bytes: they are in the bounce buffer, and stay there until DONE. Any other status is an ErrorKind.
 """
 
@@ -38,6 +38,7 @@ class Op(enum.IntEnum):
     CHANGE = 11  # name: a contract.changes.Change of inode. Answered when it is done, with the inode that it made or opened
     SYNC = 12  # what was written to inode is safe when this is answered
     WROTE = 13  # inode has new bytes. No answer.
+    SETTLED = 14  # the kernel has taken the answer to the CHANGE of token: its outcome may be forgotten. No answer.
     ANSWER = 32
     INVALIDATE_ENTRY = 33  # tell the kernel that name in directory inode changed
     INVALIDATE_INODE = 34  # tell the kernel to forget attributes and listing of inode

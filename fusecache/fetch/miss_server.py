@@ -137,6 +137,8 @@ class MissServer:
             self._nursery.start_soon(self._change, connection, request)
         elif request.op is Op.DONE:
             self._done(connection, request.token)
+        elif request.op is Op.SETTLED:
+            self._settle(connection, request.token)
         elif request.op is Op.CANCEL:
             self._cancel(connection, request.token)
         elif request.op is Op.HELLO:
@@ -331,6 +333,9 @@ class MissServer:
         slot = connection.slots.pop(token, None)
         if slot is not None:
             self._bounced.buffer.release(slot)
+
+    def _settle(self, connection: Connection, token: int) -> None:
+        """Not by DONE, which comes also for what nobody waits for under this token any more, but under another."""
         unique = connection.changes.pop(token, None)
         if unique is not None and self._cache.desk is not None:
             self._cache.desk.settle(unique)

@@ -113,7 +113,7 @@ class SocketMissClient:
 
     def settled(self, token: int) -> None:
         with self._send_lock:
-            self._send(Request(Op.DONE, token).pack())
+            self._send(Request(Op.SETTLED, token).pack())
 
     def cancel(self, token: int) -> None:
         with self._send_lock:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from fusecache.cli.spec_building import WRITES_FOR_TESTS
 from fusecache.source.protocol import EntryKind, Source
 from fusecache.source.registry import open_source
 from tests.contract.source_suite import list_all
@@ -67,7 +68,7 @@ def store(request: pytest.FixtureRequest, disk_path: Path, seaweed: Seaweed) -> 
 
 @pytest.fixture
 def cli(disk_path: Path) -> Iterator[CommandLine]:
-    keys = {"AWS_ACCESS_KEY_ID": ADMIN.access_key, "AWS_SECRET_ACCESS_KEY": ADMIN.secret_key}
+    keys = {"AWS_ACCESS_KEY_ID": ADMIN.access_key, "AWS_SECRET_ACCESS_KEY": ADMIN.secret_key, WRITES_FOR_TESTS: "1"}
     with CommandLine(disk_path, keys) as cli:
         yield cli
 
@@ -274,3 +275,11 @@ def test_what_a_store_refuses_is_said_at_close(mount: Path, store: Store, disk_p
         file.close()
     assert caught.value.errno == errno.ESTALE
     assert store.read("file") == b"somebody else's"
+
+
+def test_writing_is_refused_for_now(disk_path: Path) -> None:
+    (disk_path / "source").mkdir()
+    with CommandLine(disk_path) as cli:
+        refused = cli.mount("--read-write", f"file://{disk_path / 'source'}")
+        assert refused.returncode != 0
+        assert "not there yet" in refused.stderr
