@@ -65,7 +65,7 @@ def mount(
     read_write: bool,
     **flags: str | None,
 ) -> int:
-    """Mount one or more SOURCEs at MOUNTPOINT, as a tree that is read-only unless --read-write is given.
+    """Mount one or more SOURCEs at MOUNTPOINT, as a read-only tree.
 
     A SOURCE is s3://bucket/prefix, oss://..., http(s)://host/path/, nfs://host/export/path, a local directory, or
     anything fsspec opens. =SUBDIR gives it a place in the tree; one source may be at the root. A URL that ends in

@@ -21,6 +21,7 @@ from fusecache.index.directories import DirectoryFlag
 from fusecache.index.environment import Transaction
 from fusecache.index.index import Index
 from fusecache.index.inodes import Inode, InodeFlag, InodeNo, identity_of
+from fusecache.index.names import NameRow
 from fusecache.index.writes import WriteFlag, WriteRow
 from fusecache.source.protocol import Entry, EntryKind
 
@@ -322,24 +323,25 @@ class WriteTree:
         """A file was renamed at the source (`entry`: what it is there now), or before it was uploaded (None; `expected`: what the
         upload will find at the target). Its cached blocks stay: their checksums go by the identity that the row keeps."""
         changes = Changes()
-        rows = self._tree.rows
         with self._tree.change() as txn:
             self._replace_target(txn, target, changes)
             known = self._index.names.get(txn, place.parent, place.name)
             if known is not None:
-                self._index.names.delete(txn, place.parent, place.name)
-                directory = self._index.dirs.get(txn, place.parent)
-                if directory is not None:
-                    entries, count = max(0, directory.entries - 1), directory.changes + 1
-                    self._index.dirs.put(txn, place.parent, directory._replace(entries=entries, changes=count))
-                self._put_name(txn, target, known.inode, known.kind)
+                self._move_name(txn, place, target, known)
                 self._move_rows(txn, known.inode, target, entry, expected)
             self._index.writes.remember(txn, change.unique, {"inode": 0})
-            rows.store_totals(txn)
         for one in (place, target):
             self._tree.own_changes.note(one.parent, one.name)
             changes.directories.add(one.parent)
         return changes
+
+    def _move_name(self, txn: Transaction, place: Place, target: Place, known: NameRow) -> None:
+        self._index.names.delete(txn, place.parent, place.name)
+        directory = self._index.dirs.get(txn, place.parent)
+        if directory is not None:
+            entries, count = max(0, directory.entries - 1), directory.changes + 1
+            self._index.dirs.put(txn, place.parent, directory._replace(entries=entries, changes=count))
+        self._put_name(txn, target, known.inode, known.kind)
 
     def _replace_target(self, txn: Transaction, target: Place, changes: Changes) -> None:
         known = self._index.names.get(txn, target.parent, target.name)
@@ -372,12 +374,7 @@ class WriteTree:
             self._replace_target(txn, target, changes)
             known = self._index.names.get(txn, place.parent, place.name)
             if known is not None:
-                self._index.names.delete(txn, place.parent, place.name)
-                directory = self._index.dirs.get(txn, place.parent)
-                if directory is not None:
-                    entries, count = max(0, directory.entries - 1), directory.changes + 1
-                    self._index.dirs.put(txn, place.parent, directory._replace(entries=entries, changes=count))
-                self._put_name(txn, target, known.inode, known.kind)
+                self._move_name(txn, place, target, known)
                 self._move_below(txn, known.inode, place.path, target, versions)
             self._index.writes.remember(txn, change.unique, {"inode": 0})
         for one in (place, target):

@@ -120,15 +120,11 @@ class WriterSuite:
         assert body_of(source, path, source.stat(path)) == b"replaced"
 
     def test_a_body_that_changes_is_never_stored_unnoticed(self, source: Source, writer: Writer, directory: bytes) -> None:
-        """Where no checksum goes with the bytes, none is needed: the file is the caller's own copy of them."""
-        path = directory + b"/file"
-        kinds = []
-        try:
-            writer.put(path, _Changing(1000), NONE, None, operation())
-        except CacheError as error:
-            kinds.append(error.kind)
-        if kinds or writer.capabilities.recognizes_repeats:
-            assert kinds in ([ErrorKind.UNAVAILABLE], [ErrorKind.INVALID])
+        if not writer.capabilities.recognizes_repeats:
+            pytest.skip("no checksum goes with the bytes: a file system has none")
+        with pytest.raises(CacheError) as caught:
+            writer.put(directory + b"/file", _Changing(1000), NONE, None, operation())
+        assert caught.value.kind in (ErrorKind.UNAVAILABLE, ErrorKind.INVALID)
 
     def parts(self, writer: Writer, count: int) -> tuple[bytes, list[tuple[int, int, bytes]]]:
         size = max(writer.capabilities.least_part_bytes, 100_001)
