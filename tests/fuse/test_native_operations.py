@@ -211,6 +211,28 @@ assert open("small/00001", "rb").read() == expected({FIRST_SMALL + 1}, 0, {SMALL
         assert mount.counter(Counter.PASSTHROUGH_OPENS) == 2 * 2
 
 
+@pytest.mark.alone
+def test_an_advice_about_a_passthrough_file_costs_nothing(tmp_path: Path) -> None:
+    """pyarrow announces all that it will read; the kernel asked for it, and kept it in pages that nobody looked at."""
+    container = tmp_path / "container"
+    container.touch()
+    os.truncate(container, 1 << 30)
+    settings = {"passthrough": True}
+    with native_mount(tmp_path, access=shared.ACCESS_PASSTHROUGH, container=str(container), settings=settings) as mount:
+        if not U64.unpack_from(mount.memory, shared.H_INIT_FLAGS)[0] & InitFlag.PASSTHROUGH:
+            pytest.skip("passthrough needs Linux 6.9")
+        code = """
+first = os.open("big", os.O_RDONLY)
+os.posix_fadvise(first, 0, 8 << 20, os.POSIX_FADV_WILLNEED)
+assert os.pread(first, 8 << 20, 0) == bytes(8 << 20)
+mapped = mmap.mmap(first, 8 << 20, mmap.MAP_SHARED, mmap.PROT_READ)
+mapped.madvise(mmap.MADV_WILLNEED)
+assert mapped[:] == bytes(8 << 20)
+"""
+        run(mount, code)
+        assert mount.counter(Counter.HIT_BYTES) == mount.counter(Counter.READ_ERRORS) == 0
+
+
 @pytest.mark.parametrize("plus", [False, True])
 def test_every_name_once_and_offsets_are_stable(mount: NativeMount, plus: bool) -> None:
     """With `plus` each entry is also examined, which makes the kernel change to READDIRPLUS."""

@@ -42,6 +42,9 @@ Operation = Callable[[Buffer, int, int, int], Sequence[Buffer] | None]
 _EMPTY: Sequence[Buffer] = (b"",)
 _NAME_BYTES_GUESS = 24  # mean length of a name, to ask for about as many entries as fit: a guess
 _OPENED_CACHED = (OPEN_OUT.pack(0, OpenFlag.KEEP_CACHE, 0),)
+# Handle of every open that the kernel reads by itself. It still asks for what posix_fadvise(WILLNEED) announces (pyarrow does that
+# with all it is about to read), and would keep it in pages of its own that nobody looks at.
+PASSTHROUGH_HANDLE = 1
 _DIRECTORY_KEPT = (OPEN_OUT.pack(0, OpenFlag.CACHE_DIR | OpenFlag.KEEP_CACHE, 0),)
 _DIRECTORY_DROPPED = (OPEN_OUT.pack(0, OpenFlag.CACHE_DIR, 0),)  # the kernel forgets its listing and fills a new one
 
@@ -128,7 +131,9 @@ class Operations:
         return (self._filesystem.readlink(inode),)
 
     def _read(self, request: Buffer, length: int, unique: int, inode: int) -> Sequence[Buffer]:
-        offset, size = READ_IN_START.unpack_from(request, IN_HEADER_BYTES)
+        handle, offset, size = READ_IN_START.unpack_from(request, IN_HEADER_BYTES)
+        if handle == PASSTHROUGH_HANDLE:
+            raise Refused(errno.EIO)  # of an advice; no program sees it
         return self._filesystem.read(inode, offset, size)
 
     def _open(self, request: Buffer, length: int, unique: int, inode: int) -> Sequence[Buffer]:
@@ -146,7 +151,7 @@ class Operations:
         if backing_id is None:
             return _OPENED_CACHED
         self._counters[Counter.PASSTHROUGH_OPENS] += 1
-        return (OPEN_OUT.pack(0, OpenFlag.PASSTHROUGH, backing_id),)
+        return (OPEN_OUT.pack(PASSTHROUGH_HANDLE, OpenFlag.PASSTHROUGH, backing_id),)
 
     def _ask_for_passthrough(self, inode: int, unique: int, container_fd: int) -> int | None:
         """Asked for every open, container or not, so that the supervisor knows each inode's opens and never mixes its modes."""
@@ -178,7 +183,7 @@ class Operations:
         return self._list(request, inode, plus=True)
 
     def _list(self, request: Buffer, inode: int, plus: bool) -> Sequence[Buffer]:
-        offset, size = READ_IN_START.unpack_from(request, IN_HEADER_BYTES)
+        _, offset, size = READ_IN_START.unpack_from(request, IN_HEADER_BYTES)
         one_entry = DIRENT.size + _NAME_BYTES_GUESS + (ENTRY_OUT.size if plus else 0)
         part = self._filesystem.readdir(inode, offset, max(size // one_entry, 1), plus)
         return (pack_directory(part, size, plus),)

@@ -156,7 +156,7 @@ ENTRY_OUT = struct.Struct(
 )  # nodeid, generation, entry_valid, attr_valid, entry_valid_nsec, attr_valid_nsec, attr
 
 READ_IN = struct.Struct("<QQIIQII")  # fh, offset, size, read_flags, lock_owner, flags, padding
-READ_IN_START = struct.Struct("<8xQI")  # offset, size of the same
+READ_IN_START = struct.Struct("<QQI")  # the first three
 OPEN_IN = struct.Struct("<II")  # flags, open_flags
 OPEN_OUT = struct.Struct("<QIi")  # fh, open_flags, backing_id
 WRITE_IN = struct.Struct("<8xQI20x")  # offset, size; fh before, flags and lock owner after. The bytes follow

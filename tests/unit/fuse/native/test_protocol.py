@@ -52,4 +52,4 @@ def test_opcodes_fit_the_dispatch_table() -> None:
 
 def test_the_start_of_a_read_is_where_the_whole_says() -> None:
     whole = protocol.READ_IN.pack(1, 2**63 - 1, 131072, 4, 5, 6, 7)
-    assert protocol.READ_IN_START.unpack_from(whole) == (2**63 - 1, 131072)
+    assert protocol.READ_IN_START.unpack_from(whole) == (1, 2**63 - 1, 131072)
