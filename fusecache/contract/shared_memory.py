@@ -1,12 +1,15 @@
 """The memfd that custody holds for a FUSE connection: all state that outlives fetch and serve.
 
 Layout (offsets from `Layout`): one header page; one page of counters for fetch and one for each serve process; then for each
-serve process its landing slots (one per reading thread) and its table of parked requests.
+serve process its landing slots (one per reading thread, and some to spare) and its table of parked requests.
 
 - *Landing slot*: the kernel writes a request straight into it. `length` of the FUSE header inside (first u32) is zeroed before
   the read and again after the reply was written; non-zero after a death means: taken and perhaps not answered.
 - *Parked entry*: a request that waits for fetch is copied here before the thread reads its next one, so that a stalled miss
-  never stops hits. `state` is written last when parking and first when clearing.
+  never stops hits. `state` is written last when parking and first when clearing. A WRITE is too long for that: it stays where it
+  landed, and its thread goes on with a spare slot.
+- *Applied*: a request that must not take effect twice is marked between its effect and its answer. Before the answer nothing can
+  follow that its repetition would undo; after it, a sibling may have taken the next WRITE to the same bytes already.
 - `attempts` counts how often a (dead) serve process started on the request; the third attempt answers EIO, so that a poisonous
   request cannot kill for ever.
 All integers are little-endian; single aligned 32/64-bit stores through mmap are atomic enough on the platforms we support. Each
@@ -18,6 +21,7 @@ on, are written by its sibling processes (fuse/native/interrupts.py).
 from __future__ import annotations
 
 import enum
+import mmap
 import struct
 from dataclasses import dataclass
 
@@ -34,6 +38,7 @@ H_SERVE_COUNT = 16
 H_READERS = 24
 H_LANDING_BYTES = 32
 H_TABLE_ENTRIES = 40
+H_SPARE_SLOTS = 48
 H_INIT_DONE = 64  # 1 after INIT was answered; the fields below hold what was negotiated
 H_INIT_MINOR = 72
 H_INIT_FLAGS = 80  # flags | flags2 << 32
@@ -47,11 +52,17 @@ H_ACCESS = 144  # 0 undecided, 1 openless, 2 passthrough (fetch, before serve st
 ACCESS_UNDECIDED, ACCESS_OPENLESS, ACCESS_PASSTHROUGH = 0, 1, 2
 
 ENTRY_BYTES = 1024
-ENTRY_HEADER = struct.Struct("<IIIIQ")  # state (0 free, 1 parked), attempts, length, reserved, unique; the request follows
-SLOT_HEADER_BYTES = 64  # u32 attempts, then unused; the landing buffer follows
+# State (0 free, 1 parked), attempts, length, progress, unique; the request follows. Progress: bit 0 running, bit 1 applied,
+# from bit 16 on the errno that was going to be answered.
+ENTRY_HEADER = struct.Struct("<IIIIQ")
+SLOT_HEADER_BYTES = 64  # u32 attempts, u32 unused, u64 unique of what was applied, then unused; the landing buffer follows
+WRITE_SPARE_SLOTS = 4  # of a mount that may be written: so many WRITEs wait for bytes of their file at once, in each process
 MAX_ATTEMPTS = 3
 U64 = struct.Struct("<Q")
 U32 = struct.Struct("<I")
+
+
+Buffer = mmap.mmap | memoryview | bytearray
 
 
 class Counter(enum.IntEnum):
@@ -94,12 +105,27 @@ class Layout:
         readers: reading threads of one serve process; more than one is of use only while others wait for a disk.
         landing_bytes: size of one landing buffer: max_write + 4096 at least.
         table_entries: parked requests of one serve process.
+        spare_slots: landing slots beyond one for each reading thread.
     """
 
     serve_count: int
     readers: int = 4
     landing_bytes: int = 132 << 10
     table_entries: int = 4096
+    spare_slots: int = 0
+
+    @classmethod
+    def read(cls, memory: Buffer) -> Layout:
+        """Return the layout that the header tells."""
+        fields = (H_SERVE_COUNT, H_READERS, H_LANDING_BYTES, H_TABLE_ENTRIES, H_SPARE_SLOTS)
+        return cls(*(U64.unpack_from(memory, field)[0] for field in fields))
+
+    def write(self, memory: Buffer) -> None:
+        """Put the layout into the header."""
+        fields = (H_SERVE_COUNT, H_READERS, H_LANDING_BYTES, H_TABLE_ENTRIES, H_SPARE_SLOTS)
+        values = (self.serve_count, self.readers, self.landing_bytes, self.table_entries, self.spare_slots)
+        for field, value in zip(fields, values, strict=True):
+            U64.pack_into(memory, field, value)
 
     @property
     def fetch_counters(self) -> int:
@@ -118,14 +144,14 @@ class Layout:
 
     @property
     def _serve_region_bytes(self) -> int:
-        raw = self.readers * self.slot_bytes + self.table_entries * ENTRY_BYTES
+        raw = (self.readers + self.spare_slots) * self.slot_bytes + self.table_entries * ENTRY_BYTES
         return -(-raw // PAGE) * PAGE
 
     def slot(self, serve_index: int, reader: int) -> int:
         return self._slots_start + serve_index * self._serve_region_bytes + reader * self.slot_bytes
 
     def table(self, serve_index: int) -> int:
-        return self.slot(serve_index, self.readers)
+        return self.slot(serve_index, self.readers + self.spare_slots)
 
     @property
     def total_bytes(self) -> int:

@@ -10,14 +10,11 @@ import os
 from fusecache.contract.shared_memory import (
     BOUNCE_BYTES,
     H_INIT_DONE,
-    H_LANDING_BYTES,
     H_LAYOUT_VERSION,
     H_MAGIC,
-    H_READERS,
-    H_SERVE_COUNT,
-    H_TABLE_ENTRIES,
     LAYOUT_VERSION,
     MAGIC,
+    PAGE,
     U64,
     Layout,
 )
@@ -30,15 +27,11 @@ def make_shared_memory(layout: Layout) -> int:
     """
     fd = os.memfd_create("fusecache-state", os.MFD_CLOEXEC)
     os.posix_fallocate(fd, 0, layout.total_bytes)
-    for offset, value in (
-        (H_LAYOUT_VERSION, LAYOUT_VERSION),
-        (H_SERVE_COUNT, layout.serve_count),
-        (H_READERS, layout.readers),
-        (H_LANDING_BYTES, layout.landing_bytes),
-        (H_TABLE_ENTRIES, layout.table_entries),
-    ):
-        os.pwrite(fd, U64.pack(value), offset)
-    os.pwrite(fd, MAGIC, H_MAGIC)
+    header = bytearray(PAGE)
+    U64.pack_into(header, H_LAYOUT_VERSION, LAYOUT_VERSION)
+    layout.write(header)
+    header[H_MAGIC : H_MAGIC + len(MAGIC)] = MAGIC
+    os.pwrite(fd, header, 0)
     return fd
 
 

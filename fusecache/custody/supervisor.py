@@ -27,7 +27,7 @@ from fusecache.contract.errors import CacheError, ErrorKind, not_ready_in_time
 from fusecache.contract.exit_status import exit_status_of
 from fusecache.contract.mount_spec import Engine, MountSpec, Verify
 from fusecache.contract.run_files import CONTROL_SOCKET, LOG_PREDECESSOR, MISS_SOCKET, MOUNT_STATE, SUPERVISOR_SOCKET
-from fusecache.contract.shared_memory import WRITE_LANDING_BYTES, Layout
+from fusecache.contract.shared_memory import WRITE_LANDING_BYTES, WRITE_SPARE_SLOTS, Layout
 from fusecache.custody import kernel, shared_files
 from fusecache.custody.cache_lock import take_cache_lock
 from fusecache.custody.child import Child
@@ -187,7 +187,9 @@ class Supervisor:
         spec, config, keep = self._spec, self._config, self._resources
         lock_fd = take_cache_lock(spec.state_dir, spec.mountpoint)
         keep.callback(close_quietly, lock_fd)
-        layout = Layout(self._serve_count, landing_bytes=WRITE_LANDING_BYTES) if spec.read_write else Layout(self._serve_count)
+        layout = Layout(self._serve_count)
+        if spec.read_write:
+            layout = Layout(self._serve_count, landing_bytes=WRITE_LANDING_BYTES, spare_slots=WRITE_SPARE_SLOTS)
         self._shared_memory = shared_files.make_shared_memory(layout)
         bounce = shared_files.make_bounce_buffer()
         keep.callback(close_quietly, self._shared_memory, bounce)

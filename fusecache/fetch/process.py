@@ -28,10 +28,6 @@ from fusecache.contract.process import FETCH_FDS, ExitCode
 from fusecache.contract.shared_memory import (
     ACCESS_UNDECIDED,
     H_ACCESS,
-    H_LANDING_BYTES,
-    H_READERS,
-    H_SERVE_COUNT,
-    H_TABLE_ENTRIES,
     Layout,
 )
 from fusecache.fetch.access_mode import decide_access, wants_passthrough
@@ -69,9 +65,7 @@ class Fetch:
         self._bounce = mmap.mmap(fds["bounce"], os.fstat(fds["bounce"]).st_size)
         self._miss_listener = socket.socket(fileno=fds["miss_listener"])
         self._control_listener = socket.socket(fileno=fds["control_listener"])
-        self._layout = Layout(
-            self._header(H_SERVE_COUNT), self._header(H_READERS), self._header(H_LANDING_BYTES), self._header(H_TABLE_ENTRIES)
-        )
+        self._layout = Layout.read(self._memory)
         self._supervised = True
         self._stop = trio.Event()
         self._exit = ExitCode.OK

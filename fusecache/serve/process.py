@@ -110,8 +110,7 @@ def _serve(control: ControlChannel, message: dict[str, Any], fds: dict[str, int]
             passthrough=access is Access.PASSTHROUGH and not spec.read_write,
             writes=spec.read_write,
             ask_resend=not spec.debug_no_resend,
-            # A WRITE that waits for bytes of its base is longer than an entry of the table: only the kernel has it still.
-            resend=bool(message.get("resend", False)) or spec.read_write,
+            resend=bool(message.get("resend", False)),
         )
         NativeEngine(fds["fuse"], memory, layout, serve_index, filesystem, misses, favours, settings).run(on_ready)
     log.info("the mount is gone")
@@ -144,12 +143,7 @@ def read_layout(memory: mmap.mmap) -> Layout:
     """Return the layout that the header tells. Raises: CacheError(BUG) for a memfd of another version."""
     if memory[: len(shared.MAGIC)] != shared.MAGIC or _header(memory, shared.H_LAYOUT_VERSION) != shared.LAYOUT_VERSION:
         raise CacheError(ErrorKind.BUG, "the shared memory has another layout than this version knows; unmount and mount again")
-    return Layout(
-        serve_count=_header(memory, shared.H_SERVE_COUNT),
-        readers=_header(memory, shared.H_READERS),
-        landing_bytes=_header(memory, shared.H_LANDING_BYTES),
-        table_entries=_header(memory, shared.H_TABLE_ENTRIES),
-    )
+    return Layout.read(memory)
 
 
 def _header(memory: mmap.mmap, offset: int) -> int:

@@ -116,14 +116,8 @@ class ServeMount(NativeMount):
     ) -> None:
         layout = Layout(serve_count, readers=2, landing_bytes=132 << 10, table_entries=256)
         super().__init__(Path(cache.spec.mountpoint), layout, access=access)
-        for offset, value in (
-            (shared.H_LAYOUT_VERSION, shared.LAYOUT_VERSION),
-            (shared.H_SERVE_COUNT, layout.serve_count),
-            (shared.H_READERS, layout.readers),
-            (shared.H_LANDING_BYTES, layout.landing_bytes),
-            (shared.H_TABLE_ENTRIES, layout.table_entries),
-        ):
-            U64.pack_into(self.memory, offset, value)
+        U64.pack_into(self.memory, shared.H_LAYOUT_VERSION, shared.LAYOUT_VERSION)
+        layout.write(self.memory)
         self.memory[: len(shared.MAGIC)] = shared.MAGIC
         self.cache = cache
         self.bounce_fd = os.memfd_create("bounce")

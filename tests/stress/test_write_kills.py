@@ -13,11 +13,7 @@ from tests.support.killer import Killer
 from tests.support.mounted import Mounted
 from tests.support.writers import Writers, Written
 
-pytestmark = [
-    pytest.mark.fuse,
-    pytest.mark.slow,
-    pytest.mark.skip(reason="not held yet: at full length a WRITE is done again after a later one, once in a minute of kills"),
-]
+pytestmark = [pytest.mark.fuse, pytest.mark.slow]
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 State: the reading threads; everything that must survive is in the shared memory (request_slots.py, session.py). Each reading
 thread reads into its own landing slot, answers hits at once, and parks misses (waiting.py); on the way of a hit there is no lock.
+A WRITE that misses stays in its slot, and the thread goes on with another one.
 
 The threads take turns (turn.py): one reads and answers, the others stand by for when it has to wait for a disk, or for custody.
 """
@@ -27,7 +28,7 @@ from fusecache.fuse.native.interrupts import InterruptRelay
 from fusecache.fuse.native.notify import Notifier
 from fusecache.fuse.native.operations import Operations
 from fusecache.fuse.native.protocol import IN_HEADER_BYTES, IN_HEADER_START, INTERRUPT_IN, InitFlag, Notify, Opcode
-from fusecache.fuse.native.request_slots import LandingSlot, RequestSlots, Unanswered
+from fusecache.fuse.native.request_slots import LARGEST_PARKED_REQUEST, NO_ENTRY, LandingSlot, RequestSlots, Unanswered
 from fusecache.fuse.native.session import Session
 from fusecache.fuse.native.settings import EngineSettings, Favours
 from fusecache.fuse.native.siblings import Siblings
@@ -67,6 +68,7 @@ class NativeEngine:
         self._device = Device(fuse_fd)
         page = layout.serve_counters(serve_index)
         self._counters = memoryview(shared_memory)[page : page + PAGE].cast("Q")
+        self._readers = layout.readers
         self._slots = RequestSlots(shared_memory, layout, serve_index)
         self._session = Session(shared_memory, layout, self._device, self._settings)
         self._turn = Turn()
@@ -75,7 +77,7 @@ class NativeEngine:
         rows[Opcode.INTERRUPT] = self._interrupt
         completion = None
         if self._settings.writes:
-            writes = WriteOperations(cast("WritableFilesystem", filesystem), tuple(rows))
+            writes = WriteOperations(cast("WritableFilesystem", filesystem), tuple(rows), self._slots)
             for opcode, operation in writes.rows.items():
                 rows[opcode] = operation
             completion = writes.complete
@@ -105,6 +107,7 @@ class NativeEngine:
         if not report_now:
             self._session.on_initialized = on_ready
         self._replay()
+        self._slots.open()
         if self._settings.resend and self._session.flags & InitFlag.HAS_RESEND:
             self._ask_resend()
         self._notifier.start()
@@ -112,8 +115,8 @@ class NativeEngine:
             threading.Thread(target=self._relay.run, name="interrupts", daemon=True).start()
         failures: list[OSError] = []
         threads = [
-            threading.Thread(target=self._read_until_end, args=(slot, failures), name=f"reader-{reader}", daemon=True)
-            for reader, slot in enumerate(self._slots.landing)
+            threading.Thread(target=self._read_until_end, args=(failures,), name=f"reader-{reader}", daemon=True)
+            for reader in range(self._readers)
         ]
         for thread in threads:
             thread.start()
@@ -124,11 +127,14 @@ class NativeEngine:
         if failures:
             raise failures[0]
 
-    def _read_until_end(self, slot: LandingSlot, failures: list[OSError]) -> None:
+    def _read_until_end(self, failures: list[OSError]) -> None:
+        slot = self._slots.take_slot()
         while True:
+            gave_slot_away = False
             try:
-                self._read_requests(slot)
-                return
+                gave_slot_away = self._read_requests(slot)
+                if not gave_slot_away:
+                    return
             except OSError as error:
                 failures.append(error)
                 return
@@ -138,9 +144,11 @@ class NativeEngine:
                     self._device.fail(slot.unique, errno.EIO)
             finally:
                 self._turn.give()
+            if gave_slot_away:
+                slot = self._slots.take_slot()
 
-    def _read_requests(self, slot: LandingSlot) -> None:
-        """The loop of a reading thread. Returns when the session has ended."""
+    def _read_requests(self, slot: LandingSlot) -> bool:
+        """The loop of a reading thread. Returns False when the session has ended, True if the slot was given away."""
         readv, fd, buffer, words = os.readv, self._device.fd, slot.buffer, slot.words
         target = (buffer,)
         unpack, execute, counters = IN_HEADER_START.unpack_from, self._executor.execute, self._counters
@@ -155,7 +163,7 @@ class NativeEngine:
             except OSError as error:
                 words[0] = 0
                 if error.errno in _ENDED:
-                    return
+                    return False
                 if error.errno not in _GO_ON:
                     raise
                 if error.errno == errno.EAGAIN:  # somebody made the descriptor non-blocking
@@ -170,6 +178,9 @@ class NativeEngine:
                     counters[hits] += 1
                     counters[hit_bytes] += size
             except Miss as miss:
+                if length > LARGEST_PARKED_REQUEST:
+                    self._waiting.park(bytes(buffer[:length]), opcode, unique, inode, miss, entry=self._slots.stay(slot))
+                    return True
                 self._waiting.park(bytes(buffer[:length]), opcode, unique, inode, miss)
             words[0] = 0
 
@@ -208,8 +219,10 @@ class NativeEngine:
         else:
             self._slots.set_attempts(left.entry, left.attempts)
             self._slots.set_running(left.entry, True)
-        parked = False
-        if left.attempts + 1 >= MAX_ATTEMPTS:
+        entry, parked = left.entry, False
+        if left.errno:
+            self._device.fail(unique, left.errno)
+        elif left.attempts + 1 >= MAX_ATTEMPTS:
             _log.error("request %d (opcode %d, inode %d) ended %d processes; answering EIO", unique, opcode, inode, left.attempts)
             self._counters[Counter.POISONED] += 1
             self._executor.fail(opcode, unique, errno.EIO)
@@ -218,12 +231,13 @@ class NativeEngine:
                 self._executor.execute(left.request, length, opcode, unique, inode)
             except Miss as miss:
                 parked = True
-                self._waiting.park(left.request, opcode, unique, inode, miss, left.attempts, left.entry)
-        if left.slot is not None:
-            left.slot.clear()
-            left.slot.attempts = 0
+                if left.slot is not None and length > LARGEST_PARKED_REQUEST:
+                    entry = self._slots.stay(left.slot)
+                self._waiting.park(left.request, opcode, unique, inode, miss, left.attempts, entry)
+        if left.slot is not None and entry == NO_ENTRY:
+            left.slot.empty()
         elif not parked:
-            self._slots.clear(left.entry)
+            self._slots.clear(entry)
 
     def _ask_resend(self) -> None:
         try:

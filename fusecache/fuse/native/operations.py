@@ -42,8 +42,8 @@ Operation = Callable[[Buffer, int, int, int], Sequence[Buffer] | None]
 _EMPTY: Sequence[Buffer] = (b"",)
 _NAME_BYTES_GUESS = 24  # mean length of a name, to ask for about as many entries as fit: a guess
 _OPENED_CACHED = (OPEN_OUT.pack(0, OpenFlag.KEEP_CACHE, 0),)
-# Handle of every open that the kernel reads by itself. It still asks for what posix_fadvise(WILLNEED) announces (pyarrow does that
-# with all it is about to read), and would keep it in pages of its own that nobody looks at.
+# Handle of every open that the kernel reads by itself. It still asks for what posix_fadvise(WILLNEED) announces (pyarrow
+# announces all that it is about to read), and would keep it in pages of its own that nobody looks at.
 PASSTHROUGH_HANDLE = 1
 _DIRECTORY_KEPT = (OPEN_OUT.pack(0, OpenFlag.CACHE_DIR | OpenFlag.KEEP_CACHE, 0),)
 _DIRECTORY_DROPPED = (OPEN_OUT.pack(0, OpenFlag.CACHE_DIR, 0),)  # the kernel forgets its listing and fills a new one

@@ -214,7 +214,10 @@ class WaitingRequests:
             elif answer.status == STATUS_BOUNCE:
                 size = self._device.reply(waiter.unique, self._filesystem.read_bounced(answer))
             else:
-                self._executor.fail(waiter.opcode, waiter.unique, ANSWERS[ErrorKind(answer.status)].errno)
+                error_number = ANSWERS[ErrorKind(answer.status)].errno
+                if waiter.miss.op in _CHANGES:
+                    self._slots.mark_failing(waiter.entry, error_number)
+                self._executor.fail(waiter.opcode, waiter.unique, error_number)
                 return None
         except Miss as miss:
             return miss

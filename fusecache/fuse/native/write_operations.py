@@ -40,6 +40,7 @@ from fusecache.fuse.native.protocol import (
     SetAttribute,
 )
 from fusecache.fuse.native.replies import pack_attributes, pack_entry
+from fusecache.fuse.native.request_slots import RequestSlots
 
 Operation = Callable[[Buffer, int, int, int], Sequence[Buffer] | None]
 Completion = Callable[[Buffer, int, int, int, Miss, Answer], Sequence[Buffer] | None]
@@ -53,11 +54,15 @@ _OUR_OWN = b"user.fusecache."
 
 
 class WriteOperations:
-    """`rows` replace those of operations.Operations; `completions` answer after a miss that was a change."""
+    """`rows` replace those of operations.Operations; `completions` answer after a miss that was a change.
 
-    def __init__(self, filesystem: WritableFilesystem, others: Sequence[Operation]) -> None:
+    What serve does by itself (bytes, sizes) is marked in `slots` before it is answered: it must not be done again after an
+    answer, when the next request may have changed the same bytes."""
+
+    def __init__(self, filesystem: WritableFilesystem, others: Sequence[Operation], slots: RequestSlots) -> None:
         """`others`: the operations that are the same on every mount, by opcode."""
         self._filesystem = filesystem
+        self._slots = slots
         self._others = others
         self.rows: dict[Opcode, Operation] = {
             Opcode.OPEN: self._open,
@@ -139,8 +144,10 @@ class WriteOperations:
         start = IN_HEADER_BYTES + WRITE_IN.size
         if start + size != length:
             raise Refused(errno.EIO)
-        written = self._filesystem.write(inode, offset, memoryview(request)[start : start + size])
-        return (WRITE_OUT.pack(written, 0),)
+        if not self._slots.is_applied(unique):
+            self._filesystem.write(inode, offset, memoryview(request)[start : start + size])
+            self._slots.mark_applied(unique)
+        return (WRITE_OUT.pack(size, 0),)
 
     def _sync(self, request: Buffer, length: int, unique: int, inode: int) -> Sequence[Buffer]:
         if FILE_IN.unpack_from(request, IN_HEADER_BYTES)[0] == NO_HANDLE and not self._filesystem.is_written(inode):
@@ -157,7 +164,9 @@ class WriteOperations:
         _, offset, size, mode, _ = FALLOCATE_IN.unpack_from(request, IN_HEADER_BYTES)
         if mode:
             raise Refused(errno.EOPNOTSUPP)
-        self._filesystem.allocate(inode, offset, size)
+        if not self._slots.is_applied(unique):
+            self._filesystem.allocate(inode, offset, size)
+            self._slots.mark_applied(unique)
         return _EMPTY
 
     # -- attributes
@@ -169,18 +178,20 @@ class WriteOperations:
         if fields[0] & SetAttribute.SIZE:
             if not self._filesystem.is_written(inode):
                 raise _change(Change(ChangeKind.OPEN, inode, _own(unique) | 1, flags=os.O_PATH))
-            self._filesystem.truncate(inode, fields[3])
+            if not self._slots.is_applied(unique):
+                self._filesystem.truncate(inode, fields[3])
+                self._slots.mark_applied(unique)
             if not fields[0] & SetAttribute.FH:
                 raise Miss(Op.SYNC, inode)
         return self._set_others(fields, unique, inode)
 
     def _set(self, request: Buffer, length: int, unique: int, inode: int, miss: Miss, answer: Answer) -> Sequence[Buffer]:
         fields = SETATTR_IN.unpack_from(request, IN_HEADER_BYTES)
-        if miss.op is Op.SYNC:
-            return self._set_others(fields, unique, inode)
-        if Change.unpack(inode, miss.name).kind is ChangeKind.OPEN:
+        if miss.op is Op.CHANGE and Change.unpack(inode, miss.name).kind is ChangeKind.OPEN:
             return self._setattr(request, length, unique, inode)
-        return self._attributes(inode)
+        if fields[0] & SetAttribute.SIZE:
+            self._slots.mark_applied(unique)  # where it waits now, no longer where it landed
+        return self._set_others(fields, unique, inode) if miss.op is Op.SYNC else self._attributes(inode)
 
     def _set_others(self, fields: tuple[int, ...], unique: int, inode: int) -> Sequence[Buffer]:
         valid = fields[0]

@@ -101,3 +101,46 @@ def test_prefaulting_changes_nothing(memory: mmap.mmap, slots: RequestSlots) -> 
     slots.landing[0].buffer[: len(landed)] = landed
     slots.prefault()
     assert left_behind(memory) == [(landed, 1, NO_ENTRY)]
+
+
+def test_what_was_applied_is_not_done_again(memory: mmap.mmap, slots: RequestSlots) -> None:
+    entry = slots.park(request(10), 10, 0)
+    slots.landing[1].buffer[: len(request(14))] = request(14)
+    for unique in (10, 14):
+        assert not slots.is_applied(unique)
+        slots.mark_applied(unique)
+    successor = RequestSlots(memory, LAYOUT, 1)
+    assert [left.attempts for left in successor.unanswered()] == [0, 1]
+    assert successor.is_applied(10)
+    assert successor.is_applied(14)
+    successor.close()
+    slots.clear(entry)
+    slots.park(request(10), 12, 0)
+    slots.landing[1].buffer[: len(request(16))] = request(16)
+    successor = RequestSlots(memory, LAYOUT, 1)
+    assert len(list(successor.unanswered())) == 2
+    assert not any(successor.is_applied(unique) for unique in (10, 12, 14, 16))
+    successor.close()
+
+
+def test_a_decided_errno_is_found_again(memory: mmap.mmap, slots: RequestSlots) -> None:
+    entry = slots.park(request(10), 10, 0)
+    slots.set_running(entry, True)
+    slots.mark_failing(entry, 17)
+    successor = RequestSlots(memory, LAYOUT, 1)
+    assert [(left.errno, left.attempts) for left in successor.unanswered()] == [(17, 1)]
+    successor.close()
+
+
+def test_a_long_request_waits_where_it_landed(memory: mmap.mmap, slots: RequestSlots) -> None:
+    slots.open()
+    slot, other = slots.take_slot(), slots.take_slot()
+    long = request(10, bytes(5000))
+    slot.buffer[: len(long)] = long
+    entry = slots.stay(slot)
+    assert left_behind(memory) == [(long, 0, NO_ENTRY)]  # waiting is no attempt
+    slots.set_running(entry, True)
+    assert left_behind(memory) == [(long, 1, NO_ENTRY)]
+    slots.clear(entry)
+    assert left_behind(memory) == []
+    assert slots.take_slot() is slot is not other
