@@ -5,6 +5,7 @@ thread; only reads the index; never waits for fetch: what is not here raises Mis
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import os
@@ -37,7 +38,7 @@ from fusecache.serve.freshness import Freshness
 from fusecache.serve.listings import Listings
 from fusecache.serve.miss_client import LeasingMissClient
 from fusecache.serve.opens import Opens
-from fusecache.serve.written_files import WrittenFiles
+from fusecache.serve.written_files import StageGoneError, WrittenFiles
 from fusecache.serve.xattrs import Xattrs
 from fusecache.tiers.container_files import OpenContainers
 from fusecache.tiers.marks import Marks
@@ -47,6 +48,7 @@ log = logging.getLogger(__name__)
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
+_LOOKS = 100  # at a file that is opened and closed again and again meanwhile
 _MAX_NAME_BYTES = 255
 _STATFS_BLOCK = 4096
 _NEEDS_STAT = int(InodeFlag.NEEDS_STAT)
@@ -70,9 +72,19 @@ def _guarded(
             return method(self, *args, **kwargs)
         except (Miss, CacheError):
             raise
+        except StageGoneError:
+            return look_again(self, *args, **kwargs)
         except Exception as error:
             self._examine(error)
             raise
+
+    def look_again(self: CacheFilesystem, *args: _P.args, **kwargs: _P.kwargs) -> _R:
+        for _ in range(_LOOKS):
+            with contextlib.suppress(StageGoneError):
+                return method(self, *args, **kwargs)
+        raise CacheError(
+            ErrorKind.STALE, "the index tells of a stage that is not there; was something removed from the state directory?"
+        )
 
     return cast("Callable[Concatenate[CacheFilesystem, _P], _R]", guarded)
 

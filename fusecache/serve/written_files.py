@@ -29,6 +29,11 @@ _SECTOR_BYTES = 512
 ReadBase = Callable[[InodeNo, int, int], Sequence[Buffer]]
 
 
+class StageGoneError(Exception):
+    """The index said that a file is being written, and it was closed since: what else it said of the file is old, too. Look
+    again."""
+
+
 class _Open:
     __slots__ = ("stage", "users")
 
@@ -61,15 +66,14 @@ class WrittenFiles:
             return inode, writes.stage_of(txn, inode)
 
     def read(self, inode: InodeNo, offset: int, size: int) -> Sequence[Buffer]:
-        """Return the bytes. Raises: Miss(READ), also for what is needed of the base."""
+        """Return the bytes. Raises: Miss(READ), also for what is needed of the base; StageGoneError."""
         inode, found = self.find(inode)
         if found is None:
             return self._read_base(inode, offset, size)
         number, base = found
         with self._use(number) as stage:
-            if stage is None:  # it was closed a moment ago
-                inode, _ = self.find(inode)
-                return self._read_base(inode, offset, size)
+            if stage is None:
+                raise StageGoneError
             runs = stage.runs(offset, size)
             if not runs:
                 return ()
@@ -117,10 +121,10 @@ class WrittenFiles:
                 raise _no_room(error) from error
 
     def overlay(self, number: int, attributes: Attributes) -> Attributes:
-        """Size and times are those of what was written."""
+        """Size and times are those of what was written. Raises: StageGoneError."""
         with self._use(number) as stage:
             if stage is None:
-                return attributes
+                raise StageGoneError
             status = os.fstat(stage.fd)
             return attributes._replace(
                 size=status.st_size,

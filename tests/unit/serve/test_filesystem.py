@@ -15,8 +15,10 @@ from fusecache.contract.mount_spec import Access, Verify
 from fusecache.fuse.filesystem_protocol import ROOT_INODE, Miss
 from fusecache.index.directories import DirectoryFlag
 from fusecache.index.inodes import EPOCH_SHIFT, InodeFlag
+from fusecache.index.writes import WriteRow
 from fusecache.serve.attributes import DIRECTORY, FILE, SYMLINK
 from fusecache.source.protocol import EntryKind
+from fusecache.tiers.stage import Stage
 from tests.support.cache_builder import EPOCH, content
 from tests.unit.serve.conftest import Served
 
@@ -335,3 +337,42 @@ def test_a_damaged_row_is_reported_and_never_believed(served: Served) -> None:
     ):
         assert kind_of(call, *arguments) is ErrorKind.UNAVAILABLE
     assert len(served.damages) == 3
+
+
+@pytest.mark.parametrize("what", ["lookup", "getattr", "read"])
+def test_a_file_that_is_closed_while_it_is_looked_at_is_looked_at_again(
+    served: Served, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """The index was read before the close, the stage looked for after it: the attributes were those of before the file was
+    opened."""
+    served.reopen(read_write=True)
+    old, new = served.cache.file(ROOT_INODE, b"f", b"old"), served.cache.file(ROOT_INODE, b"g", b"as written")
+    writes = served.cache.index.writes
+    with served.cache.index.write() as txn:
+        writes.put(txn, old.inode, WriteRow(5, old.inode, 0, {}))
+    open_stage = Stage.open
+
+    def close_first(*arguments: Any) -> Stage:
+        with served.cache.index.write() as txn:
+            writes.delete(txn, old.inode)
+            writes.add_alias(txn, old.inode, new.inode)
+            served.cache.index.names.put(txn, ROOT_INODE, b"f", served.cache.index.names.get(txn, ROOT_INODE, b"g"))
+        return open_stage(*arguments)
+
+    monkeypatch.setattr(Stage, "open", close_first)
+    if what == "lookup":
+        answer = served.fs.lookup(ROOT_INODE, b"f").attributes
+        assert answer is not None
+        assert (answer.inode, answer.size) == (old.inode, len(b"as written"))
+    elif what == "getattr":
+        assert served.fs.getattr(old.inode)[0].size == len(b"as written")
+    else:
+        assert b"".join(bytes(piece) for piece in served.fs.read(old.inode, 0, 100)) == b"as written"
+
+
+def test_a_stage_that_is_lost_is_said_so(served: Served) -> None:
+    served.reopen(read_write=True)
+    file = served.cache.file(ROOT_INODE, b"f", b"old")
+    with served.cache.index.write() as txn:
+        served.cache.index.writes.put(txn, file.inode, WriteRow(5, file.inode, 0, {}))
+    assert kind_of(served.fs.getattr, file.inode) is ErrorKind.STALE
