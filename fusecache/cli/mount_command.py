@@ -24,7 +24,7 @@ from fusecache.contract.errors import CacheError, ErrorKind
 from fusecache.contract.mount_spec import MountSpec
 from fusecache.contract.run_files import SPEC
 
-_FLAGS = ("engine", "access", "serve_processes", "uid", "gid", "file_mode", "dir_mode", "ttl")
+_FLAGS = ("write_mode", "engine", "access", "serve_processes", "uid", "gid", "file_mode", "dir_mode", "ttl")
 
 
 @click.command()
@@ -44,7 +44,8 @@ _FLAGS = ("engine", "access", "serve_processes", "uid", "gid", "file_mode", "dir
     help="A setting of the mount or an option of the sources (SUBDIR:KEY=VALUE for one of them); may be repeated.",
 )
 @click.option("--config", metavar="FILE.yaml", help="The same keys from a file; the command line wins.")
-@click.option("--read-write", is_flag=True, help="Let programs write. Not there yet: refused.")
+@click.option("--read-write", is_flag=True, help="Let programs write; see docs/writing.md.")
+@click.option("--write-mode", metavar="through|back", help="What close and fsync wait for: the store, or the local disk.")
 @click.option("--engine", metavar="auto|native|pyfuse3", help="How FUSE is spoken. Default: auto, which is native.")
 @click.option("--access", metavar="auto|openless|passthrough", help="How files are opened. Default: auto, by their mean size.")
 @click.option("--serve-processes", metavar="N", help="Processes that answer reads. Default: 1.")

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from fusecache.base.units import KIB, MIB, parse_size
 from fusecache.contract.errors import CacheError, ErrorKind
-from fusecache.contract.mount_spec import Access, Engine, Verify
+from fusecache.contract.mount_spec import Access, Engine, Verify, WriteMode
 
 NEAR = 0.85  # how alike a source's option may be to a setting before it is taken for a typing error
 
@@ -97,6 +97,7 @@ SETTINGS: Mapping[str, Setting] = {
     "granule_size": Setting("granule_size_bytes", _size(4 * KIB, 1 * MIB, 4 * KIB), "a multiple of 4Ki up to 1Mi"),
     "deadline": Setting("deadline_seconds", _positive_seconds, _SECONDS),
     "read_write": Setting("read_write", _boolean, _BOOLEAN),
+    "write_mode": Setting("write_mode", lambda text: WriteMode(text.lower()), "through or back"),
     "allow_other": Setting("allow_other", _boolean, _BOOLEAN),
     "sync_listing": Setting("sync_listing", _boolean, _BOOLEAN),
     "prefetch": Setting("prefetch", _boolean, _BOOLEAN),

@@ -32,7 +32,6 @@ from fusecache.source.registry import normalise_url
 
 DEFAULT_TIMEOUT_SECONDS = 60.0
 MOST_SERVE_PROCESSES = 4  # by default: each takes some 15 MiB, and four answer more than most programs ask
-WRITES_FOR_TESTS = "FUSECACHE_TEST_READ_WRITE"  # its variable: until nothing that was acknowledged is lost when daemons die
 _WRITABLE_MODES = {"file_mode": 0o644, "dir_mode": 0o755}  # unless others are given
 _MEDIA = (Medium.MEM, Medium.SSD, Medium.HDD)
 _ENDPOINT_VARIABLES = {
@@ -221,10 +220,6 @@ def _check_together(spec: MountSpec) -> None:
     if spec.block_size_bytes % spec.granule_size_bytes:
         sizes = f"block_size ({format_size(spec.block_size_bytes)}), granule_size ({format_size(spec.granule_size_bytes)})"
         raise CacheError(ErrorKind.INVALID, f"{sizes}: a block must be a whole number of granules")
-    if spec.read_write and not os.environ.get(WRITES_FOR_TESTS):
-        raise CacheError(
-            ErrorKind.UNSUPPORTED, "--read-write is not there yet (docs/writing.md says what is missing); mount read-only"
-        )
     if spec.read_write and spec.engine is Engine.PYFUSE3:
         raise CacheError(ErrorKind.UNSUPPORTED, "the pyfuse3 engine mounts read-only; leave --engine out to write")
     if spec.allow_other and os.geteuid() != 0:

@@ -36,7 +36,7 @@ class Op(enum.IntEnum):
     OPENED = 9  # inode was opened: verify its container, look ahead. No answer.
     DAMAGED = 10  # a granule of block `offset` (a block index) of inode failed its checksum: forget and count it. No answer.
     CHANGE = 11  # name: a contract.changes.Change of inode. Answered when it is done, with the inode that it made or opened
-    SYNC = 12  # what was written to inode is safe when this is answered
+    SYNC = 12  # what was written to inode is safe when this is answered; size 1: in the store
     WROTE = 13  # inode has new bytes. No answer.
     SETTLED = 14  # the kernel has taken the answer to the CHANGE of token: its outcome may be forgotten. No answer.
     ANSWER = 32

@@ -59,6 +59,13 @@ class SourceSpec:
     read_only: bool = False
 
 
+class WriteMode(enum.StrEnum):
+    """When bytes that a program wrote are safe."""
+
+    THROUGH = "through"  # when the store has them
+    BACK = "back"  # when they are in the journal on the local disk
+
+
 @dataclass(frozen=True, slots=True)
 class TierSpec:
     """One tier. `path` is this mount's own directory, 0700; `high` and `low` are shares of the quota in (0, 1], low <= high.
@@ -95,6 +102,7 @@ class MountSpec:
         prefetch: read-ahead from the store (sequential, sibling and whole-dataset patterns).
         fetch_memory_bytes: bound of bytes in flight between store and tiers.
         read_write: programs may write (the native engine only; OPEN is always answered, and there is no passthrough).
+        write_mode: what close and fsync wait for.
         debug_no_resend: do not ask for FUSE_NOTIFY_RESEND (tests of the request slots).
     """
 
@@ -124,6 +132,7 @@ class MountSpec:
     fetch_memory_bytes: int = 96 << 20
     log_level: str = "INFO"
     read_write: bool = False
+    write_mode: WriteMode = WriteMode.THROUGH
     debug_no_resend: bool = False
 
     def to_json(self) -> str:
@@ -137,6 +146,7 @@ class MountSpec:
         raw["engine"] = Engine(raw["engine"])
         raw["access"] = Access(raw["access"])
         raw["verify"] = Verify(raw["verify"])
+        raw["write_mode"] = WriteMode(raw.get("write_mode", WriteMode.THROUGH))
         return cls(**raw)
 
     @classmethod

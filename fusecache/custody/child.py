@@ -99,6 +99,9 @@ class Child:
     def ask_to_stop(self) -> None:
         self._send({"do": "stop"}, ())
 
+    def ask_to_finish(self) -> None:
+        self._send({"do": "finish"}, ())
+
     def ping(self) -> bool:
         """Ask for a sign of life; return whether the question could be sent."""
         return self._send({"do": "ping"}, ())

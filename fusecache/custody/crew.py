@@ -89,6 +89,7 @@ class Crew:
     Attributes:
         start_failure: why the mount cannot come up; set only before `is_running`.
         is_running: the mount was up once; from then on whatever fails is tried again.
+        pending: after `finish_writes`: files that wait to be uploaded, and their bytes; None before fetch has said.
     """
 
     def __init__(self, loop: EventLoop, config: CrewConfig, events: CrewEvents) -> None:
@@ -103,6 +104,7 @@ class Crew:
         self._drop_index = False  # until a fetch said ready
         self._rebuilding = False
         self._stopping = False
+        self._finishing = False
         self._mount: FuseMount | None = None
         self._favours: Favours | None = None
         self.fetch: Child | None = None
@@ -114,6 +116,7 @@ class Crew:
         self.last_error = ""
         self.start_failure: CacheError | None = None
         self.is_running = False
+        self.pending: tuple[int, int] | None = None
 
     # -- what the supervisor asks ------------------------------------------------------------------
 
@@ -178,6 +181,13 @@ class Crew:
         self._heartbeat.begin()
         for role in self._spares:
             self._plan_spare(role)
+
+    def finish_writes(self) -> None:
+        """The mount is gone: let fetch bring up what is not in the store. `pending` says how far it is."""
+        self._finishing = True
+        self.pending = None
+        if self.fetch is not None and self.fetch.is_ready:
+            self.fetch.ask_to_finish()
 
     def stop(self, abort_connection: Callable[[], None]) -> None:
         """End all children: serves first, then fetch, which writes its clean marker; who does not end in time is killed."""
@@ -315,6 +325,8 @@ class Crew:
                 self._became_ready(child, message)
             elif message.get("did") == "failed":
                 child.failure = _failure_of(message)
+            elif message.get("did") == "finishing" and child is self.fetch:
+                self.pending = int(message["files"]), int(message["bytes"])
             elif message.get("did") == "pong":
                 self._heartbeat.answered(child)
         return heard
@@ -325,6 +337,8 @@ class Crew:
         self._spares[child.role].failures = 0
         if child is self.fetch:
             self._fetch_became_ready(str(message.get("index_id", "")), str(message.get("access", "")))
+            if self._finishing:
+                child.ask_to_finish()
         if self.is_complete:
             self.last_error = ""
         self._events.changed()
@@ -359,6 +373,8 @@ class Crew:
             return
         if child.is_replaced:
             self._replaced_ended(child)
+        elif child.role == SERVE and self._finishing:
+            pass  # the mount is gone, and only fetch has something left to do
         elif child.role == SERVE and self._mount is not None and not self._mount.is_connected():
             self._events.mount_gone()
         else:

@@ -25,7 +25,7 @@ from typing import Any
 
 from fusecache.contract.errors import CacheError, ErrorKind, not_ready_in_time
 from fusecache.contract.exit_status import exit_status_of
-from fusecache.contract.mount_spec import Engine, MountSpec, Verify
+from fusecache.contract.mount_spec import Engine, MountSpec, Verify, WriteMode
 from fusecache.contract.run_files import CONTROL_SOCKET, LOG_PREDECESSOR, MISS_SOCKET, MOUNT_STATE, SUPERVISOR_SOCKET
 from fusecache.contract.shared_memory import WRITE_LANDING_BYTES, WRITE_SPARE_SLOTS, Layout
 from fusecache.custody import kernel, shared_files
@@ -43,6 +43,8 @@ from fusecache.custody.run_sockets import listen_in
 
 log = logging.getLogger(__name__)
 
+PROGRESS_SECONDS = 1.0  # between what is told to whoever waits for files to be uploaded
+THROUGH_SECONDS = 30.0  # when writing through, programs were told already what is not in the store
 LOG_NAME = " supervisor "  # in each of our own lines of the log that children write to as well
 LOG_TAIL_BYTES = 16 << 10
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -85,6 +87,7 @@ class Supervisor:
         self._began_at = time.monotonic()
         self._loop = EventLoop()
         self._stop_wanted = False
+        self._leave_pending = False
         self._umount_replies: list[Reply] = []
         self._resources = contextlib.ExitStack()  # closed last, in reverse order
         self._shared_memory = -1
@@ -118,6 +121,8 @@ class Supervisor:
             return self._fail(error)
         self._report({"state": "ready"})
         self._loop.run_until(lambda: self._stop_wanted)
+        if self._spec.read_write:
+            self._finish_writes()
         log.info("stopping")
         self._clean_up()
         return 0
@@ -247,9 +252,29 @@ class Supervisor:
 
     # -- events ------------------------------------------------------------------------------------
 
+    def _finish_writes(self) -> None:
+        """Let what is not in the store get there, while whoever unmounts waits. The next mount finds what has to be left."""
+        crew = self._crew
+        assert crew is not None
+        crew.finish_writes()
+        self._tell_of_finishing()
+        patience = None if self._spec.write_mode is WriteMode.BACK else THROUGH_SECONDS
+        self._loop.run_until(lambda: self._leave_pending or crew.pending == (0, 0), patience)
+        if crew.pending and crew.pending[0]:
+            log.warning("%d files are left to be uploaded by the next mount of the same sources", crew.pending[0])
+
+    def _tell_of_finishing(self) -> None:
+        if self._crew is None or self._leave_pending or self._crew.pending == (0, 0):
+            return
+        files, size = self._crew.pending or (0, 0)
+        for reply in self._umount_replies:
+            reply({"waiting": True, "files": files, "bytes": size})
+        self._loop.call_later(PROGRESS_SECONDS, self._tell_of_finishing)
+
     def _on_signal(self, number: int) -> None:
         log.info("received %s", signal.Signals(number).name)
         if self._stop_wanted:
+            self._leave_pending = True
             return
         self._detach_quietly()
         self._stop_wanted = True
@@ -268,8 +293,11 @@ class Supervisor:
             self._refresh_record()
             reply({"done": True, **asdict(self._record)})
         elif request.get("do") == "umount":
-            self._umount(lazy=bool(request.get("lazy")))
+            lazy = bool(request.get("lazy"))
+            if not self._stop_wanted:
+                self._umount(lazy=lazy)
             self._umount_replies.append(reply)
+            self._leave_pending = self._leave_pending or lazy
             self._stop_wanted = True
         else:
             raise CacheError(ErrorKind.INVALID, f"unknown request {request.get('do')!r}; it is umount or status")

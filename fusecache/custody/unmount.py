@@ -13,7 +13,7 @@ import select
 import signal
 import socket
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from fusecache.contract.errors import CacheError, ErrorKind
 from fusecache.contract.run_files import SUPERVISOR_SOCKET
@@ -26,12 +26,16 @@ from fusecache.custody.run_sockets import connect_in
 SUPERVISOR_SECONDS = 30.0  # it gives serve 3 s, fetch 10 s, and kills
 DYING_SECONDS = 0.3
 EXIT_SECONDS = 5.0
+OnWaiting = Callable[[int, int], None]
 SERVE_SECONDS = 3.0
 FETCH_SECONDS = 10.0
 
 
-def unmount(root: str, mountpoint: str, *, lazy: bool = False) -> None:
+def unmount(root: str, mountpoint: str, *, lazy: bool = False, on_waiting: OnWaiting = lambda files, size: None) -> None:
     """End the mount at `mountpoint`, one of those whose run directories lie below `root`.
+
+    A mount that was written to is gone at once, but its files may still be on their way to the store: `on_waiting` is called
+    about once a second with their number and bytes, and `lazy` leaves them to the next mount.
 
     Returns when mount, processes and run directory are gone.
     Raises: CacheError(NOT_FOUND) if nothing is mounted there; CacheError(BUSY) naming who holds it, unless `lazy`.
@@ -43,12 +47,12 @@ def unmount(root: str, mountpoint: str, *, lazy: bool = False) -> None:
         if entry is None or entry.fstype != FSTYPE:
             raise CacheError(ErrorKind.NOT_FOUND, f"{mountpoint!r} is not mounted by fusecache; see: fusecache status")
         return _take_away(mountpoint, entry.device, lazy=lazy)
-    if record.is_supervised and _ask_supervisor(record, lazy):
+    if record.is_supervised and _ask_supervisor(record, lazy, on_waiting):
         return
     _end_without_supervisor(record, lazy)
 
 
-def _ask_supervisor(record: MountRecord, lazy: bool) -> bool:
+def _ask_supervisor(record: MountRecord, lazy: bool, on_waiting: OnWaiting) -> bool:
     """Let the supervisor unmount; False if it died over it. Raises: CacheError: its answer, or TIMEOUT."""
     answer: dict[str, object] = {}
     try:
@@ -56,6 +60,9 @@ def _ask_supervisor(record: MountRecord, lazy: bool) -> bool:
             connection.sendall(json.dumps({"do": "umount", "lazy": lazy}).encode() + b"\n")
             with connection.makefile("rb") as lines:
                 answer = json.loads(lines.readline() or b"{}")
+                while answer.get("waiting"):
+                    on_waiting(int(str(answer["files"])), int(str(answer["bytes"])))
+                    answer = json.loads(lines.readline() or b"{}")
     except TimeoutError:
         if not lazy:
             message = (

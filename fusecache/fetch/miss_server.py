@@ -195,7 +195,7 @@ class MissServer:
             if desk is None:
                 raise CacheError(ErrorKind.READ_ONLY, "the mount is read-only")
             if request.op is Op.SYNC:
-                await desk.files.sync(request.inode)
+                await (desk.files.upload if request.size else desk.files.sync)(request.inode)
             else:
                 change = Change.unpack(request.inode, request.name)
                 inode = await desk.change(change)

@@ -15,6 +15,8 @@ import trio
 
 from fusecache.contract.changes import Change
 from fusecache.contract.errors import CacheError, ErrorKind
+from fusecache.contract.mount_spec import WriteMode
+from fusecache.fetch.acknowledged import Acknowledged
 from fusecache.fetch.kept_aside import keep_aside
 from fusecache.fetch.uploads import Uploads
 from fusecache.fetch.write_attributes import KeptXattrs
@@ -32,15 +34,28 @@ log = logging.getLogger(__name__)
 
 REMEMBERED_BASES = 4096
 RETRY_SECONDS = 5.0  # after an upload that nobody waits for has failed
+OPEN_SECONDS = 5.0  # between uploads of a file that stays open, when writing back
+BACKGROUND = 8  # uploads at once that nobody waits for
 
 
 class OpenFiles:
-    def __init__(self, context: WriteContext, uploads: Uploads, caching: WriteCaching, xattrs: KeptXattrs) -> None:
+    def __init__(
+        self,
+        context: WriteContext,
+        uploads: Uploads,
+        caching: WriteCaching,
+        xattrs: KeptXattrs,
+        acknowledged: Acknowledged,
+    ) -> None:
         self._context = context
+        self._acknowledged = acknowledged
         self._uploads = uploads
         self._caching = caching
         self._xattrs = xattrs
         self._streaming: set[InodeNo] = set()
+        self._later: set[InodeNo] = set()
+        self._given_up: set[InodeNo] = set()
+        self._in_background = trio.CapacityLimiter(BACKGROUND)
         self._replaced_bases: OrderedDict[InodeNo, None] = OrderedDict()
         self._next_stage = 1
 
@@ -49,7 +64,7 @@ class OpenFiles:
         known = self._context.writes.all_written()
         used = {row.stage for _, row in known}
         self._next_stage = max([*used, 0]) + 1
-        self._clean_up(used)
+        self._clean_up(used | self._acknowledged.journal.stages())
         for inode, _ in known:
             self._context.nursery.start_soon(self.settle, inode)
 
@@ -76,6 +91,27 @@ class OpenFiles:
                 self._next_stage = max(self._next_stage, number + 1)
 
     async def sync(self, inode: InodeNo) -> None:
+        """Return when what was written is safe: in the store, or when writing back in the journal on the local disk. Raises: what
+        kept it from there."""
+        if self._context.spec.write_mode is WriteMode.BACK:
+            inode = self._context.writes.resolve(inode)
+            await self._acknowledged.acknowledge(inode)
+            if inode not in self._later:
+                self._later.add(inode)
+                self._context.nursery.start_soon(self._upload_later, inode)
+        else:
+            await self.upload(inode)
+
+    async def _upload_later(self, inode: InodeNo) -> None:
+        """A file that stays open must reach the store some time; one that is closed does by `settle`."""
+        await trio.sleep(OPEN_SECONDS)
+        self._later.discard(inode)
+        if self._context.writes.is_open(inode):
+            with contextlib.suppress(CacheError):
+                async with self._in_background:
+                    await self.upload(inode)
+
+    async def upload(self, inode: InodeNo) -> None:
         """Return when the store has what was written. Raises: what kept it from there."""
         async with self._context.file(inode) as inode:
             await self.bring_up(inode)
@@ -161,7 +197,7 @@ class OpenFiles:
     async def settle(self, inode: InodeNo) -> None:
         """A file that nobody has open: what is not uploaded is, and then it is an object like any other."""
         while True:
-            async with self._context.lock(inode):
+            async with self._in_background, self._context.lock(inode):
                 written = self._context.writes.written(inode)
                 if written is None or self._context.writes.is_open(inode):
                     return
@@ -169,6 +205,7 @@ class OpenFiles:
                     await self.bring_up(inode)
                 except CacheError as error:
                     if not error.is_retryable:
+                        self._given_up.add(inode)
                         return
                 else:
                     await self._finish(inode)
@@ -188,7 +225,27 @@ class OpenFiles:
         if written.flags & WriteFlag.UNLINKED:
             await self.abort(inode)
         self._context.pass_on(self._context.writes.finish(inode))
+        await self._acknowledged.forget(written.stage)
         self.remove_stage(written.stage)
+
+    async def finish(self) -> None:
+        """The mount is gone: nobody has anything open."""
+        self._context.writes.close_handles()
+        for inode, _ in self._context.writes.all_written():
+            self._context.nursery.start_soon(self.settle, inode)
+
+    def pending(self) -> tuple[int, int]:
+        """Return how many files wait to be uploaded, and their bytes. What a program was told could not be uploaded does not
+        count; nor what will not get better by waiting."""
+        files = size = 0
+        through = self._context.spec.write_mode is WriteMode.THROUGH
+        for inode, row in self._context.writes.all_written():
+            if row.flags & WriteFlag.UNLINKED or inode in self._given_up or (through and Note.of(row).error):
+                continue
+            files += 1
+            with contextlib.suppress(OSError):
+                size += (self._context.directory / f"{row.stage:x}.data").stat().st_size
+        return files, size
 
     async def bring_up(self, inode: InodeNo) -> None:
         """With the lock held."""
@@ -202,8 +259,10 @@ class OpenFiles:
             if error.kind is ErrorKind.STALE:
                 await self._set_aside(inode, error)
             else:
-                self._note_failure(inode, error)
+                await self._note_failure(inode, error)
             raise
+        self._given_up.discard(inode)
+        await self._acknowledged.renew(inode)
 
     async def _set_aside(self, inode: InodeNo, error: CacheError) -> None:
         """The store has another version than the file began with, and keeps it; what was written here is kept beside it."""
@@ -216,14 +275,17 @@ class OpenFiles:
         )
         log.error("%r was not uploaded: %s; what was written here is kept as %s", row.path, error, kept)
         self._context.pass_on(self._context.writes.lose(inode))
+        await self._acknowledged.forget(written.stage)
         (self._context.directory / f"{written.stage:x}.sent").unlink(missing_ok=True)
 
-    def _note_failure(self, inode: InodeNo, error: CacheError) -> None:
+    async def _note_failure(self, inode: InodeNo, error: CacheError) -> None:
         written, row = self._context.writes.written(inode), self._context.tree.inode(inode)
         log.error("%r could not be uploaded: %s; what was written is kept", b"" if row is None else row.path, error)
         if written is not None:
             note = Note.of(written)
             self._context.writes.set_note(inode, note.with_error(str(error)))
+            with contextlib.suppress(CacheError):  # kept, whatever becomes of the index
+                await self._acknowledged.acknowledge(inode)
 
     async def abort(self, inode: InodeNo) -> None:
         """End an upload whose file is gone."""

@@ -47,6 +47,7 @@ from fusecache.tiers.tier import Tier
 log = logging.getLogger(__name__)
 
 _U64 = struct.Struct("<Q")
+FINISH_LOOK_SECONDS = 0.1
 ORPHANED_SECONDS = 5.0  # without supervisor and without readers for so long: the mount is gone
 
 
@@ -68,6 +69,7 @@ class Fetch:
         self._layout = Layout.read(self._memory)
         self._supervised = True
         self._stop = trio.Event()
+        self._finish = trio.Event()
         self._exit = ExitCode.OK
         self._index: Index | None = None
         self._tiers: list[Tier] = []
@@ -145,6 +147,7 @@ class Fetch:
             nursery.start_soon(self._walk, cache, status)
             nursery.start_soon(self._watch_orphanage, server)
             nursery.start_soon(cache.clean_up_containers)
+            nursery.start_soon(self._finish_writes, cache)
             self._say({"did": "ready", "index_id": index.index_id().hex(), "access": status.collect()["access"]})
             await self._stop.wait()
             nursery.cancel_scope.cancel()
@@ -157,6 +160,19 @@ class Fetch:
             await trio.sleep(START_AFTER_SECONDS)
             await Walker(cache).run()
             status.listing_complete = True
+
+    async def _finish_writes(self, cache: Cache) -> None:
+        """When the mount is gone: bring up what is not in the store, and say how far that is."""
+        await self._finish.wait()
+        if cache.desk is None:
+            return
+        await cache.desk.files.finish()
+        while True:
+            files, size = cache.desk.files.pending()
+            self._say({"did": "finishing", "files": files, "bytes": size if files else 0})
+            if not files:
+                return
+            await trio.sleep(FINISH_LOOK_SECONDS)
 
     def _index_is_damaged(self, error: IndexDamagedError) -> None:
         log.error("the index is damaged: %s; it will be built again", error)
@@ -184,6 +200,8 @@ class Fetch:
             order = json.loads(data).get("do")
             if order == "ping":
                 self._say({"did": "pong"})
+            elif order == "finish":
+                self._finish.set()
             elif order == "stop":
                 self._stop.set()
                 return

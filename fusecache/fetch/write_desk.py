@@ -11,7 +11,9 @@ import trio
 
 from fusecache.contract.changes import Change, ChangeKind
 from fusecache.contract.errors import CacheError
+from fusecache.fetch.acknowledged import Acknowledged
 from fusecache.fetch.open_files import OpenFiles
+from fusecache.fetch.recovery import Recovery
 from fusecache.fetch.uploads import Uploads
 from fusecache.fetch.write_attributes import AttributeChanges, KeptXattrs
 from fusecache.fetch.write_caching import WriteCaching
@@ -20,6 +22,8 @@ from fusecache.fetch.write_names import NameChanges
 from fusecache.index.inodes import InodeNo
 
 # What is done at the source before the index knows: when it is asked for again, the source may show its effect already.
+_OF_A_FILE = frozenset({ChangeKind.SET_ATTRIBUTES, ChangeKind.SET_XATTR, ChangeKind.REMOVE_XATTR})
+PATIENCE_SECONDS = 10.0  # for what is recovered to be there before programs look
 _AT_SOURCE_FIRST = frozenset({ChangeKind.UNLINK, ChangeKind.MKDIR, ChangeKind.RMDIR, ChangeKind.RENAME, ChangeKind.SYMLINK})
 
 
@@ -31,8 +35,10 @@ class WriteDesk:
         uploads = Uploads(context.writes, context.sources, context.directory, context.tree.inode, spec.deadline_seconds)
         xattrs = KeptXattrs(context)
         self._context = context
-        self.files = OpenFiles(context, uploads, caching, xattrs)
-        names = NameChanges(context, self.files)
+        self._acknowledged = Acknowledged(context, uploads)
+        self.files = OpenFiles(context, uploads, caching, xattrs, self._acknowledged)
+        names = NameChanges(context, self.files, self._acknowledged)
+        self._recovery = Recovery(context, self._acknowledged.journal, names)
         self._attributes = AttributeChanges(context, uploads, xattrs)
         self._under_way: dict[int, trio.Event] = {}
         self._kinds: Mapping[ChangeKind, Callable[[Change], Awaitable[InodeNo]]] = {
@@ -65,6 +71,21 @@ class WriteDesk:
         if fresh_connection:
             context.writes.forget_handles()
         self.files.start()
+        known = {row.stage for _, row in context.writes.all_written()}
+        with trio.move_on_after(PATIENCE_SECONDS):
+            await self._recover(known)
+
+    async def _recover(self, known: set[int]) -> None:
+        """Return when the names of what was acknowledged are there again; what takes too long appears later."""
+        done = trio.Event()
+
+        async def recover() -> None:
+            for inode in await self._recovery.run(known):
+                self._context.nursery.start_soon(self.files.settle, inode)
+            done.set()
+
+        self._context.nursery.start_soon(recover)
+        await done.wait()
 
     async def change(self, change: Change) -> InodeNo:
         """Make a change, or find that it was made. Return the inode that the answer names. Raises: CacheError."""
@@ -84,7 +105,10 @@ class WriteDesk:
                     writes.remember(change.unique, {"step": "begun"})
                 else:
                     self._context.again.add(change.unique)
-            return await self._kinds[change.kind](change)
+            inode = await self._kinds[change.kind](change)
+            if change.kind in _OF_A_FILE:
+                await self._acknowledged.renew(self._context.writes.resolve(change.inode))
+            return inode
         except CacheError:
             writes.forget(change.unique)
             raise

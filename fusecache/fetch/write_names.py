@@ -8,6 +8,7 @@ from typing import Any
 
 from fusecache.contract.changes import Change
 from fusecache.contract.errors import CacheError, ErrorKind
+from fusecache.fetch.acknowledged import Acknowledged
 from fusecache.fetch.open_files import OpenFiles
 from fusecache.fetch.rename import Renames
 from fusecache.fetch.sources import OpenSource
@@ -22,10 +23,11 @@ _RENAME_NOREPLACE = 1
 
 
 class NameChanges:
-    def __init__(self, context: WriteContext, files: OpenFiles) -> None:
+    def __init__(self, context: WriteContext, files: OpenFiles, acknowledged: Acknowledged) -> None:
         self._context = context
         self._files = files
-        self._renames = Renames(context.writes, context.tree, context.listing, context.pass_on, files.sync)
+        self._acknowledged = acknowledged
+        self._renames = Renames(context.writes, context.tree, context.listing, context.pass_on, files.upload)
 
     async def unlink(self, change: Change) -> InodeNo:
         place = await self._context.existing(change)
@@ -42,6 +44,8 @@ class NameChanges:
                 await self._keep_directory(place, opened)
                 self._context.tree.own_changes.note(place.parent, place.name)
                 await self._context.at_source(opened, lambda: writer.delete(place.path, None))
+            if written is not None:
+                await self._acknowledged.forget(written.stage, durably=True)
             self._context.pass_on(self._context.writes.remove(change, place))
             if written is not None and not self._context.writes.is_open(place.inode):
                 await self._files.abort(place.inode)
@@ -125,6 +129,18 @@ class NameChanges:
             await self._renames.rename(
                 change, place, target, opened, self._context.at_source, lambda: self._files.bring_up(place.inode)
             )
+            await self._acknowledged_moved(place, target)
         if target.inode and self._context.writes.written(target.inode) is not None:
             self._context.nursery.start_soon(self._files.settle, target.inode)
         return InodeNo(0)
+
+    async def _acknowledged_moved(self, place: Place, target: Place) -> None:
+        """Before the rename is answered: after a power cut the bytes must not appear under the old name."""
+        writes = self._context.writes
+        is_directory = place.row is not None and place.row.kind == EntryKind.DIRECTORY
+        for inode in [one for one, _ in writes.all_written()] if is_directory else [place.inode]:
+            if not is_directory or self._context.tree.is_below(inode, place.inode):
+                await self._acknowledged.renew(inode)
+        replaced = writes.written(target.inode) if target.inode else None
+        if replaced is not None:
+            await self._acknowledged.forget(replaced.stage, durably=True)

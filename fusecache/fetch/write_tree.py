@@ -103,6 +103,11 @@ class WriteTree:
             self._index.writes.forget_handles(txn)
             self._index.meta.put(txn, "connection", secrets.randbits(48))
 
+    def close_handles(self) -> None:
+        """The mount is gone, and with it whoever had something open."""
+        with self._tree.change() as txn:
+            self._index.writes.close_handles(txn)
+
     def found(self, source: int) -> int:
         """Return what the check of a source's writer found out."""
         with self._index.read() as txn:

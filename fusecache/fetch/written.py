@@ -44,7 +44,10 @@ class Note:
 
     @classmethod
     def of(cls, row: WriteRow) -> Self:
-        note = row.note
+        return cls.of_json(row.note)
+
+    @classmethod
+    def of_json(cls, note: Mapping[str, Any]) -> Self:
         expected = note["expected"]
         return cls(
             None if expected is None else bytes.fromhex(expected),

@@ -152,6 +152,9 @@ class Writes:
         with txn.cursor(db=self._handles) as cursor:
             return any(_KEY.unpack(unseal(bytes(key), sealed))[0] == inode for key, sealed in cursor)
 
+    def close_handles(self, txn: Transaction) -> None:
+        txn.drop(self._handles, delete=False)
+
     def forget_handles(self, txn: Transaction) -> None:
         """The connection that had them is gone."""
         txn.drop(self._handles, delete=False)

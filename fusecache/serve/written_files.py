@@ -21,6 +21,7 @@ from fusecache.index.index import Index
 from fusecache.index.inodes import InodeNo
 from fusecache.tiers.stage import Stage
 
+TO_STORE = 1  # size of a SYNC that waits for the store, whatever is written back
 _MAX_IDLE = 256  # stages kept open that nobody uses at the moment
 _TOLD_SECONDS = 0.1  # fetch hears of new bytes this often at most: it uploads parts of many MiB
 _MAX_BOUNCED = 64  # each of at most one READ
@@ -106,8 +107,11 @@ class WrittenFiles:
         return len(data)
 
     def truncate(self, inode: InodeNo, size: int) -> None:
-        """Raises: STALE; NO_SPACE; INVALID for more than a file system takes."""
+        """Raises: STALE; NO_SPACE; INVALID for more than a file system takes. Miss(SYNC) for bytes that were acknowledged and are
+        in the journal only: they have to be in the store before they are cut off, as what follows may never be acknowledged."""
         with self._required(inode) as (stage, _):
+            if size < stage.size and stage.has_record():
+                raise Miss(Op.SYNC, inode, size=TO_STORE)
             try:
                 stage.truncate(size)
             except OSError as error:

@@ -31,6 +31,7 @@ from typing import NamedTuple
 from fusecache.contract.errors import CacheError, ErrorKind
 
 MAGIC = b"fusestg1"
+RECORD_SUFFIX = ".record"
 GRAIN = 4096
 REGION = 1 << 20
 _PAGE = 4096
@@ -56,7 +57,8 @@ class Run(NamedTuple):
 class Stage:
     """An open stage. `close` it; the files stay."""
 
-    def __init__(self, data_fd: int, map_fd: int, base_size: int) -> None:
+    def __init__(self, data_fd: int, map_fd: int, base_size: int, record: Path | None = None) -> None:
+        self._record = record
         self._data = data_fd
         self._map = map_fd
         self.base_size = base_size
@@ -79,7 +81,7 @@ class Stage:
         except BaseException:
             os.close(data)
             raise
-        return cls(data, bits, base_size)
+        return cls(data, bits, base_size, directory / f"{name}{RECORD_SUFFIX}")
 
     @classmethod
     def open(cls, directory: Path, name: str) -> Stage:
@@ -98,7 +100,29 @@ class Stage:
             os.close(data)
             os.close(bits)
             raise CacheError(ErrorKind.CORRUPT, f"the stage {name} in {directory} has a map that is none")
-        return cls(data, bits, _HEAD.unpack(head)[2])
+        return cls(data, bits, _HEAD.unpack(head)[2], directory / f"{name}{RECORD_SUFFIX}")
+
+    @classmethod
+    def restore(cls, directory: Path, name: str, taken: bytes, size: int, mtime_ns: int) -> None:
+        """Make a stage what it was when `take_map` was called and its bytes were synced; what was written since may be lost.
+
+        Raises: NOT_FOUND without its bytes; CORRUPT for a map that is none."""
+        if not taken.startswith(MAGIC):
+            raise CacheError(ErrorKind.CORRUPT, f"the stage {name} in {directory} has a map that is none")
+        path = directory / f"{name}.data"
+        if not path.exists():
+            raise CacheError(ErrorKind.NOT_FOUND, f"the stage {name} in {directory} has no bytes")
+        (directory / f"{name}.map").write_bytes(taken)
+        os.truncate(path, size)
+        os.utime(path, ns=(mtime_ns, mtime_ns))
+
+    def has_record(self) -> bool:
+        """Whether somebody was told that the bytes are safe before the store had them (fetch/journal.py)."""
+        return self._record is not None and self._record.exists()
+
+    def take_map(self) -> bytes:
+        """Return the whole map, for `restore`."""
+        return os.pread(self._map, os.fstat(self._map).st_size, 0)
 
     def close(self) -> None:
         os.close(self._data)

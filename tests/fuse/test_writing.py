@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from fusecache.cli.spec_building import WRITES_FOR_TESTS
 from fusecache.source.protocol import EntryKind, Source
 from fusecache.source.registry import open_source
 from tests.contract.source_suite import list_all
@@ -68,7 +67,7 @@ def store(request: pytest.FixtureRequest, disk_path: Path, seaweed: Seaweed) -> 
 
 @pytest.fixture
 def cli(disk_path: Path) -> Iterator[CommandLine]:
-    keys = {"AWS_ACCESS_KEY_ID": ADMIN.access_key, "AWS_SECRET_ACCESS_KEY": ADMIN.secret_key, WRITES_FOR_TESTS: "1"}
+    keys = {"AWS_ACCESS_KEY_ID": ADMIN.access_key, "AWS_SECRET_ACCESS_KEY": ADMIN.secret_key}
     with CommandLine(disk_path, keys) as cli:
         yield cli
 

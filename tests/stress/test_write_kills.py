@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from fusecache.cli.spec_building import WRITES_FOR_TESTS
 from fusecache.source.registry import open_source
 from tests.support.killer import Killer
 from tests.support.mounted import Mounted
@@ -26,7 +25,7 @@ def source(disk_path: Path) -> Path:
 def write_under_kills(
     disk_path: Path, url: str, seconds: float, interval: float, options: dict[str, str]
 ) -> tuple[Written, Killer]:
-    with Mounted(disk_path, [url], options=options, arguments=["--read-write"], environment={WRITES_FOR_TESTS: "1"}) as mounted:
+    with Mounted(disk_path, [url], options=options, arguments=["--read-write"]) as mounted:
         writers = Writers(mounted.mountpoint, seconds)
         try:
             with Killer(mounted, ["serve", "fetch"], interval) as killer:

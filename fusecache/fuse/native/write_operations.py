@@ -187,7 +187,8 @@ class WriteOperations:
 
     def _set(self, request: Buffer, length: int, unique: int, inode: int, miss: Miss, answer: Answer) -> Sequence[Buffer]:
         fields = SETATTR_IN.unpack_from(request, IN_HEADER_BYTES)
-        if miss.op is Op.CHANGE and Change.unpack(inode, miss.name).kind is ChangeKind.OPEN:
+        is_before = miss.size if miss.op is Op.SYNC else Change.unpack(inode, miss.name).kind is ChangeKind.OPEN
+        if is_before:
             return self._setattr(request, length, unique, inode)
         if fields[0] & SetAttribute.SIZE:
             self._slots.mark_applied(unique)  # where it waits now, no longer where it landed
