@@ -59,7 +59,13 @@ TIER_QUOTA = Metric("fusecache_tier_quota_bytes", "gauge", "space a tier may use
 FLIGHTS = Metric("fusecache_blocks_in_flight", "gauge", "blocks being fetched now")
 LEASES = Metric("fusecache_leased_blocks", "gauge", "blocks kept from eviction until a reader has them")
 READERS = Metric("fusecache_reader_connections", "gauge", "serve processes connected")
-GAUGES = (FILES, TOTAL_BYTES, CACHED_BYTES, TIER_USED, TIER_QUOTA, FLIGHTS, LEASES, READERS)
+PENDING_FILES = Metric("fusecache_pending_files", "gauge", "files written and not in the store yet")
+PENDING_BYTES = Metric("fusecache_pending_bytes", "gauge", "bytes of these files")
+KEPT_FILES = Metric("fusecache_kept_files", "gauge", "files written that cannot be uploaded: see `fusecache recover`")
+GAUGES = (
+    *(FILES, TOTAL_BYTES, CACHED_BYTES, TIER_USED, TIER_QUOTA, FLIGHTS, LEASES, READERS),
+    *(PENDING_FILES, PENDING_BYTES, KEPT_FILES),
+)
 
 Samples = Mapping[Metric, float | Mapping[str, float]]
 

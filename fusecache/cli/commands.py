@@ -24,6 +24,7 @@ _COMMANDS = {
     "warm": "warm_command",
     "drop": "drop_command",
     "refresh": "refresh_command",
+    "recover": "recover_command",
     "doctor": "doctor_command",
     "top": "top_command",
     "bench": "bench_command",

@@ -5,6 +5,7 @@ Owns no state; each mount is asked in a thread of its own, so that one that hang
 
 from __future__ import annotations
 
+import os
 import threading
 from typing import cast
 
@@ -12,7 +13,7 @@ from fusecache.cli.control_client import call
 from fusecache.contract.control import Pids, Status, TierStatus
 from fusecache.contract.errors import CacheError
 from fusecache.contract.mount_spec import MountSpec
-from fusecache.contract.run_files import SPEC
+from fusecache.contract.run_files import KEPT_DIR, SPEC
 from fusecache.custody.mount_table import MountRecord
 
 ANSWER_SECONDS = 5.0
@@ -78,6 +79,11 @@ def known_without_fetch(record: MountRecord, last_error: str) -> Status:
         checksum_failures=0,
         index_errors=0,
         restarts=record.restarts,
+        write_mode="",
+        pending_files=0,
+        pending_bytes=0,
+        kept_files=0,
+        kept_dir=os.path.join(record.state_dir, KEPT_DIR),
         hidden=0,
         listing_complete=False,
         last_error=last_error,

@@ -94,7 +94,8 @@ def _print_details(status: Status) -> None:
         if tier["errors"]:
             click.echo(f"  {tier['errors']} errors, the last: {printable(tier['last_error'])}")
     pids = status["pids"]
-    click.echo(f"engine {status['engine']}, access {status['access'] or 'undecided'}")
+    writing = f", writing {status['write_mode']}" if status["write_mode"] else ""
+    click.echo(f"engine {status['engine']}, access {status['access'] or 'undecided'}{writing}")
     click.echo(
         f"processes: supervisor {pids['supervisor']}, fetch {pids['fetch']}, serve {' '.join(map(str, pids['serve'])) or '-'}"
     )
@@ -106,5 +107,10 @@ def _print_details(status: Status) -> None:
     ):
         if count:
             click.echo(f"{count} {meaning}")
+    if status["pending_files"]:
+        click.echo(f"not in the store yet: {status['pending_files']} files, {format_size(status['pending_bytes'])}")
+    if status["kept_files"]:
+        where = printable(status["kept_dir"])
+        click.echo(f"{status['kept_files']} files that cannot be uploaded are kept in {where}; see: fusecache recover")
     if status["last_error"]:
         click.echo(f"last error: {printable(status['last_error'])}")

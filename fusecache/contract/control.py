@@ -59,6 +59,11 @@ class Status(TypedDict):
     checksum_failures: int
     index_errors: int  # changes of the index that found no room, since fetch started
     restarts: int
+    write_mode: str  # "through", "back"; "" for a mount that is read-only
+    pending_files: int  # written and not in the store yet
+    pending_bytes: int
+    kept_files: int  # in kept_dir: they cannot be uploaded, see `fusecache recover`
+    kept_dir: str
     hidden: int
     listing_complete: bool
     last_error: str

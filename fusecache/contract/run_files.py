@@ -22,6 +22,7 @@ State directory (`<cache>/<dataset id>`), survives the mount:
 | ballast | fetch | released when the disk is full, since deleting needs pages too |
 | clean | fetch, after syncfs at a clean stop; removed at start | the index may be trusted after a reboot |
 | stage/ | fetch makes and removes, serve writes | what was written and is not uploaded yet (tiers/stage.py) |
+| kept/ | fetch | what was written and cannot be uploaded, as the store has something else by now (fetch/kept_aside.py) |
 | boot_id | fetch, at start | whose page cache vouches for index and MEM tiers |
 """
 
@@ -42,3 +43,4 @@ BALLAST = "ballast"
 CLEAN_MARKER = "clean"
 BOOT_ID = "boot_id"
 STAGE_DIR = "stage"
+KEPT_DIR = "kept"

@@ -8,10 +8,37 @@ others are those of the version that it began with), and `.json`, which says who
 from __future__ import annotations
 
 import json
+import os
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
-KEPT_DIR = "kept"
+from fusecache.contract.run_files import KEPT_DIR
+
+
+@dataclass(frozen=True, slots=True)
+class KeptFile:
+    """`name`: of the file in `kept/`. `time`: wall clock, when it was set aside."""
+
+    directory: Path
+    name: str
+    source: str
+    path: str
+    time: float
+    reason: str
+    size: int
+
+    @property
+    def data(self) -> Path:
+        return self.directory / self.name
+
+    @property
+    def map(self) -> Path:
+        return self.directory / f"{self.name}.map"
+
+    def remove(self) -> None:
+        for file in (self.data, self.map, self.directory / f"{self.name}.json"):
+            file.unlink(missing_ok=True)
 
 
 def keep_aside(stages: Path, stage: int, path: bytes, url: str, reason: str) -> Path:
@@ -25,3 +52,18 @@ def keep_aside(stages: Path, stage: int, path: bytes, url: str, reason: str) -> 
     (stages / f"{stage:x}.map").rename(directory / f"{name}.map")
     (stages / f"{stage:x}.data").rename(directory / name)
     return directory / name
+
+
+def kept_files(state_dir: Path) -> list[KeptFile]:
+    """Return what is kept, oldest first. What is no record of it, or has no bytes, is left out."""
+    found = []
+    directory = state_dir / KEPT_DIR
+    for file in sorted(directory.glob("*.json")) if directory.is_dir() else []:
+        name = file.name.removesuffix(".json")
+        try:
+            told = json.loads(file.read_text())
+            size = os.stat(directory / name).st_size
+            found.append(KeptFile(directory, name, told["source"], told["path"], told["time"], told["reason"], size))
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return sorted(found, key=lambda kept: kept.time)

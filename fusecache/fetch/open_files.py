@@ -10,6 +10,7 @@ import contextlib
 import logging
 import os
 from collections import OrderedDict
+from collections.abc import Callable
 
 import trio
 
@@ -24,7 +25,7 @@ from fusecache.fetch.write_caching import WriteCaching
 from fusecache.fetch.write_context import WriteContext
 from fusecache.fetch.written import Note
 from fusecache.index.inodes import InodeFlag, InodeNo
-from fusecache.index.writes import WriteFlag
+from fusecache.index.writes import WriteFlag, WriteRow
 from fusecache.source.protocol import EntryKind
 from fusecache.source.write_protocol import Metadata
 from fusecache.tiers import stage as stages
@@ -235,16 +236,22 @@ class OpenFiles:
             self._context.nursery.start_soon(self.settle, inode)
 
     def pending(self) -> tuple[int, int]:
-        """Return how many files wait to be uploaded, and their bytes. What a program was told could not be uploaded does not
-        count; nor what will not get better by waiting."""
-        files = size = 0
+        """Return for how many files it is worth to wait until they are uploaded, and their bytes. Not for what a program was told
+        could not be uploaded, nor for what will not get better by waiting."""
         through = self._context.spec.write_mode is WriteMode.THROUGH
+        return self._count(lambda inode, row: inode not in self._given_up and not (through and Note.of(row).error))
+
+    def waiting(self) -> tuple[int, int]:
+        """Return how many files the store does not have as they were written, and their bytes."""
+        return self._count(lambda inode, row: not self._uploads.is_clean(inode))
+
+    def _count(self, counts: Callable[[InodeNo, WriteRow], bool]) -> tuple[int, int]:
+        files = size = 0
         for inode, row in self._context.writes.all_written():
-            if row.flags & WriteFlag.UNLINKED or inode in self._given_up or (through and Note.of(row).error):
-                continue
-            files += 1
-            with contextlib.suppress(OSError):
-                size += (self._context.directory / f"{row.stage:x}.data").stat().st_size
+            with contextlib.suppress(OSError, CacheError):  # it is closed at this moment
+                if not row.flags & WriteFlag.UNLINKED and counts(inode, row):
+                    size += (self._context.directory / f"{row.stage:x}.data").stat().st_size
+                    files += 1
         return files, size
 
     async def bring_up(self, inode: InodeNo) -> None:

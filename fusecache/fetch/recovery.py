@@ -129,7 +129,9 @@ class Recovery:
             place = self._context.writes.place(inode, part)
             if place.row is None:
                 made = Change(ChangeKind.MKDIR, inode, _number(), part, mode=NOT_SET, uid=NOT_SET, gid=NOT_SET)
+                self._context.again.add(made.unique)  # one that came about meanwhile will do
                 inode = await self._names.make_directory(made)
+                self._context.again.discard(made.unique)
                 self._context.writes.forget(made.unique)
             else:
                 inode = place.inode

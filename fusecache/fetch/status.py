@@ -6,14 +6,17 @@ from __future__ import annotations
 import mmap
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from fusecache.base import metrics
 from fusecache.base.counters import CounterPage
 from fusecache.base.metrics import COUNTERS, Metric
 from fusecache.base.units import percentage
+from fusecache.contract.run_files import KEPT_DIR
 from fusecache.contract.shared_memory import ACCESS_PASSTHROUGH, Counter, Layout
 from fusecache.fetch.cache import Cache
+from fusecache.fetch.kept_aside import kept_files
 
 DEGRADED_SECONDS = 30.0  # how long after the last error of a store the state says so
 
@@ -62,9 +65,22 @@ class StatusReport:
             "errors": self._sum(Counter.READ_ERRORS) + self._sum(Counter.OTHER_ERRORS),
             "checksum_failures": self._sum(Counter.CHECKSUM_FAILURES) + own.get(Counter.FETCH_CHECKSUM_FAILURES),
             "index_errors": cache.index_errors,
+            **self._writing(),
             "hidden": tree.hidden,
             "listing_complete": self.listing_complete,
             "last_error": last_error,
+        }
+
+    def _writing(self) -> dict[str, Any]:
+        spec, desk = self._cache.spec, self._cache.desk
+        state_dir = Path(spec.state_dir)
+        files, size = (0, 0) if desk is None else desk.files.waiting()
+        return {
+            "write_mode": "" if desk is None else str(spec.write_mode),
+            "pending_files": files,
+            "pending_bytes": size,
+            "kept_files": len(kept_files(state_dir)),
+            "kept_dir": str(state_dir / KEPT_DIR),
         }
 
     def _sum(self, counter: Counter) -> int:
@@ -86,4 +102,8 @@ class StatusReport:
         samples[metrics.FLIGHTS] = self._cache.flights.count_in_flight
         samples[metrics.LEASES] = self._cache.store.leases.total()
         samples[metrics.READERS] = self._readers()
+        writing = self._writing()
+        samples[metrics.PENDING_FILES] = writing["pending_files"]
+        samples[metrics.PENDING_BYTES] = writing["pending_bytes"]
+        samples[metrics.KEPT_FILES] = writing["kept_files"]
         return metrics.exposition(samples)

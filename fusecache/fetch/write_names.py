@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable
 from typing import Any
 
-from fusecache.contract.changes import Change
+from fusecache.contract.changes import NOT_SET, Change
 from fusecache.contract.errors import CacheError, ErrorKind
 from fusecache.fetch.acknowledged import Acknowledged
 from fusecache.fetch.open_files import OpenFiles
@@ -65,7 +65,8 @@ class NameChanges:
         if place.row is not None:
             return self._context.done(change, place.inode)
         writer = opened.require_writer()
-        metadata = Metadata(mode=change.mode, uid=change.uid, gid=change.gid)
+        mode, uid, gid = (None if value == NOT_SET else value for value in (change.mode, change.uid, change.gid))
+        metadata = Metadata(mode=mode, uid=uid, gid=gid)
         self._context.tree.own_changes.note(place.parent, place.name)
         entry = await self._made(change, opened, place, lambda: writer.make_directory(place.path, metadata))
         return self._context.writes.add(change, place, entry)

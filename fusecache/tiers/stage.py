@@ -86,21 +86,29 @@ class Stage:
     @classmethod
     def open(cls, directory: Path, name: str) -> Stage:
         """Raises: NOT_FOUND; CORRUPT for what `create` did not make."""
+        stage = cls.open_files(directory / f"{name}.data", directory / f"{name}.map")
+        stage._record = directory / f"{name}{RECORD_SUFFIX}"
+        return stage
+
+    @classmethod
+    def open_files(cls, data_path: Path, map_path: Path, *, writable: bool = True) -> Stage:
+        """Open a stage whose files have other names, too. Raises: as `open`."""
+        flags = (os.O_RDWR if writable else os.O_RDONLY) | os.O_CLOEXEC
         try:
-            data = os.open(directory / f"{name}.data", os.O_RDWR | os.O_CLOEXEC)
+            data = os.open(data_path, flags)
         except FileNotFoundError as error:
-            raise CacheError(ErrorKind.NOT_FOUND, f"there is no stage {name} in {directory}") from error
+            raise CacheError(ErrorKind.NOT_FOUND, f"there is no stage {data_path}") from error
         try:
-            bits = os.open(directory / f"{name}.map", os.O_RDWR | os.O_CLOEXEC)
+            bits = os.open(map_path, flags)
         except OSError as error:
             os.close(data)
-            raise CacheError(ErrorKind.CORRUPT, f"the stage {name} in {directory} has no map: {error.strerror}") from error
+            raise CacheError(ErrorKind.CORRUPT, f"the stage {data_path} has no map: {error.strerror}") from error
         head = os.pread(bits, _HEAD.size, 0)
         if len(head) != _HEAD.size or not head.startswith(MAGIC):
             os.close(data)
             os.close(bits)
-            raise CacheError(ErrorKind.CORRUPT, f"the stage {name} in {directory} has a map that is none")
-        return cls(data, bits, _HEAD.unpack(head)[2], directory / f"{name}{RECORD_SUFFIX}")
+            raise CacheError(ErrorKind.CORRUPT, f"the stage {data_path} has a map that is none")
+        return cls(data, bits, _HEAD.unpack(head)[2])
 
     @classmethod
     def restore(cls, directory: Path, name: str, taken: bytes, size: int, mtime_ns: int) -> None:
