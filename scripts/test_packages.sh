@@ -14,6 +14,9 @@ needs=(
     "nfs-ganesha"     # NFS server in user space
     "nfs-ganesha-vfs"
     "libnfs13 libnfs14 libnfs16"
+    "git"             # programs that write to mounts, this and the next two
+    "rsync"
+    "vim"
     "libfuse3-dev"    # from here on: to compile the pyfuse3 engine
     "pkg-config pkgconf"
     "gcc"

@@ -6,43 +6,17 @@ import errno
 import os
 import random
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from fusecache.source.protocol import EntryKind, Source
-from fusecache.source.registry import open_source
-from tests.contract.source_suite import list_all
 from tests.support.command_line import CommandLine
+from tests.support.plain_store import PlainStore
 from tests.support.s3_bucket import S3Bucket
 from tests.support.seaweed import ADMIN, Seaweed
 
 pytestmark = [pytest.mark.fuse, pytest.mark.slow]
-
-
-class Store:
-    """What lies in the store, looked at without the mount."""
-
-    def __init__(self, url: str, options: Mapping[str, str]) -> None:
-        self.url, self.options = url, options
-        self._source: Source = open_source(url, options, {})
-
-    def read(self, path: str) -> bytes:
-        entry = self._source.stat(path.encode())
-        return bytes(self._source.read(path.encode(), entry.version, 0, entry.size)) if entry.size else b""
-
-    def names(self, path: str = "") -> set[str]:
-        """Return names, those of directories with a slash."""
-        entries = list_all(self._source, path.encode())[0]
-        return {entry.name.decode() + ("/" if entry.kind is EntryKind.DIRECTORY else "") for entry in entries}
-
-    @property
-    def is_flat(self) -> bool:
-        return self.url.startswith("s3:")
-
-    def close(self) -> None:
-        self._source.close()
 
 
 @pytest.fixture(scope="module")
@@ -52,15 +26,15 @@ def seaweed() -> Iterator[Seaweed]:
 
 
 @pytest.fixture(params=["file", "s3"])
-def store(request: pytest.FixtureRequest, disk_path: Path, seaweed: Seaweed) -> Iterator[Store]:
+def store(request: pytest.FixtureRequest, disk_path: Path, seaweed: Seaweed) -> Iterator[PlainStore]:
     if request.param == "file":
         directory = disk_path / "source"
         directory.mkdir()
-        store = Store(f"file://{directory}", {})
+        store = PlainStore(f"file://{directory}", {})
     else:
         S3Bucket(seaweed.endpoint_url, "writing", ADMIN.access_key, ADMIN.secret_key).create().close()
         keys = {"access_key": ADMIN.access_key, "secret_key": ADMIN.secret_key}
-        store = Store(f"s3://writing/{os.urandom(4).hex()}", {"endpoint_url": seaweed.endpoint_url, **keys})
+        store = PlainStore(f"s3://writing/{os.urandom(4).hex()}", {"endpoint_url": seaweed.endpoint_url, **keys})
     yield store
     store.close()
 
@@ -73,7 +47,7 @@ def cli(disk_path: Path) -> Iterator[CommandLine]:
 
 
 @pytest.fixture
-def mount(cli: CommandLine, store: Store, disk_path: Path) -> Path:
+def mount(cli: CommandLine, store: PlainStore, disk_path: Path) -> Path:
     options = [f"endpoint_url={store.options['endpoint_url']}"] if store.is_flat else []
     given = [word for option in options for word in ("-o", option)]
     made = cli.mount("--read-write", *given, store.url)
@@ -82,7 +56,7 @@ def mount(cli: CommandLine, store: Store, disk_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("size", [0, 1, 4095, 3_000_000, 40_000_000])
-def test_a_file_is_written_and_read(mount: Path, store: Store, size: int) -> None:
+def test_a_file_is_written_and_read(mount: Path, store: PlainStore, size: int) -> None:
     data = random.Random(size).randbytes(size)
     (mount / "file").write_bytes(data)
     assert store.read("file") == data
@@ -92,7 +66,7 @@ def test_a_file_is_written_and_read(mount: Path, store: Store, size: int) -> Non
 
 
 @pytest.mark.parametrize("size", [300_000, 40_000_000])
-def test_a_file_is_changed_in_the_middle(mount: Path, store: Store, size: int) -> None:
+def test_a_file_is_changed_in_the_middle(mount: Path, store: PlainStore, size: int) -> None:
     chance = random.Random(size)
     data = bytearray(chance.randbytes(size))
     (mount / "file").write_bytes(data)
@@ -108,7 +82,7 @@ def test_a_file_is_changed_in_the_middle(mount: Path, store: Store, size: int) -
     assert (mount / "file").read_bytes() == data
 
 
-def test_an_object_that_was_there_is_changed(mount: Path, store: Store, cli: CommandLine) -> None:
+def test_an_object_that_was_there_is_changed(mount: Path, store: PlainStore, cli: CommandLine) -> None:
     """Its bytes come out of the store, where they are needed, and not out of what was written here."""
     data = bytearray(random.Random(7).randbytes(20_000_000))
     (mount / "file").write_bytes(data)
@@ -129,7 +103,7 @@ def test_an_object_that_was_there_is_changed(mount: Path, store: Store, cli: Com
         assert (mount / "file").read_bytes() == data
 
 
-def test_truncate_append_and_modes(mount: Path, store: Store) -> None:
+def test_truncate_append_and_modes(mount: Path, store: PlainStore) -> None:
     path = mount / "file"
     path.write_bytes(b"0123456789")
     os.truncate(path, 4)
@@ -151,7 +125,7 @@ def test_truncate_append_and_modes(mount: Path, store: Store) -> None:
     assert path.stat().st_mode & 0o777 == 0o600
 
 
-def test_names(mount: Path, store: Store) -> None:
+def test_names(mount: Path, store: PlainStore) -> None:
     (mount / "dir" / "sub").mkdir(parents=True)
     (mount / "dir" / "one").write_bytes(b"1")
     with pytest.raises(FileExistsError):
@@ -182,7 +156,7 @@ def test_names(mount: Path, store: Store) -> None:
         (mount / "moved").rmdir()
 
 
-def test_links(mount: Path, store: Store) -> None:
+def test_links(mount: Path, store: PlainStore) -> None:
     (mount / "file").write_bytes(b"x")
     with pytest.raises(PermissionError):
         os.link(mount / "file", mount / "other")
@@ -195,7 +169,7 @@ def test_links(mount: Path, store: Store) -> None:
     assert store.names() == {"file", "link"}
 
 
-def test_write_a_temporary_file_and_rename(mount: Path, store: Store) -> None:
+def test_write_a_temporary_file_and_rename(mount: Path, store: PlainStore) -> None:
     for round_ in range(5):
         data = os.urandom(100_000 + round_)
         with open(mount / "checkpoint.tmp", "wb") as file:
@@ -208,7 +182,7 @@ def test_write_a_temporary_file_and_rename(mount: Path, store: Store) -> None:
         assert store.names() == {"checkpoint"}
 
 
-def test_a_rename_of_an_open_file(mount: Path, store: Store) -> None:
+def test_a_rename_of_an_open_file(mount: Path, store: PlainStore) -> None:
     with open(mount / "a", "wb") as file:
         file.write(b"before ")
         os.rename(mount / "a", mount / "b")
@@ -217,7 +191,7 @@ def test_a_rename_of_an_open_file(mount: Path, store: Store) -> None:
     assert store.read("b") == (mount / "b").read_bytes() == b"before and after"
 
 
-def test_an_unlinked_file_that_is_open(mount: Path, store: Store) -> None:
+def test_an_unlinked_file_that_is_open(mount: Path, store: PlainStore) -> None:
     with open(mount / "file", "w+b") as file:
         file.write(b"hidden")
         file.flush()
@@ -229,7 +203,7 @@ def test_an_unlinked_file_that_is_open(mount: Path, store: Store) -> None:
     assert os.listdir(mount) == []
 
 
-def test_many_small_files(mount: Path, store: Store, cli: CommandLine, disk_path: Path) -> None:
+def test_many_small_files(mount: Path, store: PlainStore, cli: CommandLine, disk_path: Path) -> None:
     chance = random.Random(3)
     files = {f"dir{number % 5}/f{number}": chance.randbytes(chance.randrange(5000)) for number in range(200)}
     for path, data in files.items():
@@ -243,7 +217,7 @@ def test_many_small_files(mount: Path, store: Store, cli: CommandLine, disk_path
     assert found == set(files)
 
 
-def test_programs(mount: Path, store: Store, disk_path: Path) -> None:
+def test_programs(mount: Path, store: PlainStore, disk_path: Path) -> None:
     tree = disk_path / "tree"
     (tree / "sub").mkdir(parents=True)
     for number in range(20):
@@ -264,7 +238,7 @@ def test_programs(mount: Path, store: Store, disk_path: Path) -> None:
     assert store.read("zeros") == bytes(655_360)
 
 
-def test_what_a_store_refuses_is_said_at_close(mount: Path, store: Store, disk_path: Path) -> None:
+def test_what_a_store_refuses_is_said_at_close(mount: Path, store: PlainStore, disk_path: Path) -> None:
     if store.is_flat:
         pytest.skip("shown with a directory")
     file = open(mount / "file", "wb")  # noqa: SIM115

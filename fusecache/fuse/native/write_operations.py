@@ -75,6 +75,9 @@ class WriteOperations:
             Opcode.RELEASE: self._release,
             Opcode.SETATTR: self._setattr,
             Opcode.FALLOCATE: self._fallocate,
+            Opcode.TMPFILE: self._leave_to_kernel,
+            Opcode.COPY_FILE_RANGE: self._leave_to_kernel,
+            Opcode.COPY_FILE_RANGE_64: self._leave_to_kernel,
             Opcode.UNLINK: self._remove(ChangeKind.UNLINK),
             Opcode.RMDIR: self._remove(ChangeKind.RMDIR),
             Opcode.MKDIR: self._mkdir,
@@ -168,6 +171,11 @@ class WriteOperations:
             self._filesystem.allocate(inode, offset, size)
             self._slots.mark_applied(unique)
         return _EMPTY
+
+    def _leave_to_kernel(self, request: Buffer, length: int, unique: int, inode: int) -> Sequence[Buffer]:
+        """ENOSYS: the kernel copies by reading and writing, and says EOPNOTSUPP to O_TMPFILE, after which programs make a file with
+        a name. Any other error fails `cp` and `cat` from one file of the mount to another."""
+        raise Refused(errno.ENOSYS)
 
     # -- attributes
 
