@@ -133,7 +133,9 @@ class WriteTree:
 
     def put_xattrs(self, inode: InodeNo, values: Mapping[str, str]) -> None:
         with self._tree.change() as txn:
-            self._index.writes.put_xattrs(txn, inode, values)
+            written = self._index.writes.get(txn, inode)
+            for one in {inode} if written is None else {inode, written.base}:  # as `set_attributes`
+                self._index.writes.put_xattrs(txn, one, values)
 
     # -- opening
 
@@ -420,16 +422,14 @@ class WriteTree:
             if row is None:
                 raise CacheError(ErrorKind.STALE, "the file is gone")
             now_ns = int(self._clock() * 1e9)
-            changed = row._replace(
-                mode=row.mode if change.mode == NOT_SET else change.mode,
-                uid=row.uid if change.uid == NOT_SET else change.uid,
-                gid=row.gid if change.gid == NOT_SET else change.gid,
-                mtime_ns=row.mtime_ns if change.mtime_ns == TIME_NOT_SET else change.mtime_ns,
-                ctime_ns=now_ns,
-            )
+            changed = _changed(row, change, now_ns)
             if entry is not None and row.kind == EntryKind.FILE:
                 changed = changed._replace(version=entry.version)
             self._index.inodes.put(txn, inode, changed)
+            written = self._index.writes.get(txn, inode)
+            base = None if written is None or written.base == inode else self._index.inodes.get(txn, written.base)
+            if written is not None and base is not None:  # a version that was uploaded takes the name when the file is closed
+                self._index.inodes.put(txn, written.base, _changed(base, change, now_ns))
             self._index.writes.remember(txn, change.unique, {"inode": inode})
         self._tree.own_changes.note(row.parent, row.path.rpartition(b"/")[2])
 
@@ -441,3 +441,13 @@ class WriteTree:
         listing_pass = 0 if directory is None else directory.listing_pass
         self._tree.add_name(txn, place.parent, place.name, inode, kind, listing_pass=listing_pass, checked_at=int(self._clock()))
         self._tree.own_changes.note(place.parent, place.name)
+
+
+def _changed(row: Inode, change: Change, now_ns: int) -> Inode:
+    return row._replace(
+        mode=row.mode if change.mode == NOT_SET else change.mode,
+        uid=row.uid if change.uid == NOT_SET else change.uid,
+        gid=row.gid if change.gid == NOT_SET else change.gid,
+        mtime_ns=row.mtime_ns if change.mtime_ns == TIME_NOT_SET else change.mtime_ns,
+        ctime_ns=now_ns,
+    )
