@@ -173,8 +173,8 @@ class WriteOperations:
         return _EMPTY
 
     def _leave_to_kernel(self, request: Buffer, length: int, unique: int, inode: int) -> Sequence[Buffer]:
-        """ENOSYS: the kernel copies by reading and writing, and says EOPNOTSUPP to O_TMPFILE, after which programs make a file with
-        a name. Any other error fails `cp` and `cat` from one file of the mount to another."""
+        """ENOSYS: the kernel copies by reading and writing, and says EOPNOTSUPP to O_TMPFILE, after which programs make a file
+        with a name. Any other error fails `cp` and `cat` from one file of the mount to another."""
         raise Refused(errno.ENOSYS)
 
     # -- attributes
