@@ -101,7 +101,10 @@ class Stage:
         try:
             bits = os.open(map_path, flags)
         except OSError as error:
+            is_removed = os.fstat(data).st_nlink == 0
             os.close(data)
+            if is_removed:  # since its data were opened: `remove` begins with them
+                raise CacheError(ErrorKind.NOT_FOUND, f"the stage {data_path} was removed") from error
             raise CacheError(ErrorKind.CORRUPT, f"the stage {data_path} has no map: {error.strerror}") from error
         head = os.pread(bits, _HEAD.size, 0)
         if len(head) != _HEAD.size or not head.startswith(MAGIC):

@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from fusecache.cli.spec_building import WRITES_FOR_TESTS
 from tests.support.child_call import call_in_child
 from tests.support.mounted import Mounted, run_below
 from tests.support.plain_store import PlainStore, tree_of
@@ -76,7 +75,7 @@ def mount_place(base: Path, store: PlainStore, environment: Mapping[str, str] | 
         [store.url],
         options={"endpoint_url": store.options["endpoint_url"]} if store.is_flat else {},
         arguments=["--read-write"],
-        environment={WRITES_FOR_TESTS: "1", **given, **(environment or {})},
+        environment={**given, **(environment or {})},
     )
 
 

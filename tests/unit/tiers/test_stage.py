@@ -232,6 +232,22 @@ def test_what_is_no_stage(directory: Path) -> None:
     assert list(directory.iterdir()) == []
 
 
+def test_a_stage_that_is_removed_while_it_is_opened(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once that was taken for damage, and a truncation that came with the end of the file was EIO."""
+    Stage.create(directory, "one", 0).close()
+    open_file = os.open
+
+    def remove_between(path: Path, flags: int, mode: int = 0o777) -> int:
+        if path.suffix == ".map":
+            remove(directory, "one")
+        return open_file(path, flags, mode)
+
+    monkeypatch.setattr(module.os, "open", remove_between)
+    with pytest.raises(CacheError) as caught:
+        Stage.open(directory, "one")
+    assert caught.value.kind is ErrorKind.NOT_FOUND
+
+
 def test_a_stage_is_begun_again(directory: Path) -> None:
     written = Written(directory, b"x" * 10_000)
     written.write(0, b"old")
