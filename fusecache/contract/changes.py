@@ -33,6 +33,7 @@ class ChangeKind(enum.IntEnum):
     SET_XATTR = 10  # name without "user."; flags of setxattr(2)
     REMOVE_XATTR = 11
     READ_XATTRS = 12  # no change: the index is to know the extended attributes of inode
+    TRUNCATE = 13  # inode, by its name or as it is opened; value: the size, in decimal digits
 
 
 @dataclass(frozen=True, slots=True)

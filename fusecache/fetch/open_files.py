@@ -7,6 +7,7 @@ index and in the stages.
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 from collections import OrderedDict
@@ -165,29 +166,59 @@ class OpenFiles:
         return inode
 
     async def open(self, change: Change) -> InodeNo:
-        return await self._open_inode(
-            change, self._context.writes.resolve(change.inode), 0 if change.flags & os.O_PATH else change.unique
-        )
+        return await self._open_inode(change, self._context.writes.resolve(change.inode), change.unique)
+
+    async def truncate(self, change: Change) -> InodeNo:
+        """Cut a file off, or lengthen it. Up to the store at once, unless somebody has it open and will close it."""
+        size = int(change.value)
+        inode = self._context.writes.resolve(change.inode)
+        await self._make_exact(inode)
+        async with self._context.file(inode) as inode:
+            written = self._context.writes.written(inode)
+            if written is None:
+                await self._begin(None, inode, 0)
+                written = self._context.writes.written(inode)
+                assert written is not None
+            if self._acknowledged.journal.has(written.stage):
+                await self.bring_up(inode)  # what follows may never be acknowledged, and this was
+            with contextlib.closing(Stage.open(self._context.directory, f"{written.stage:x}")) as stage:
+                try:
+                    stage.truncate(size)
+                except OSError as error:
+                    kind = ErrorKind.INVALID if error.errno in (errno.EINVAL, errno.EFBIG) else ErrorKind.NO_SPACE
+                    raise CacheError(kind, f"the file cannot be {size} bytes long: {error.strerror}") from error
+            if not self._context.writes.is_open(inode):
+                self._context.nursery.start_soon(self.settle, inode)
+                await self.bring_up(inode)
+            self._context.writes.remember(change.unique, {"inode": inode})
+        return inode
 
     async def _open_inode(self, change: Change, inode: InodeNo, handle: int) -> InodeNo:
+        await self._make_exact(inode)
+        async with self._context.file(inode) as inode:
+            if self._context.writes.written(inode) is None:
+                return await self._begin(change, inode, handle)
+            self._context.writes.open_again(change, inode, handle=handle)
+            return inode
+
+    async def _make_exact(self, inode: InodeNo) -> None:
         row = self._context.tree.inode(inode)
         if row is not None and row.flags & InodeFlag.NEEDS_STAT:
             await self._context.listing.make_exact(inode)
-        async with self._context.file(inode) as inode:
-            row = self._context.tree.inode(inode)
-            if row is None:
-                raise CacheError(ErrorKind.STALE, "the file is gone")
-            if row.kind != EntryKind.FILE:
-                raise CacheError(ErrorKind.IS_A_DIRECTORY if row.kind == EntryKind.DIRECTORY else ErrorKind.INVALID, "no file")
-            self._context.writer_of(row)
-            if self._context.writes.written(inode) is not None:
-                self._context.writes.open_again(change, inode, handle=handle)
-                return inode
-            xattrs = await self._xattrs.of(inode, row)
-            number = self._new_stage(row.size, row.mtime_ns)
-            note = Note(row.version, row.size, xattrs=xattrs)
-            self._context.writes.begin(change, inode, number, note, handle=handle)
-            return inode
+
+    async def _begin(self, change: Change | None, inode: InodeNo, handle: int) -> InodeNo:
+        """With the lock held: the file gets a stage. `change`: what that is all of."""
+        row = self._context.tree.inode(inode)
+        if row is None:
+            raise CacheError(ErrorKind.STALE, "the file is gone")
+        if row.kind != EntryKind.FILE:
+            raise CacheError(ErrorKind.IS_A_DIRECTORY if row.kind == EntryKind.DIRECTORY else ErrorKind.INVALID, "no file")
+        self._context.writer_of(row)
+        xattrs = await self._xattrs.of(inode, row)
+        number = self._new_stage(row.size, row.mtime_ns)
+        note = Note(row.version, row.size, xattrs=xattrs)
+        self._context.writes.begin(change, inode, number, note, handle=handle)
+        return inode
 
     async def release(self, change: Change) -> InodeNo:
         inode = self._context.writes.release(change)

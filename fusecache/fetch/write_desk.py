@@ -45,6 +45,7 @@ class WriteDesk:
             ChangeKind.CREATE: self.files.create,
             ChangeKind.OPEN: self.files.open,
             ChangeKind.RELEASE: self.files.release,
+            ChangeKind.TRUNCATE: self.files.truncate,
             ChangeKind.UNLINK: names.unlink,
             ChangeKind.MKDIR: names.make_directory,
             ChangeKind.RMDIR: names.remove_directory,

@@ -155,12 +155,13 @@ class WriteTree:
             self._index.writes.remember(txn, change.unique, {"inode": inode})
         return inode
 
-    def begin(self, change: Change, inode: InodeNo, stage: int, note: Note, *, handle: int) -> None:
-        """A file that is there gets a stage."""
+    def begin(self, change: Change | None, inode: InodeNo, stage: int, note: Note, *, handle: int) -> None:
+        """A file that is there gets a stage. `change`: what that is all of."""
         with self._tree.change() as txn:
             self._index.writes.put(txn, inode, WriteRow(stage, inode, 0, note.to_json()))
             self._open(txn, handle, inode)
-            self._index.writes.remember(txn, change.unique, {"inode": inode})
+            if change is not None:
+                self._index.writes.remember(txn, change.unique, {"inode": inode})
 
     def open_again(self, change: Change, inode: InodeNo, *, handle: int) -> None:
         with self._tree.change() as txn:

@@ -180,27 +180,26 @@ class WriteOperations:
     # -- attributes
 
     def _setattr(self, request: Buffer, length: int, unique: int, inode: int) -> Sequence[Buffer]:
-        """In steps: a stage for the file, if it has none; the size; the bytes up to the store, if nobody will close the file; the
-        rest. Each step may be done again."""
+        """The size first. Where no descriptor is named (truncate(2), O_TRUNC) the file may just be closed by the last one that
+        had it open, and its stage be gone by the time that it is cut off here: fetch, which ends stages, does that."""
         fields = SETATTR_IN.unpack_from(request, IN_HEADER_BYTES)
         if fields[0] & SetAttribute.SIZE:
-            if not self._filesystem.is_written(inode):
-                raise _change(Change(ChangeKind.OPEN, inode, _own(unique) | 1, flags=os.O_PATH))
+            if not fields[0] & SetAttribute.FH:
+                raise _change(Change(ChangeKind.TRUNCATE, inode, _own(unique) | 1, value=b"%d" % fields[3]))
             if not self._slots.is_applied(unique):
                 self._filesystem.truncate(inode, fields[3])
                 self._slots.mark_applied(unique)
-            if not fields[0] & SetAttribute.FH:
-                raise Miss(Op.SYNC, inode)
         return self._set_others(fields, unique, inode)
 
     def _set(self, request: Buffer, length: int, unique: int, inode: int, miss: Miss, answer: Answer) -> Sequence[Buffer]:
         fields = SETATTR_IN.unpack_from(request, IN_HEADER_BYTES)
-        is_before = miss.size if miss.op is Op.SYNC else Change.unpack(inode, miss.name).kind is ChangeKind.OPEN
-        if is_before:
+        if miss.op is Op.SYNC:  # what was acknowledged is in the store now, and may be cut off
             return self._setattr(request, length, unique, inode)
+        if Change.unpack(inode, miss.name).kind is ChangeKind.TRUNCATE:
+            return self._set_others(fields, unique, inode)
         if fields[0] & SetAttribute.SIZE:
             self._slots.mark_applied(unique)  # where it waits now, no longer where it landed
-        return self._set_others(fields, unique, inode) if miss.op is Op.SYNC else self._attributes(inode)
+        return self._attributes(inode)
 
     def _set_others(self, fields: tuple[int, ...], unique: int, inode: int) -> Sequence[Buffer]:
         valid = fields[0]
