@@ -125,6 +125,17 @@ def test_truncate_append_and_modes(mount: Path, store: PlainStore) -> None:
     assert path.stat().st_mode & 0o777 == 0o600
 
 
+def test_copies_by_the_kernel_and_files_without_a_name(mount: Path, store: PlainStore) -> None:
+    data = random.Random(11).randbytes(300_000)
+    (mount / "file").write_bytes(data)
+    with open(mount / "file", "rb") as source, open(mount / "copy", "wb") as target:
+        assert os.copy_file_range(source.fileno(), target.fileno(), len(data), 0, 5) == len(data)
+    assert store.read("copy") == bytes(5) + data
+    with pytest.raises(OSError) as caught:
+        os.open(mount, os.O_RDWR | os.O_TMPFILE)
+    assert caught.value.errno == errno.EOPNOTSUPP
+
+
 def test_names(mount: Path, store: PlainStore) -> None:
     (mount / "dir" / "sub").mkdir(parents=True)
     (mount / "dir" / "one").write_bytes(b"1")
