@@ -63,6 +63,11 @@ def run_directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture
+def full_length(request: pytest.FixtureRequest) -> bool:
+    return bool(request.config.getoption("--full-length"))
+
+
+@pytest.fixture
 def disk_path(run_directory: Path) -> Iterator[Path]:
     """A directory of the test's own on a real disk, where tmp_path may be tmpfs."""
     directory = Path(tempfile.mkdtemp(dir=run_directory))

@@ -18,11 +18,6 @@ ROOT = Path(__file__).parent.parent.parent
 DOCUMENT = ROOT / "docs" / "promises.md"
 
 
-@pytest.fixture
-def full_length(request: pytest.FixtureRequest) -> bool:
-    return bool(request.config.getoption("--full-length"))
-
-
 @pytest.fixture(scope="session")
 def _records(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     path = tmp_path_factory.mktemp("promises") / "records"
