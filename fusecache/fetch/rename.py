@@ -25,6 +25,7 @@ from fusecache.source.protocol import Entry, EntryKind
 from fusecache.source.write_protocol import Metadata
 
 PARALLEL = 16
+_MOVING: dict[str, object] = {"step": "moving"}  # remembered of a change: objects of a directory may be at the target already
 
 AtSource = Callable[[OpenSource, Callable[[], Any]], Awaitable[Any]]
 
@@ -135,12 +136,12 @@ class Renames:
     async def _move_directory(self, change: Change, place: Place, target: Place, opened: OpenSource, at_source: AtSource) -> None:
         if self._tree.is_from_spec_inode(place.inode):
             raise CacheError(ErrorKind.BUSY, "a source is mounted there")
-        is_again = self._writes.outcome(change.unique) is not None
+        is_again = self._writes.outcome(change.unique) == _MOVING
         if target.inode and not is_again:
             await self._listing.complete(target.inode)
             if self._tree.has_names(target.inode):
                 raise CacheError(ErrorKind.NOT_EMPTY, "the target is not empty")
-        self._writes.remember(change.unique, {"step": "moving"})
+        self._writes.remember(change.unique, _MOVING)
         writer = opened.require_writer()
         versions: dict[bytes, bytes] = {}
         if writer.capabilities.renames:

@@ -6,7 +6,8 @@ import errno
 import os
 import random
 import subprocess
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -167,7 +168,78 @@ def test_names(mount: Path, store: PlainStore) -> None:
         (mount / "moved").rmdir()
 
 
-def test_links(mount: Path, store: PlainStore) -> None:
+def test_a_directory_replaces_only_an_empty_one(mount: Path, store: Store) -> None:
+    for path in ("from/one", "to/two"):
+        (mount / path).parent.mkdir()
+        (mount / path).write_bytes(path.encode())
+    with pytest.raises(OSError, match="not empty"):
+        (mount / "from").rename(mount / "to")
+    assert (store.names("from"), store.names("to")) == ({"one"}, {"two"})
+    (mount / "to" / "two").unlink()
+    (mount / "from").rename(mount / "to")
+    assert (store.names(), store.names("to")) == ({"to/"}, {"one"})
+    assert (mount / "to" / "one").read_bytes() == b"from/one"
+
+
+def test_attributes_that_are_set_right_after_a_close_stay(mount: Path) -> None:
+    """What was uploaded takes the place of the file as it was written, a moment after it was closed."""
+    for number in range(30):
+        path = mount / f"file{number}"
+        path.write_bytes(b"x")
+        path.chmod(0o604)
+        os.chown(path, 7, 8)
+        os.utime(path, ns=(10**18, 10**18))
+    time.sleep(0.3)
+    for number in range(30):
+        status = (mount / f"file{number}").stat()
+        found = (status.st_mode & 0o7777, status.st_uid, status.st_gid, status.st_mtime_ns)
+        assert found == (0o604, 7, 8, 10**18), f"file{number}"
+
+
+def test_times_of_directories(mount: Path) -> None:
+    (mount / "dir").mkdir()
+    (mount / "other").mkdir()
+    times = [(mount / "dir").stat().st_mtime_ns]
+    for change in (
+        lambda: (mount / "dir" / "file").touch(),
+        lambda: (mount / "dir" / "file").rename(mount / "dir" / "file2"),
+        lambda: (mount / "dir" / "sub").mkdir(),
+        lambda: (mount / "dir" / "sub").rmdir(),
+        lambda: (mount / "dir" / "file2").unlink(),
+    ):
+        time.sleep(0.01)
+        change()
+        times.append((mount / "dir").stat().st_mtime_ns)
+    assert times == sorted(set(times)), "each change is seen"
+    before = (mount / "dir").stat(), (mount / "other").stat()
+    (mount / "dir" / "new").touch()
+    (mount / "dir" / "new").rename(mount / "other" / "new")
+    assert (mount / "dir").stat().st_mtime_ns > before[0].st_mtime_ns
+    assert (mount / "other").stat().st_mtime_ns > before[1].st_mtime_ns
+
+
+def test_a_new_owner_takes_the_set_user_id_bits(mount: Path) -> None:
+    (mount / "program").write_bytes(b"x")
+    (mount / "program").chmod(0o6755)
+    os.chown(mount / "program", 7, 8)
+    assert (mount / "program").stat().st_mode & 0o7777 == 0o755
+
+
+def test_a_path_that_is_too_long_for_the_store(mount: Path, store: Store) -> None:
+    path = mount
+    refused = 0
+    for _ in range(7):
+        path = path / ("d" * 200)
+        try:
+            path.mkdir()
+        except OSError as error:
+            assert error.errno == errno.ENAMETOOLONG
+            refused += 1
+            break
+    assert refused == store.is_flat
+
+
+def test_links(mount: Path, store: Store) -> None:
     (mount / "file").write_bytes(b"x")
     with pytest.raises(PermissionError):
         os.link(mount / "file", mount / "other")
@@ -207,6 +279,7 @@ def test_an_unlinked_file_that_is_open(mount: Path, store: PlainStore) -> None:
         file.write(b"hidden")
         file.flush()
         os.unlink(mount / "file")
+        assert os.fstat(file.fileno()).st_nlink == 0
         file.seek(0)
         assert file.read() == b"hidden"
         file.write(b"more")
