@@ -322,6 +322,7 @@ class WriteTree:
                 if written is not None:
                     self._index.writes.put(txn, known.inode, written._replace(flags=written.flags | WriteFlag.UNLINKED))
                 self._tree.rows.remove_name(txn, place.parent, place.name, known, changes)
+                self._touch(txn, place.parent)
             self._index.writes.remember(txn, change.unique, {"inode": 0})
         self._tree.own_changes.note(place.parent, place.name)
         changes.entries.clear()  # the kernel asked for it
@@ -349,6 +350,7 @@ class WriteTree:
         if directory is not None:
             entries, count = max(0, directory.entries - 1), directory.changes + 1
             self._index.dirs.put(txn, place.parent, directory._replace(entries=entries, changes=count))
+        self._touch(txn, place.parent)
         self._put_name(txn, target, known.inode, known.kind)
 
     def _replace_target(self, txn: Transaction, target: Place, changes: Changes) -> None:
@@ -434,6 +436,13 @@ class WriteTree:
             self._index.writes.remember(txn, change.unique, {"inode": inode})
         self._tree.own_changes.note(row.parent, row.path.rpartition(b"/")[2])
 
+    def _touch(self, txn: Transaction, directory: InodeNo) -> None:
+        """A name in it was changed: its times are now, whether or not its source keeps any."""
+        row = self._index.inodes.get(txn, directory)
+        if row is not None:
+            now_ns = int(self._clock() * 1e9)
+            self._index.inodes.put(txn, directory, row._replace(mtime_ns=now_ns, ctime_ns=now_ns))
+
     def _put_name(self, txn: Transaction, place: Place, inode: InodeNo, kind: int) -> None:
         known = self._index.names.get(txn, place.parent, place.name)
         if known is not None:
@@ -441,6 +450,7 @@ class WriteTree:
         directory = self._index.dirs.get(txn, place.parent)
         listing_pass = 0 if directory is None else directory.listing_pass
         self._tree.add_name(txn, place.parent, place.name, inode, kind, listing_pass=listing_pass, checked_at=int(self._clock()))
+        self._touch(txn, place.parent)
         self._tree.own_changes.note(place.parent, place.name)
 
 
