@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import stat
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,7 +16,7 @@ from fusecache.fetch.tree_rows import Changes
 from fusecache.fetch.uploads import Uploads
 from fusecache.fetch.write_context import WriteContext
 from fusecache.fetch.written import Note, metadata_of
-from fusecache.index.inodes import Inode, InodeNo
+from fusecache.index.inodes import NO_MODE, Inode, InodeNo
 from fusecache.source.protocol import EntryKind
 from fusecache.source.write_protocol import Kept, Metadata
 from fusecache.tiers.stage import Stage
@@ -72,6 +73,7 @@ class AttributeChanges:
             row = self._context.tree.inode(inode)
             if row is None:
                 raise CacheError(ErrorKind.STALE, "the file is gone")
+            change = _without_set_ids(change, row)
             opened = self._context.writer_of(row)
             writer = opened.require_writer()
             kept = writer.capabilities.kept
@@ -158,6 +160,16 @@ class AttributeChanges:
                 if entry is not None:
                     self._context.writes.set_version(inode, entry.version)
         return change.inode
+
+
+def _without_set_ids(change: Change, row: Inode) -> Change:
+    """A new owner takes the set-user-ID and set-group-ID bits from a program, as on other file systems: the kernel leaves that
+    to us."""
+    is_owned_anew = change.uid != NOT_SET or change.gid != NOT_SET
+    if not is_owned_anew or change.mode != NOT_SET or row.kind != EntryKind.FILE or row.mode == NO_MODE:
+        return change
+    dropped = stat.S_ISUID | (stat.S_ISGID if row.mode & stat.S_IXGRP else 0)
+    return dataclasses.replace(change, mode=row.mode & ~dropped) if row.mode & dropped else change
 
 
 def _changed_xattrs(values: Mapping[str, str], change: Change) -> dict[str, str]:
