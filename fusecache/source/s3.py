@@ -153,7 +153,7 @@ class ObjectStoreSource:
         from fusecache.source.s3_write import OSS_DIALECT, S3_DIALECT, S3Writer  # readers need none of it
 
         dialect = OSS_DIALECT if self._is_oss else S3_DIALECT
-        return S3Writer(self._client, self._prefix, self._key, self.stat, dialect, conditional=self._conditional_writes)
+        return S3Writer(self._client, self._prefix, self._key_to_write, self.stat, dialect, conditional=self._conditional_writes)
 
     def close(self) -> None:
         self._reader.close()
@@ -164,6 +164,15 @@ class ObjectStoreSource:
         if any(hidden_reason(component) for component in path.split(b"/")) or len(self._prefix) + len(path) > MAX_KEY_BYTES:
             raise self._not_found(path)
         return self._prefix + path
+
+    def _key_to_write(self, path: bytes) -> bytes:
+        """The same for what is to be made: a key that is too long is no name that is missing. Markers of directories end with a
+        slash more."""
+        if len(self._prefix) + len(path) >= MAX_KEY_BYTES:
+            raise CacheError(
+                ErrorKind.NAME_TOO_LONG, f"{self.url}: a key may have {MAX_KEY_BYTES - 1} bytes; {path[:40]!r}... has more"
+            )
+        return self._key(path)
 
     def _directory_prefix(self, path: bytes) -> bytes:
         return self._key(path) + b"/" if path else self._prefix
