@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from fusecache.contract.mount_spec import MountSpec
 from fusecache.fuse.filesystem_protocol import Attributes
-from fusecache.index.inodes import NO_MODE, NO_OWNER, Inode, InodeHead, InodeNo
+from fusecache.index.inodes import NO_MODE, NO_OWNER, Inode, InodeFlag, InodeHead, InodeNo
 
 # Values of fusecache.source.protocol.EntryKind, which readers do not import: sources are fetch's.
 FILE, DIRECTORY, SYMLINK = 1, 2, 3
@@ -39,7 +39,7 @@ def attributes_of(spec: MountSpec) -> Callable[[InodeNo, Inode | InodeHead], Att
             inode,
             mode,
             size,
-            2 if is_directory else row.nlink or 1,
+            0 if row.flags & InodeFlag.GONE else 2 if is_directory else row.nlink or 1,
             default_uid if override or row.uid == NO_OWNER else row.uid,
             default_gid if override or row.gid == NO_OWNER else row.gid,
             row.mtime_ns,
