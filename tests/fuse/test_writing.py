@@ -7,7 +7,7 @@ import os
 import random
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -168,7 +168,7 @@ def test_names(mount: Path, store: PlainStore) -> None:
         (mount / "moved").rmdir()
 
 
-def test_a_directory_replaces_only_an_empty_one(mount: Path, store: Store) -> None:
+def test_a_directory_replaces_only_an_empty_one(mount: Path, store: PlainStore) -> None:
     for path in ("from/one", "to/two"):
         (mount / path).parent.mkdir()
         (mount / path).write_bytes(path.encode())
@@ -225,7 +225,7 @@ def test_a_new_owner_takes_the_set_user_id_bits(mount: Path) -> None:
     assert (mount / "program").stat().st_mode & 0o7777 == 0o755
 
 
-def test_a_path_that_is_too_long_for_the_store(mount: Path, store: Store) -> None:
+def test_a_path_that_is_too_long_for_the_store(mount: Path, store: PlainStore) -> None:
     path = mount
     refused = 0
     for _ in range(7):
@@ -239,7 +239,7 @@ def test_a_path_that_is_too_long_for_the_store(mount: Path, store: Store) -> Non
     assert refused == store.is_flat
 
 
-def test_links(mount: Path, store: Store) -> None:
+def test_links(mount: Path, store: PlainStore) -> None:
     (mount / "file").write_bytes(b"x")
     with pytest.raises(PermissionError):
         os.link(mount / "file", mount / "other")
