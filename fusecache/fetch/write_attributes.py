@@ -16,7 +16,7 @@ from fusecache.fetch.tree_rows import Changes
 from fusecache.fetch.uploads import Uploads
 from fusecache.fetch.write_context import WriteContext
 from fusecache.fetch.written import Note, metadata_of
-from fusecache.index.inodes import NO_MODE, Inode, InodeNo
+from fusecache.index.inodes import NO_MODE, Inode, InodeFlag, InodeNo
 from fusecache.source.protocol import EntryKind
 from fusecache.source.write_protocol import Kept, Metadata
 from fusecache.tiers.stage import Stage
@@ -92,10 +92,11 @@ class AttributeChanges:
             if written is not None:
                 self._touch_stage(written.stage, metadata.mtime_ns)
                 is_uploaded = self._uploads.is_clean(inode) and Note.of(written).expected is not None
+            has_name = not row.flags & InodeFlag.ORPHAN  # else it is open, and nothing of it is in the store any more
             if row.kind == EntryKind.DIRECTORY:
                 if row.path:
                     await self._context.at_source(opened, lambda: writer.set_directory_metadata(row.path, metadata))
-            elif row.kind == EntryKind.FILE and (written is None or is_uploaded):
+            elif row.kind == EntryKind.FILE and has_name and (written is None or is_uploaded):
                 entry = await self._change_object(opened, inode, row, metadata, change.unique)
             self._context.writes.set_attributes(change, inode, entry)
             if written is not None and entry is not None:
@@ -149,7 +150,8 @@ class AttributeChanges:
             written = self._context.writes.written(inode)
             note = None if written is None else Note.of(written)
             entry = None
-            if note is None or (note.expected is not None and self._uploads.is_clean(inode)):
+            has_name = not row.flags & InodeFlag.ORPHAN
+            if has_name and (note is None or (note.expected is not None and self._uploads.is_clean(inode))):
                 given = {bytes.fromhex(name): bytes.fromhex(value) for name, value in changed.items()}
                 entry = await self._change_object(opened, inode, row, Metadata(xattrs=given), change.unique)
             self._context.writes.set_attributes(change, inode, entry)

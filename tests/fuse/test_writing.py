@@ -278,11 +278,19 @@ def test_an_unlinked_file_that_is_open(mount: Path, store: PlainStore) -> None:
     with open(mount / "file", "w+b") as file:
         file.write(b"hidden")
         file.flush()
+        os.fsync(file.fileno())
         os.unlink(mount / "file")
         assert os.fstat(file.fileno()).st_nlink == 0
         file.seek(0)
         assert file.read() == b"hidden"
         file.write(b"more")
+        file.flush()
+        os.fchmod(file.fileno(), 0o600)
+        os.utime(file.fileno(), ns=(10**18, 10**18))
+        os.setxattr(file.fileno(), "user.x", b"1")
+        assert os.fstat(file.fileno()).st_mode & 0o777 == 0o600
+        assert os.fstat(file.fileno()).st_mtime_ns == 10**18
+        assert os.getxattr(file.fileno(), "user.x") == b"1"
     assert store.names() == set()
     assert os.listdir(mount) == []
 
