@@ -37,6 +37,7 @@ log = logging.getLogger(__name__)
 REMEMBERED_BASES = 4096
 RETRY_SECONDS = 5.0  # after an upload that nobody waits for has failed
 OPEN_SECONDS = 5.0  # between uploads of a file that stays open, when writing back
+CLOSED_SECONDS = 1.0  # after its close, when writing back: a rename that comes first costs no copy at the store
 BACKGROUND = 8  # uploads at once that nobody waits for
 
 
@@ -57,6 +58,7 @@ class OpenFiles:
         self._streaming: set[InodeNo] = set()
         self._later: set[InodeNo] = set()
         self._given_up: set[InodeNo] = set()
+        self._finishing = trio.Event()
         self._in_background = trio.CapacityLimiter(BACKGROUND)
         self._replaced_bases: OrderedDict[InodeNo, None] = OrderedDict()
         self._next_stage = 1
@@ -228,6 +230,9 @@ class OpenFiles:
 
     async def settle(self, inode: InodeNo) -> None:
         """A file that nobody has open: what is not uploaded is, and then it is an object like any other."""
+        if self._context.spec.write_mode is WriteMode.BACK:
+            with trio.move_on_after(CLOSED_SECONDS):
+                await self._finishing.wait()
         while True:
             async with self._in_background, self._context.lock(inode):
                 written = self._context.writes.written(inode)
@@ -263,6 +268,7 @@ class OpenFiles:
     async def finish(self) -> None:
         """The mount is gone: nobody has anything open."""
         self._context.writes.close_handles()
+        self._finishing.set()
         for inode, _ in self._context.writes.all_written():
             self._context.nursery.start_soon(self.settle, inode)
 

@@ -150,7 +150,7 @@ class WriteTree:
             self._index.inodes.put(txn, inode, row)
             rows.files += 1
             self._put_name(txn, place, inode, EntryKind.FILE)
-            self._index.writes.put(txn, inode, WriteRow(stage, inode, 0, Note(None, -1).to_json()))
+            self._index.writes.put(txn, inode, WriteRow(stage, inode, 0, Note(None, -1, xattrs={}).to_json()))
             self._open(txn, handle, inode)
             self._index.writes.remember(txn, change.unique, {"inode": inode})
         return inode

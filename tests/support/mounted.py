@@ -62,12 +62,15 @@ class Mounted:
             **(environment or {}),
         }
 
+    def command(self, *arguments: str) -> list[str]:
+        return [sys.executable, "-P", "-m", "fusecache.cli", *arguments]
+
     def run(
         self, *arguments: str, timeout: float = COMMAND_SECONDS, check: bool = True, prefix: Sequence[str] = ()
     ) -> subprocess.CompletedProcess[str]:
         """Run `fusecache ARGUMENTS`. Raises: CommandFailedError."""
         done = subprocess.run(
-            [*prefix, sys.executable, "-P", "-m", "fusecache.cli", *arguments],
+            [*prefix, *self.command(*arguments)],
             env=self.environment,
             cwd=self.base,
             capture_output=True,

@@ -6,14 +6,18 @@ Owns one source, which is used from several threads; no state beside it.
 from __future__ import annotations
 
 import hashlib
+import secrets
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from fusecache.contract.errors import CacheError
+from fusecache.source.body import BufferBody
 from fusecache.source.protocol import Entry, EntryKind, Source
 from fusecache.source.registry import open_source
+from fusecache.source.write_protocol import Metadata, Writable
 
 READERS = 8
 DIRECTORY = "directory"
@@ -27,6 +31,17 @@ class PlainStore:
     def read(self, path: str) -> bytes:
         entry = self._source.stat(path.encode())
         return bytes(self._source.read(path.encode(), entry.version, 0, entry.size)) if entry.size else b""
+
+    def write(self, path: str, data: bytes) -> None:
+        """Put an object there, whatever is there now: somebody else's client."""
+        assert isinstance(self._source, Writable)
+        writer = self._source.open_writer()
+        writer.check()
+        try:
+            expected: bytes | None = self._source.stat(path.encode()).version
+        except CacheError:
+            expected = None
+        writer.put(path.encode(), BufferBody(data), Metadata(), expected, secrets.token_hex(8))
 
     def entries(self, path: str = "") -> list[Entry]:
         found: list[Entry] = []
