@@ -26,6 +26,7 @@ class Fault(enum.StrEnum):
     SHORT_LIST = "short_list"  # ListObjectsV2: pages of three names (signed anew)
     REPEAT_TOKEN = "repeat_token"  # ListObjectsV2 with a token: the answer repeats that token as the next
     FLIP = "flip"  # a GET of an object: one bit of the body flipped
+    LOST = "lost"  # any but GET and HEAD: the store does it, and the connection is reset instead of an answer
     STALL = "stall"  # any: accepted, never answered (until the client hangs up or `stall_seconds` have passed)
 
 

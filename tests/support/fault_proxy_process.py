@@ -188,6 +188,10 @@ class Connection:
             head = request.short_page(plan)
         reply, upstream = self._ask(head, body)
         entry["status"] = reply.status
+        if fault is Fault.LOST:
+            reset(self._client.sock)
+            self._drop_upstream()
+            return False
         if fault is Fault.WRONG_RANGE and not request.can_change(plan):
             mislabel(reply)
         has_body = request.method != "HEAD" and reply.status not in (204, 304)
@@ -319,7 +323,7 @@ class Request:
         """Return the faults that can befall this request."""
         can_change = self.can_change(plan)
         if self.method != "GET":
-            return ANY_ANSWER
+            return ANY_ANSWER if self.method == "HEAD" else (*ANY_ANSWER, Fault.LOST)
         kinds: tuple[Fault, ...] = (*ANY_ANSWER, Fault.SLOW_BODY, Fault.RESET, Fault.TRUNCATED, Fault.EMPTY)
         if self.is_list:
             kinds += (Fault.SHORT_LIST,) if can_change else ()
