@@ -140,7 +140,10 @@ class Listing:
 
     async def look_up(self, parent: InodeNo, name: bytes) -> None:
         """Return when the index can say what the name is. Raises: NOT_FOUND if it is nothing; UNAVAILABLE."""
-        self._must_be_directory(parent)
+        own = self._must_be_directory(parent)
+        if self._spec.close_to_open and own.source and self._tree.name(parent, name) is None:
+            await self._stat_name(parent, name)
+            return
         if self._is_name_fresh(parent, name):
             return
         directory = self._tree.directory(parent)
@@ -472,6 +475,10 @@ class Listing:
         self._counters.set(Counter.HIDDEN, self._tree.hidden)
 
     # -- single names
+
+    async def check_name(self, parent: InodeNo, name: bytes) -> None:
+        """Ask the source about a name, however lately it was asked before. Raises: NOT_FOUND; not for a store that is away."""
+        await self._stat_name(parent, name)
 
     async def _stat_name(self, parent: InodeNo, name: bytes) -> None:
         row = self._must_be_directory(parent)

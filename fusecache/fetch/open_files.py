@@ -168,6 +168,10 @@ class OpenFiles:
         return inode
 
     async def open(self, change: Change) -> InodeNo:
+        if self._context.spec.close_to_open:
+            await self._check_version(self._context.writes.resolve(change.inode))
+        if change.flags & os.O_ACCMODE == os.O_RDONLY:
+            return change.inode
         return await self._open_inode(change, self._context.writes.resolve(change.inode), change.unique)
 
     async def truncate(self, change: Change) -> InodeNo:
@@ -202,6 +206,17 @@ class OpenFiles:
                 return await self._begin(change, inode, handle)
             self._context.writes.open_again(change, inode, handle=handle)
             return inode
+
+    async def _check_version(self, inode: InodeNo) -> None:
+        """Raises: STALE if the source has another version than this, so that the kernel looks the name up again."""
+        row = self._context.tree.inode(inode)
+        if row is None or row.kind != EntryKind.FILE or self._context.writes.written(inode) is not None:
+            return
+        name = row.path.rpartition(b"/")[2]
+        with contextlib.suppress(CacheError):
+            await self._context.listing.check_name(row.parent, name)
+        if self._context.writes.place(row.parent, name).inode != self._context.writes.resolve(inode):
+            raise CacheError(ErrorKind.STALE, "the source has another version by now")
 
     async def _make_exact(self, inode: InodeNo) -> None:
         row = self._context.tree.inode(inode)

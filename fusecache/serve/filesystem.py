@@ -28,6 +28,7 @@ from fusecache.fuse.filesystem_protocol import (
     OpenAnswer,
     Statfs,
 )
+from fusecache.index.directories import DirectoryFlag
 from fusecache.index.environment import NoSpaceError, Transaction, translate_errors
 from fusecache.index.index import Index
 from fusecache.index.inodes import Inode, InodeFlag, InodeNo
@@ -51,6 +52,7 @@ _R = TypeVar("_R")
 _LOOKS = 100  # at a file that is opened and closed again and again meanwhile
 _MAX_NAME_BYTES = 255
 _STATFS_BLOCK = 4096
+_SYNTHETIC = int(DirectoryFlag.SYNTHETIC)
 _NEEDS_STAT = int(InodeFlag.NEEDS_STAT)
 _CHECK_BY_NAME = int(InodeFlag.CHECK_BY_NAME)
 
@@ -159,6 +161,8 @@ class CacheFilesystem:
             if row is None:
                 if directory is None:
                     self._require_directory(txn, parent)
+                if self._spec.close_to_open and not (directory is not None and directory.flags & _SYNTHETIC):
+                    raise Miss(Op.LOOKUP, parent, name=name)  # if it is nothing, fetch answers so
                 seconds = self._freshness.check_name(parent, name, directory, None, False)
                 return EntryAnswer(None, min(seconds, self._spec.negative_ttl_seconds), 0.0)
             inode_row = self._row(txn, row.inode)

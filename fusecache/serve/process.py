@@ -109,6 +109,7 @@ def _serve(control: ControlChannel, message: dict[str, Any], fds: dict[str, int]
         settings = EngineSettings(
             passthrough=access is Access.PASSTHROUGH and not spec.read_write,
             writes=spec.read_write,
+            checks_opens=spec.close_to_open,
             ask_resend=not spec.debug_no_resend,
             resend=bool(message.get("resend", False)),
         )

@@ -77,7 +77,9 @@ class NativeEngine:
         rows[Opcode.INTERRUPT] = self._interrupt
         completion = None
         if self._settings.writes:
-            writes = WriteOperations(cast("WritableFilesystem", filesystem), tuple(rows), self._slots)
+            writes = WriteOperations(
+                cast("WritableFilesystem", filesystem), tuple(rows), self._slots, self._settings.checks_opens
+            )
             for opcode, operation in writes.rows.items():
                 rows[opcode] = operation
             completion = writes.complete

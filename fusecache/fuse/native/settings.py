@@ -31,6 +31,7 @@ class EngineSettings:
     """
 
     passthrough: bool = False
+    checks_opens: bool = False  # of `writes`: fetch is asked about every open
     writes: bool = False
     ask_resend: bool = True
     resend: bool = False

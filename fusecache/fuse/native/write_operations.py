@@ -59,10 +59,13 @@ class WriteOperations:
     What serve does by itself (bytes, sizes) is marked in `slots` before it is answered: it must not be done again after an
     answer, when the next request may have changed the same bytes."""
 
-    def __init__(self, filesystem: WritableFilesystem, others: Sequence[Operation], slots: RequestSlots) -> None:
-        """`others`: the operations that are the same on every mount, by opcode."""
+    def __init__(
+        self, filesystem: WritableFilesystem, others: Sequence[Operation], slots: RequestSlots, checks_opens: bool
+    ) -> None:
+        """`others`: the operations that are the same on every mount, by opcode. `checks_opens`: fetch is asked about each."""
         self._filesystem = filesystem
         self._slots = slots
+        self._checks_opens = checks_opens
         self._others = others
         self.rows: dict[Opcode, Operation] = {
             Opcode.OPEN: self._open,
@@ -118,12 +121,16 @@ class WriteOperations:
 
     def _open(self, request: Buffer, length: int, unique: int, inode: int) -> Sequence[Buffer]:
         flags, _ = OPEN_IN.unpack_from(request, IN_HEADER_BYTES)
-        if flags & os.O_ACCMODE == os.O_RDONLY:
+        if flags & os.O_ACCMODE == os.O_RDONLY and not self._checks_opens:
             self._filesystem.open(inode, flags & ~(os.O_TRUNC | os.O_APPEND | os.O_CREAT))
             return _READ_ONLY_OPEN
         raise _change(Change(ChangeKind.OPEN, inode, _own(unique), flags=flags))
 
     def _opened(self, request: Buffer, length: int, unique: int, inode: int, miss: Miss, answer: Answer) -> Sequence[Buffer]:
+        flags, _ = OPEN_IN.unpack_from(request, IN_HEADER_BYTES)
+        if flags & os.O_ACCMODE == os.O_RDONLY:
+            self._filesystem.open(inode, flags & ~(os.O_TRUNC | os.O_APPEND | os.O_CREAT))
+            return _READ_ONLY_OPEN
         return (OPEN_OUT.pack(_own(unique), OpenFlag.KEEP_CACHE, 0),)
 
     def _create(self, request: Buffer, length: int, unique: int, inode: int) -> Sequence[Buffer]:
