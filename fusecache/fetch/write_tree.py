@@ -209,8 +209,8 @@ class WriteTree:
                 raise CacheError(ErrorKind.BUG, f"inode {inode} was uploaded and is not written; please report this")
             version = rows.new_inode()
             row = own._replace(
-                flags=int(InodeFlag.ORPHAN), size=entry.size, mtime_ns=entry.mtime_ns, ctime_ns=entry.mtime_ns,
-                version=entry.version, identity=identity_of(own.source, own.path, entry.version),
+                flags=int(InodeFlag.ORPHAN), size=entry.size, mtime_ns=entry.mtime_ns, version=entry.version,
+                ctime_ns=max(entry.mtime_ns, own.ctime_ns), identity=identity_of(own.source, own.path, entry.version),
             )  # fmt: skip
             self._index.inodes.put(txn, version, row)
             if note.xattrs is not None:

@@ -133,7 +133,7 @@ class WrittenFiles:
             return attributes._replace(
                 size=status.st_size,
                 mtime_ns=status.st_mtime_ns,
-                ctime_ns=status.st_mtime_ns,
+                ctime_ns=max(status.st_mtime_ns, attributes.ctime_ns),  # a chmod changes no byte
                 blocks=-(-status.st_size // _SECTOR_BYTES),
             )
 
