@@ -1,13 +1,19 @@
 """A program that changes files in every way it knows, at random, and compares each byte with a copy in memory:
 `python fsx_writer.py JSON`.
 
-After the published algorithm of Apple's fsx (file system exerciser). Job: root, names, seconds, least (operations), seed, most_bytes (of a file), log
-(a file for the operations, one a line, each before it is done, so that it is there after a SIGBUS), append (descriptors are opened
-with O_APPEND), follow (a second process reads the same files, from descriptors and maps that it keeps), store (a directory where
-what was closed or synced must lie; null: nobody looks).
+After the published algorithm of Apple's fsx (file system exerciser). Job:
+
+root, names     the files, which it makes
+most_bytes      of a file
+seconds, least  how long, and how many operations at least
+seed            the same one, the same operations
+append          descriptors are opened with O_APPEND
+follow          a second process reads the same files, from descriptors and maps that it keeps
+store           a directory where what was closed or synced must lie; null: nobody looks
+log             a file for the operations, one a line, each before it is done, so that it is there after a SIGBUS
 
 It prints JSON: operations (name -> count), wrong (descriptions), files (name -> size, SHA-256), the seed. Needs nothing but the
-standard library. `run` with `--follow` is the second process.
+standard library. `--follow` is the second process.
 """
 
 from __future__ import annotations
@@ -154,7 +160,8 @@ class FsxWriter:
             at = next((i for i, (a, b) in enumerate(zip(got, wanted, strict=False)) if a != b), min(len(got), len(wanted)))
             zeros = " (zeros)" if not any(got[at : at + 64]) else ""
             self._complain(
-                f"{what} {file.name} {offset}+{length}: {len(got)} bytes, not {len(wanted)}; other ones from {offset + at} on{zeros}"
+                f"{what} {file.name} {offset}+{length}: {len(got)} bytes, not {len(wanted)}; "
+                f"other ones from {offset + at} on{zeros}"
             )
 
     def _put(self, file: File, offset: int, data: bytes) -> None:
@@ -422,7 +429,11 @@ class FsxWriter:
         os.unlink(self._path(file))
         place = self._inside(file)
         if place is not None:
-            self._check("read of what has no name", file, *place, os.pread(file.fd, place[1], place[0]))
+            try:
+                self._check("read of what has no name", file, *place, os.pread(file.fd, place[1], place[0]))
+            except OSError as error:
+                if error.errno != errno.ESTALE:  # the store has it no more, and the cache perhaps not
+                    raise
         os.close(file.fd)
         file.content = bytearray()
         self._open(file, os.O_CREAT | os.O_EXCL)

@@ -1,4 +1,4 @@
-"""Which Debian package brings a program or library that a test needs. Owns no state; read by markers and fixtures."""
+"""What brings a program or library that a test needs, mostly a Debian package. Owns no state; read by markers and fixtures."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ PACKAGES = {
     "htcacheclean": "apache2-utils",
     "nginx": "nginx-light",
 }
+OTHERS = {"pjdfstest": "cargo install pjdfstest"}
 
 
 def find_program(name: str) -> str | None:
@@ -27,7 +28,8 @@ def missing_program(*names: str) -> str | None:
     """Return why a test that needs these programs must be skipped, or None."""
     for name in names:
         if find_program(name) is None:
-            return f"{name} is not installed (Debian: apt install {PACKAGES.get(name, name)})"
+            cure = OTHERS.get(name) or f"Debian: apt install {PACKAGES.get(name, name)}"
+            return f"{name} is not installed ({cure})"
     return None
 
 
