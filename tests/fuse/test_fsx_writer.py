@@ -47,6 +47,8 @@ def store(request: pytest.FixtureRequest, disk_path: Path, seaweed: Seaweed) -> 
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("quota", ["8Mi", "256Mi"])
 def test_every_way_to_write_leaves_the_same_bytes(disk_path: Path, store: WritableStore, quota: str, full_length: bool) -> None:
+    if not full_length and quota != "8Mi":
+        pytest.skip("at full length only")
     seconds, first_seed = (60.0, random.randrange(1 << 20)) if full_length else (2.0, 0)
     with store.mounted(disk_path, quota=quota) as mounted:
         jobs = [
@@ -54,7 +56,7 @@ def test_every_way_to_write_leaves_the_same_bytes(disk_path: Path, store: Writab
                 **job,
                 "root": str(mounted.mountpoint),
                 "seconds": seconds,
-                "least": 30,
+                "least": 25,
                 "seed": seed,
                 "log": str(disk_path / f"operations-{seed}"),
                 "store": None if store.directory is None else str(store.directory),

@@ -104,9 +104,10 @@ class FsxWriter:
         if len(self._files) < 2:
             names.remove("replace")
         weights = [WEIGHTS.get(name, 1.0) for name in names]
+        first = self._chance.sample(names, len(names))  # each of them once, however slow the machine is
         end = time.monotonic() + self._job["seconds"]
         while len(self.wrong) < MOST_WRONG and (time.monotonic() < end or self.operations.total() < self._job["least"]):
-            (name,) = self._chance.choices(names, weights)
+            name = first.pop() if first else self._chance.choices(names, weights)[0]
             file = self._chance.choice(self._files)
             try:
                 getattr(self, f"do_{name}")(file)

@@ -105,29 +105,35 @@ def _either_below_no_directory(call: Callable[[str, str], None], kind: str) -> N
     refused(call, "old", "file/test", by=(errno.ENOTDIR,))
 
 
-def _long_name(change: Callable[[str], None] | None, make_one: Callable[[str], None]) -> None:
+def _long_name(call: Callable[[str], None]) -> None:
+    refused(call, "n" * (NAME_MAX + 1), by=(errno.ENAMETOOLONG,))
+
+
+def _longest_name(change: Callable[[str], None] | None, make_one: Callable[[str], None]) -> None:
     name = "n" * NAME_MAX
     make_one(name)
     if change is not None:
         change(name)
-    refused(change or make_one, name + "n", by=(errno.ENAMETOOLONG,))
 
 
 def _deepest() -> str:
     """Make directories; return a path in the last one that is as long as a path may be."""
     path = ""
-    while len(path) + 200 < PATH_MAX:
-        path += "d" * 180 + "/"
+    while len(path) + NAME_MAX + 1 < PATH_MAX:
+        path += "d" * NAME_MAX + "/"
         os.mkdir(path)
     return path + "n" * (PATH_MAX - 1 - len(path))
 
 
-def _long_path(change: Callable[[str], None] | None, make_one: Callable[[str], None]) -> None:
+def _long_path(call: Callable[[str], None]) -> None:
+    refused(call, _deepest() + "n", by=(errno.ENAMETOOLONG,))
+
+
+def _longest_path(change: Callable[[str], None] | None, make_one: Callable[[str], None]) -> None:
     path = _deepest()
     make_one(path)
     if change is not None:
         change(path)
-    refused(change or make_one, path + "n", by=(errno.ENAMETOOLONG,))
 
 
 def _loop(call: Callable[[str], None], path: str) -> None:
@@ -203,8 +209,11 @@ def _register_errors() -> None:
         for kind in NOT_DIRECTORIES:
             name = "enotdir_component_of_file" if call == "open" else "enotdir_component"
             add(f"{call}::{name}::{kind}", _below_no_directory, change, kind)
-        add(f"{call}::enametoolong_component", _long_name, change, make_one)
-        add(f"{call}::enametoolong_path", _long_path, change, make_one)
+        add(f"{call}::enametoolong_component", _long_name, change)
+        add(f"{call}::longest_name", _longest_name, change, make_one)
+        add(f"{call}::enametoolong_path", _long_path, change)
+        if call in ("mkdir", "open", "rename"):
+            add(f"{call}::longest_path", _longest_path, change, make_one)
         add(f"{call}::enoent_named_file", lambda change=change: refused(change, "nothing", by=(errno.ENOENT,)))
         if call not in ("rmdir", "unlink"):
             add(f"{call}::enoent_comp", lambda change=change: refused(change, "nothing/test", by=(errno.ENOENT,)))
@@ -217,8 +226,11 @@ def _register_errors() -> None:
         for kind in ALL_KINDS:
             add(f"{call}::eexist_file_exists::{kind}", _exists, make_one, kind)
         if call != "open":
-            add(f"{call}::enametoolong_component", _long_name, None, make_one)
-            add(f"{call}::enametoolong_path", _long_path, None, make_one)
+            add(f"{call}::enametoolong_component", _long_name, make_one)
+            add(f"{call}::longest_name", _longest_name, None, make_one)
+            add(f"{call}::enametoolong_path", _long_path, make_one)
+            if call in ("mkdir", "open", "rename"):
+                add(f"{call}::longest_path", _longest_path, None, make_one)
             add(f"{call}::enoent_comp", lambda make_one=make_one: refused(make_one, "nothing/test", by=(errno.ENOENT,)))
             add(f"{call}::eloop_comp", _loop, make_one, "loop/test")
             add(f"{call}::eacces_search", _no_search, make_one, "")
@@ -226,15 +238,19 @@ def _register_errors() -> None:
         add(f"{call}::eacces_write", _no_write, make_one, "")
     for kind in ALL_KINDS:
         add(f"mknod::privileged::eexist_file_exists::{kind}", _exists, _device, kind)
-    add("mknod::privileged::enametoolong_component", _long_name, None, _device)
-    add("mknod::privileged::enametoolong_path", _long_path, None, _device)
+    add("mknod::privileged::enametoolong_component", _long_name, _device)
+    add("mknod::privileged::longest_name", _longest_name, None, _device)
+    add("mknod::privileged::enametoolong_path", _long_path, _device)
     for kind in NOT_DIRECTORIES:
         add(f"mknod::enotdir_comp_char_block::{kind}", _below_no_directory, _device, kind)
     for call in ("link", "rename"):
         for kind in NOT_DIRECTORIES:
             add(f"{call}::enotdir_component_either::{kind}", _either_below_no_directory, EITHER[call], kind)
-        add(f"{call}::enametoolong_component", _long_name, FROM[call], lambda path: make("regular", path) and None)
-        add(f"{call}::enametoolong_path", _long_path, FROM[call], lambda path: make("regular", path) and None)
+        add(f"{call}::enametoolong_component", _long_name, FROM[call])
+        add(f"{call}::longest_name", _longest_name, FROM[call], lambda path: make("regular", path) and None)
+        add(f"{call}::enametoolong_path", _long_path, FROM[call])
+        if call in ("mkdir", "open", "rename"):
+            add(f"{call}::longest_path", _longest_path, FROM[call], lambda path: make("regular", path) and None)
         add(f"{call}::enoent_named_file", lambda call=call: refused(FROM[call], "nothing", by=(errno.ENOENT,)))
         add(f"{call}::eloop_comp", _either_loop, EITHER[call])
         add(f"{call}::erofs_named", _read_only, lambda path, call=call: EITHER[call](path, path + "2"), "regular")

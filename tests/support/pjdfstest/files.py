@@ -40,16 +40,17 @@ UTIME_NOW, UTIME_OMIT = (1 << 30) - 1, (1 << 30) - 2
 # -- chmod
 
 
-@case("chmod::change_perm", *KINDS)
+@case("chmod::changes_mode", *KINDS)
 def _(kind: str) -> None:
     make(kind, "file")
     os.chmod("file", 0o111)
     same(mode_of("file"), 0o111, "mode")
 
 
-@case("chmod::through_symlink")
-def _() -> None:
-    make("regular", "file")
+@case("chmod::change_perm", *KINDS)
+def _(kind: str) -> None:
+    """Through a symbolic link."""
+    make(kind, "file")
     os.symlink("file", "link")
     before = os.lstat("link").st_mode
     os.chmod("link", 0o222)

@@ -163,6 +163,16 @@ def _attributes(path: str) -> tuple[int, ...]:
 
 @case("rename::preserve_metadata", *NOT_DIRECTORIES)
 def _(kind: str) -> None:
+    """Of a file with two names."""
+    make(kind, "file")
+    os.link("file", "link")
+    before = _attributes("file")
+    os.rename("file", "other")
+    same((_attributes("other"), _attributes("link")), (before, before), "attributes")
+
+
+@case("rename::keeps_attributes", *NOT_DIRECTORIES)
+def _(kind: str) -> None:
     make(kind, "file")
     before = _attributes("file")
     os.rename("file", "other")
