@@ -27,7 +27,7 @@ from fusecache.fetch.write_context import WriteContext
 from fusecache.fetch.written import Note
 from fusecache.index.inodes import InodeFlag, InodeNo
 from fusecache.index.writes import WriteFlag, WriteRow
-from fusecache.source.protocol import EntryKind
+from fusecache.source.protocol import Entry, EntryKind
 from fusecache.source.write_protocol import Metadata
 from fusecache.tiers import stage as stages
 from fusecache.tiers.stage import Stage
@@ -265,11 +265,12 @@ class OpenFiles:
             await trio.sleep(RETRY_SECONDS)
 
     async def _finish(self, inode: InodeNo) -> None:
+        self._keep_removed(inode)
         written = self._context.writes.written(inode)
         if written is None:
             return
         row = self._context.tree.inode(written.base)
-        if row is not None and written.base != inode and not written.flags & WriteFlag.UNLINKED:
+        if row is not None and written.base != inode:
             with contextlib.closing(Stage.open(self._context.directory, f"{written.stage:x}")) as stage:
                 await self._caching.keep(written.base, row, stage)
         if self._context.writes.is_open(inode) or not self._uploads.is_clean(inode):
@@ -279,6 +280,16 @@ class OpenFiles:
         self._context.pass_on(self._context.writes.finish(inode))
         await self._acknowledged.forget(written.stage)
         self.remove_stage(written.stage)
+
+    def _keep_removed(self, inode: InodeNo) -> None:
+        """What was written to a file without a name becomes a version that no store has, for those who still read it."""
+        written = self._context.writes.written(inode)
+        if written is None or not written.flags & WriteFlag.UNLINKED or self._uploads.is_sent(inode):
+            return
+        with contextlib.closing(Stage.open(self._context.directory, f"{written.stage:x}")) as stage:
+            status = os.fstat(stage.fd)
+        entry = Entry(b"", EntryKind.FILE, status.st_size, status.st_mtime_ns, b"removed-%x" % written.stage)
+        self._context.writes.commit_version(inode, entry, Note.of(written))
 
     async def finish(self) -> None:
         """The mount is gone: nobody has anything open."""

@@ -78,9 +78,14 @@ class Uploads:
         self._deadline_seconds = deadline_seconds
 
     def is_clean(self, inode: InodeNo) -> bool:
-        """Whether the store has all of it."""
+        """Whether the store has all of it, or is not to have it."""
         written = self._tree.written(inode)
-        if written is None or written.flags & WriteFlag.UNLINKED:
+        return written is None or bool(written.flags & WriteFlag.UNLINKED) or self.is_sent(inode)
+
+    def is_sent(self, inode: InodeNo) -> bool:
+        """Whether the version that was uploaded last, or that the file began with, is all of it."""
+        written = self._tree.written(inode)
+        if written is None:
             return True
         with self._opened_stage(written.stage) as stage:
             return _is_sent(stage, Note.of(written), self._sent_path(written.stage))

@@ -48,9 +48,7 @@ class NameChanges:
                 await self._acknowledged.forget(written.stage, durably=True)
             self._context.pass_on(self._context.writes.remove(change, place))
             if written is not None and not self._context.writes.is_open(place.inode):
-                await self._files.abort(place.inode)
-                self._context.writes.drop_stage(place.inode)
-                self._files.remove_stage(written.stage)
+                self._context.nursery.start_soon(self._files.settle, place.inode)
         return InodeNo(0)
 
     async def _keep_directory(self, place: Place, opened: OpenSource) -> None:

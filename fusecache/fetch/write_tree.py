@@ -230,7 +230,10 @@ class WriteTree:
                 return changes
             version = written.base
             self._index.writes.delete(txn, inode)
-            if version == inode or written.flags & WriteFlag.UNLINKED:
+            if version == inode:
+                return changes
+            if written.flags & WriteFlag.UNLINKED:
+                self._index.writes.add_alias(txn, inode, version)
                 return changes
             row = self._index.inodes.get(txn, version)
             name = own.path.rpartition(b"/")[2]
@@ -281,11 +284,6 @@ class WriteTree:
                 self._index.dirs.put(txn, row.parent, directory._replace(listed_at=0.0))
         self._tree.own_changes.forget(row.parent, name)
         return changes
-
-    def drop_stage(self, inode: InodeNo) -> None:
-        """Forget that the file was being written; what it began with is what it is."""
-        with self._tree.change() as txn:
-            self._index.writes.delete(txn, inode)
 
     # -- names
 
