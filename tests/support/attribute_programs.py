@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 TIME_NS = 981_173_106_789_000_000
 
@@ -33,6 +33,31 @@ def set_right_after_close(rounds: int) -> None:
         os.utime(name, ns=(TIME_NS, TIME_NS))
         os.setxattr(name, "user.late", b"value")
     _check(f"closed-{number}" for number in range(rounds))
+
+
+def change_directories() -> None:
+    """Each name that comes or goes changes the time of its directory, and no other call does."""
+    os.mkdir("one")
+    os.mkdir("two")
+    descriptor = os.open("one/open", os.O_CREAT | os.O_WRONLY)
+
+    def changes(name: str, call: Callable[[], object]) -> bool:
+        before = os.stat(name).st_mtime_ns
+        time.sleep(0.01)
+        call()
+        return os.stat(name).st_mtime_ns > before
+
+    assert changes("one", lambda: os.mkdir("one/dir"))
+    assert changes("one", lambda: os.rename("one/open", "one/renamed"))
+    assert changes("two", lambda: os.rename("one/renamed", "two/moved"))
+    assert changes("one", lambda: os.rmdir("one/dir"))
+    assert not changes("two", lambda: os.write(descriptor, b"x"))
+    assert not changes("two", lambda: os.close(descriptor))
+    assert not changes("two", lambda: os.chmod("two/moved", 0o600))
+    assert changes("two", lambda: os.unlink("two/moved"))
+    os.utime("two", ns=(TIME_NS, TIME_NS))
+    time.sleep(1.5)
+    assert os.stat("two").st_mtime_ns == TIME_NS
 
 
 def _check(names: Iterable[str]) -> None:

@@ -20,3 +20,9 @@ def test_set_right_after_close(place: WrittenPlace) -> None:
     """Here, too: the kernel does not wait for the end of a file that is closed."""
     place.call(attribute_programs.set_right_after_close, 30)
     assert place.assert_stored() == {f"closed-{number}": sha256(b"bytes") for number in range(30)}
+
+
+def test_times_of_directories(place: WrittenPlace) -> None:
+    """make, git and mail readers look at them for what is new."""
+    place.call(attribute_programs.change_directories)
+    assert place.assert_stored() == {"one": "directory", "two": "directory"}
