@@ -22,10 +22,11 @@ from tests.bench.contenders.juicefs import JuiceFs
 from tests.bench.contenders.plain_files import PlainFiles
 from tests.bench.contenders.rclone import Rclone
 from tests.bench.dataset import LINK, Dataset
+from tests.bench.figures import Figure
 from tests.bench.link.link import Link
 from tests.bench.link.tun import missing_tun
 from tests.bench.report import Participant
-from tests.bench.sessions import SESSIONS, Figure, SessionRunner
+from tests.bench.sessions import SESSIONS, SessionRunner
 from tests.bench.settings import Settings
 from tests.support.seaweed import Seaweed
 

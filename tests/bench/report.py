@@ -15,10 +15,11 @@ from fusecache.base.units import MIB, format_size
 from tests.bench import hit_ratios, limits, records, replay, synthetic_names
 from tests.bench.columns import BY_NAME, SECONDS, Job
 from tests.bench.dataset import MIXED_LARGE, MIXED_MEDIAN_BYTES
+from tests.bench.figures import Figure
 from tests.bench.foreign.orders import LOADER_BATCH, LOADER_PROCESSES, LOOKED_UP
 from tests.bench.link.link import BYTES_PER_SECOND, QUEUE_BYTES, ROUND_TRIP_SECONDS
 from tests.bench.results import BARE, JUICEFS, OURS, TMPFS, Table
-from tests.bench.sessions import FILES_TO_RESTART_ON, Figure
+from tests.bench.sessions import FILES_TO_RESTART_ON
 from tests.bench.settings import NAMES_PER_DIRECTORY, PARALLEL_FILES, SMALL_BYTES, Settings
 
 WIDTH = 200  # of a table that goes to a file

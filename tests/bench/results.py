@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from fusecache.base.units import GIB
 from tests.bench.columns import BY_NAME, LESS_IS_BETTER
+from tests.bench.figures import Figure
 from tests.bench.replay import Replayed
-from tests.bench.sessions import Figure
 from tests.bench.synthetic_names import Known
 
 JUICEFS = "juicefs"

@@ -6,21 +6,21 @@ Owns nothing beyond the open contender. Called by `rounds`, from the one thread 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import logging
 import os
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from fusecache.base.units import MIB
 from tests.bench import kernel_caches, processes
-from tests.bench.columns import BY_NAME, MB_S, SECONDS, Column, Job, Kept
+from tests.bench.columns import BY_NAME, MB_S, Column, Job, Kept
 from tests.bench.contenders.contender import Contender, Place, Setup
 from tests.bench.dataset import BIG, BIG_NAME, FOREIGN, LINK, MIXED, NAMES, PARALLEL, SMALL, Dataset, Part
+from tests.bench.figures import Accounts, Figure
 from tests.bench.foreign.orders import ForeignOrders
-from tests.bench.readers import READER, Readers, Reading, started_readers
+from tests.bench.readers import READER, Readers, started_readers
 from tests.bench.settings import HOT_RANDOM_TIMES, RANDOM_BYTES, RANDOM_READS, READ_BYTES, Settings
 
 log = logging.getLogger(__name__)
@@ -29,26 +29,6 @@ MOST_DROPS = 5  # the same where each pass drops caches: that takes up to half a
 FILES_TO_RESTART_ON = 2000  # small files that are cached when the time of a restart is taken
 ATTEMPTS = 5  # of a figure that needs a warm page cache, on a machine where others drop it
 SETTLE_SECONDS = 0.3  # until what the step before has started in the background is over; a guess
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Figure:
-    """One measurement, of one pass or several.
-
-    CPU seconds of the contender, the server, the readers, and of everything else on the machine are for a pass, as is `seconds`.
-    """
-
-    contender: str
-    column: str
-    round: int
-    value: float
-    seconds: float
-    contender_cpu: float = 0.0
-    server_cpu: float = 0.0
-    reader_cpu: float = 0.0
-    other_cpu: float = 0.0
-    peak_memory_bytes: int = 0
-    passes: int = 1
 
 
 class Session(NamedTuple):
@@ -255,7 +235,7 @@ class SessionRunner:
             time.sleep(SETTLE_SECONDS)
         if session.setup.on_disk:
             os.sync()  # a page that is not written yet cannot be dropped
-        accounts = _Accounts(place.pids, self._server_pid)
+        accounts = Accounts(place.pids, self._server_pid)
         with self._readers(place, orders) as readers:
             if column.job is Job.FOREIGN and number == 0:
                 readers.run_pass()  # in which every byte is checked
@@ -272,7 +252,7 @@ class SessionRunner:
                     return accounts.figure(contender.name, column, number)
                 log.info("%s %s: somebody else dropped the page cache; once more", contender.name, column.name)
                 time.sleep(SETTLE_SECONDS)
-                accounts = _Accounts(place.pids, self._server_pid)
+                accounts = Accounts(place.pids, self._server_pid)
         return None
 
     def _restart_knowing_all(self, place: Place, session: Session) -> None:
@@ -286,7 +266,7 @@ class SessionRunner:
         return started_readers(place.program, orders, place.environment, self._settings.reader_seconds, place.abort)
 
     @staticmethod
-    def _count_pass(readers: Readers, drop: int, accounts: _Accounts) -> None:
+    def _count_pass(readers: Readers, drop: int, accounts: Accounts) -> None:
         def before() -> None:
             if drop:
                 kernel_caches.drop_caches(drop)
@@ -300,51 +280,3 @@ class SessionRunner:
         order = {"do": "compare", "root": place.root, "truth": truth, "names": names, "buffer_bytes": READ_BYTES}
         with self._readers(place, [order]) as readers:
             readers.run_pass()
-
-
-class _Accounts:
-    """What the counted passes of one measurement came to, CPU time included."""
-
-    def __init__(self, pids: Callable[[], set[int]], server_pid: int) -> None:
-        self._pids = pids
-        self._server_pid = server_pid
-        self.passes = 0
-        self.seconds = 0.0
-        self._amount = 0
-        self._used = self._server = self._readers = self._others = 0.0
-        self._memory = 0
-
-    def begin(self) -> None:
-        self._contender_before = processes.cpu_seconds(self._pids())
-        self._server_before = processes.cpu_seconds([self._server_pid])
-        self._machine_before = processes.machine_busy_seconds()
-
-    def end(self, reading: Reading) -> None:
-        machine = processes.machine_busy_seconds() - self._machine_before
-        server = processes.cpu_seconds([self._server_pid]) - self._server_before
-        pids = self._pids()
-        used = processes.cpu_seconds(pids) - self._contender_before
-        self._memory = max(self._memory, processes.peak_memory_bytes(pids))
-        self.passes += 1
-        self.seconds += reading.seconds
-        self._amount += reading.amount
-        self._used += used
-        self._server += server
-        self._readers += reading.cpu_seconds
-        self._others += machine - server - used - reading.cpu_seconds
-
-    def figure(self, contender: str, column: Column, number: int) -> Figure:
-        rate = self._amount / self.seconds / (1e6 if column.unit == MB_S else 1.0)
-        return Figure(
-            contender=contender,
-            column=column.name,
-            round=number,
-            value=self.seconds / self.passes if column.unit == SECONDS else rate,
-            seconds=self.seconds / self.passes,
-            contender_cpu=max(0.0, self._used) / self.passes,
-            server_cpu=self._server / self.passes,
-            reader_cpu=self._readers / self.passes,
-            other_cpu=max(0.0, self._others) / self.passes,
-            peak_memory_bytes=self._memory,
-            passes=self.passes,
-        )

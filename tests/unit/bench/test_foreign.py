@@ -11,11 +11,11 @@ import pytest
 from tests.bench import records
 from tests.bench.columns import BY_NAME, Job
 from tests.bench.dataset import BIG, BIG_NAME, FOREIGN, SMALL, Dataset
+from tests.bench.figures import Figure
 from tests.bench.foreign import files
 from tests.bench.foreign.orders import ForeignOrders
 from tests.bench.readers import READER, ReadFailedError, started_readers
 from tests.bench.results import Table
-from tests.bench.sessions import Figure
 from tests.bench.settings import Settings
 
 MIB = 1 << 20

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.bench import columns, guard
+from tests.bench.figures import Figure
 from tests.bench.results import Table
-from tests.bench.sessions import Figure
 from tests.bench.settings import Settings
 
 SETTINGS = guard.guard_settings(Settings(big_bytes=1, files=1, rounds=1, contenders=(), columns=()))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 
 from tests.bench import records
+from tests.bench.figures import Figure
 from tests.bench.results import Table
-from tests.bench.sessions import Figure
 from tests.bench.settings import Settings
 
 SETTINGS = Settings(big_bytes=2 << 30, files=10, rounds=1, contenders=(), columns=())

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from tests.bench import report
+from tests.bench.figures import Figure
 from tests.bench.results import Table
-from tests.bench.sessions import Figure
 from tests.bench.settings import Settings
 
 SETTINGS = Settings(big_bytes=2 << 30, files=10, rounds=1, contenders=(), columns=())

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from tests.bench import columns
+from tests.bench.figures import Figure
 from tests.bench.results import Table
 from tests.bench.rounds import rotated
-from tests.bench.sessions import PHASES, SESSIONS, Figure
+from tests.bench.sessions import PHASES, SESSIONS
 
 
 def figure(contender: str, column: str, value: float) -> Figure:
