@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 class Job(enum.Enum):
     """What readers do for a column. `MEMORY` and `FIRST_BYTE` are no reading: sessions.py measures them in their own way.
+    `WRITE` is one file, `CREATE` many small ones, `PATCH` a MiB within one, `SENT` what the store was sent for that
+    (writing/sessions.py).
 
     `STREAM` gives each reader a file, all of them the same if there is but one; `COPY` reads all files, one after the other;
     `FOREIGN` is a program or library that is not ours, named by the end of the column's name.
@@ -24,6 +26,13 @@ class Job(enum.Enum):
     WARM = "warm"
     FIRST_BYTE = "first byte"
     MEMORY = "memory"
+    WRITE = "write"
+    CREATE = "create"
+    PATCH = "patch"
+    SENT = "sent"
+
+
+WRITING = (Job.WRITE, Job.CREATE, Job.PATCH)
 
 
 class Kept(enum.Enum):
@@ -128,6 +137,11 @@ COLUMNS = (
     Column("foreign-tar", "tar xf, cached", MB_S, "foreign", Job.FOREIGN, CACHED),
     Column("foreign-grep", "grep -r, small files, cached", MB_S, "foreign", Job.FOREIGN, CACHED),
     Column("foreign-sqlite", "SQLite, a scan with 1,000 rows looked up, cached", MB_S, "foreign", Job.FOREIGN, CACHED),
+    Column("write-big", "big file, written and closed", MB_S, "writes", Job.WRITE, COLD),
+    Column("write-readback", "the same, read back, pages dropped", MB_S, "writes", Job.STREAM, CACHED),
+    Column("write-small", "files of 40 KiB, written and closed by 4 writers", FILES_S, "writes", Job.CREATE, COLD, 4),
+    Column("write-middle", "1 MiB in the middle of an object, written over and closed", SECONDS, "writes", Job.PATCH, COLD),
+    Column("write-middle-sent", "the same: sent to the store", MEMORY_MIB, "writes", Job.SENT, COLD),
     Column("names-ls", "many names: first ls of the root", SECONDS, "names", Job.LS, COLD, on_request=True),
     Column("names-ls-restart", "many names: first ls after a restart", SECONDS, "names", Job.LS, CACHED, on_request=True),
     Column(

@@ -27,6 +27,7 @@ MIXED = "mixed"
 NAMES = "names"
 LINK = "link"
 FOREIGN = "foreign"
+WRITES = "writes"  # without files: what is written is made while it is
 BIG_NAME = "big.bin"
 MIXED_MEDIAN_BYTES = 40 * KIB
 MIXED_SIGMA = math.log(512 / 40) / 2.326  # so that the 99th percentile is 512 KiB
@@ -66,6 +67,8 @@ def make_part(name: str, settings: Settings) -> Part:
         return Part(name, {f"quarter{number}.bin": settings.big_bytes // PARALLEL_FILES for number in range(PARALLEL_FILES)})
     if name == LINK:
         return Part(name, {file.name.rpartition("/")[2]: file.size for file in large_files(settings.scale)})
+    if name == WRITES:
+        return Part(name, {})
     if name == NAMES:
         return Part(name, {f"p{n // NAMES_PER_DIRECTORY:04d}/o{n:07d}": 0 for n in range(settings.names)})
     if name == SMALL:

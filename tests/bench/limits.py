@@ -8,13 +8,13 @@ from pathlib import Path
 DOCUMENT = Path(__file__).with_name("limits.md")
 
 
-def lines(rows: Iterable[int]) -> list[str]:
+def lines(rows: Iterable[int | str]) -> list[str]:
     """Return a paragraph for each section that is about one of these rows."""
-    wanted = set(rows)
+    wanted = {str(row) for row in rows}
     found: list[str] = []
     for section in DOCUMENT.read_text().split("\n## ")[1:]:
         title, _, text = section.partition("\n")
-        of = [int(number) for number in title.split(",")]
+        of = [row.strip() for row in title.split(",")]
         if wanted.intersection(of):
-            found += [f"**{', '.join(str(number) for number in of if number in wanted)}.** {' '.join(text.split())}", ""]
+            found += [f"**{', '.join(row for row in of if row in wanted)}.** {' '.join(text.split())}", ""]
     return found

@@ -75,8 +75,7 @@ def run_phase(
         contenders = make_contenders(settings, server, dataset, directory, disk, more)
         taking_part = [contender for contender in contenders if columns & set(contender.columns)]
         present = rounds.prepare(taking_part, found.absent, found.failures)
-        assert server.process is not None
-        runner = SessionRunner(settings, dataset, server.process.pid)
+        runner = SessionRunner(settings, dataset, server)
         try:
             rounds.run_rounds(present, runner, settings.rounds, found.failures)
         finally:

@@ -16,9 +16,12 @@ Measure = Callable[[Table, Settings], float | None]
 
 
 class Record(NamedTuple):
-    """`row` numbers the table of records; `bound` is a least value, or a largest one if `at_most`; `unit` follows the number."""
+    """`row` numbers the table of records (W: of writing); `bound` is a least value, or a largest one if `at_most`.
 
-    row: int
+    `unit` follows the number.
+    """
+
+    row: int | str
     what: str
     bound: float
     unit: str
@@ -113,6 +116,16 @@ def _memory_of_known(table: Table, settings: Settings) -> float | None:
     return known.anonymous_mib if known is not None and known.names >= synthetic_names.NAMES else None
 
 
+def _read_back(cached: str) -> Measure:
+    """How many times as fast what was written is read back as what was read is read again, on a mount that is only read."""
+
+    def measure(table: Table, settings: Settings) -> float | None:
+        back, read = table.cell("write-readback", OURS), table.cell(cached, OURS)
+        return None if back is None or read is None else back.median / read.median
+
+    return measure
+
+
 def _against_cold(column: str) -> Measure:
     """How many times as fast as the same copy cold."""
 
@@ -175,4 +188,17 @@ RECORDS = (
     Record(19, "foreign readers, cached: tar", 0.8, TIMES_TMPFS, _ratio("foreign-tar", TMPFS)),
     Record(19, "foreign readers, cached: grep -r", 0.8, TIMES_TMPFS, _ratio("foreign-grep", TMPFS)),
     Record(19, "foreign readers, cached: SQLite", 0.8, TIMES_TMPFS, _ratio("foreign-sqlite", TMPFS)),
+    Record("W1", "big file, written and closed", 0.8, TIMES_BARE, _ratio("write-big", BARE)),
+    Record("W1", "the same", 1, TIMES_PEER, _best_peer("write-big")),
+    Record("W2", "files of 40 KiB, written and closed by 4 writers", 1, TIMES_PEER, _best_peer("write-small")),
+    Record(
+        "W3",
+        "1 MiB into the middle of an object: sent to the store",
+        32,
+        "MiB",
+        _value("write-middle-sent"),
+        at_most=True,
+    ),
+    Record("W4", "read back what was written, pages dropped", 0.8, "× big file, cached", _read_back("big-cached")),
+    Record("W4", "the same", 0.8, "× big file, cached, checked", _read_back("checked")),
 )

@@ -20,7 +20,7 @@ from tests.bench.foreign.orders import LOADER_BATCH, LOADER_PROCESSES, LOOKED_UP
 from tests.bench.link.link import BYTES_PER_SECOND, QUEUE_BYTES, ROUND_TRIP_SECONDS
 from tests.bench.results import BARE, JUICEFS, OURS, TMPFS, Table
 from tests.bench.sessions import FILES_TO_RESTART_ON
-from tests.bench.settings import NAMES_PER_DIRECTORY, PARALLEL_FILES, SMALL_BYTES, Settings
+from tests.bench.settings import NAMES_PER_DIRECTORY, PARALLEL_FILES, SMALL_BYTES, WRITTEN_SMALL_BYTES, Settings
 
 WIDTH = 200  # of a table that goes to a file
 REFERENCES = ((JUICEFS, "/ JuiceFS"), (BARE, "/ bare client"), (TMPFS, "/ tmpfs"))
@@ -217,7 +217,7 @@ def _costs(run: Run) -> list[str]:
     lines += _markdown_row(["", *(participant.title for participant in run.participants)])
     lines += _markdown_row(["---", *["---:"] * len(run.participants)])
     for column in run.table.columns:
-        if BY_NAME[column].job in (Job.FIRST_BYTE, Job.MEMORY, Job.LS):
+        if BY_NAME[column].job in (Job.FIRST_BYTE, Job.MEMORY, Job.LS, Job.SENT):
             continue
         costs = []
         for participant in run.participants:
@@ -334,6 +334,18 @@ def _method(run: Run) -> list[str]:
   there and back, and drops what finds {format_size(QUEUE_BYTES)} waiting. Segments are as long as on an Ethernet, TCP is the
   kernel's. All that is copied has the names and sizes of a directory of a software mirror, {format_size(run.settings.link_bytes)}
   in 7 files, one after the other. "The link" of the records is what the bare client reaches in the same run.
+- Writing: every contender gets an empty bucket of its own, which goes with all that is in it. Writers are processes that wait
+  before the clock starts, as readers do. The big file is written from its beginning to its end by writes of 1 MiB;
+  {run.settings.written_files:,} files of {WRITTEN_SMALL_BYTES >> 10} KiB are written by 4 processes, each in a directory of its
+  own, one after the other. The clock stops when the last close has returned. fusecache's close waits for the store (where all is
+  looked for afterwards), and so does JuiceFS's. rclone's returns before, so its clock stops when all objects are in the store;
+  with `--vfs-write-back 0` it uploads at once, where by default it would first wait for five seconds.
+- The bare client uploads the same bytes out of memory, side by side, without a checksum. fusecache sends the CRC-64/NVME of each
+  part, rclone an MD5.
+- 1 MiB in the middle: of an object of {format_size(run.settings.middle_bytes)} that no cache has, across what is a boundary of
+  any block. What is sent to the store is counted by a relay before it, heads of requests included; what the store copies by
+  itself is not sent.
+- In the first round every byte that was written is compared: in the store, where it lies as an object, and through the mount.
 - Foreign readers: Python's safetensors loading every tensor of the big file (whose header makes it a model) into numpy arrays;
   {LOADER_PROCESSES} processes that hand batches of {LOADER_BATCH} small files over in shared memory, as torch's DataLoader does,
   without torch; pyarrow reading three of eight columns of a Parquet file of {format_size(run.settings.foreign_bytes)} and adding
@@ -360,6 +372,9 @@ def _remarks(run: Run) -> list[str]:
 - "Hot" is the kernel's page cache for all who leave the files in it, whatever daemon is behind: beside tmpfs nothing is left.
 - The machine is not ours alone: look at the spread and at the brackets before believing a difference of some percent.
 - JuiceFS is read as it is meant to be, from its own format, which it wrote itself; fusecache and rclone read plain objects.
+- JuiceFS also writes that format: a MiB in the middle of a file is one MiB more, where others have to make an object anew.
+- SeaweedFS uses 12 s of CPU for each GiB that is uploaded, and so has nearly all of the cores while big files are written: the
+  contenders lie closer together there than they would before a faster store.
 - The readers are Python: with 8 threads they wait for each other above some 50,000 preads a second (tmpfs shows the limit).
 - tmpfs "cached" and "hot" are the same thing twice, and show how much the machine wandered.
 

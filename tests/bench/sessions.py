@@ -17,11 +17,13 @@ from fusecache.base.units import MIB
 from tests.bench import kernel_caches, processes
 from tests.bench.columns import BY_NAME, MB_S, Column, Job, Kept
 from tests.bench.contenders.contender import Contender, Place, Setup
-from tests.bench.dataset import BIG, BIG_NAME, FOREIGN, LINK, MIXED, NAMES, PARALLEL, SMALL, Dataset, Part
+from tests.bench.dataset import BIG, BIG_NAME, FOREIGN, LINK, MIXED, NAMES, PARALLEL, SMALL, WRITES, Dataset, Part
 from tests.bench.figures import Accounts, Figure
 from tests.bench.foreign.orders import ForeignOrders
 from tests.bench.readers import READER, Readers, started_readers
 from tests.bench.settings import HOT_RANDOM_TIMES, RANDOM_BYTES, RANDOM_READS, READ_BYTES, Settings
+from tests.bench.writing.sessions import WriteSessions
+from tests.support.seaweed import Seaweed
 
 log = logging.getLogger(__name__)
 MOST_PASSES = 30  # in one figure, however little there is to read
@@ -70,12 +72,16 @@ SESSIONS = (
     Session("first-byte", SMALL, ("first-byte-cold", "first-byte-warm")),
     Session("names", NAMES, ("names-find", "names-again", "names-memory")),
     Session("names-ls", NAMES, ("names-ls", "names-ls-restart")),
+    Session("write-big", WRITES, ("write-big", "write-readback")),
+    Session("write-small", WRITES, ("write-small",)),
+    Session("write-middle", WRITES, ("write-middle", "write-middle-sent")),
     Session("link", LINK, ("link-cold", "link-cached", "link-hot")),
 )
 PHASES = (
     (BIG,),
     (PARALLEL,),
     (SMALL, MIXED, FOREIGN),
+    (WRITES,),
     (NAMES,),
     (LINK,),
 )  # parts that are there at the same time: all of them would need too much memory
@@ -90,10 +96,12 @@ class SessionRunner:
         disturbed: what could not be measured for others' doing.
     """
 
-    def __init__(self, settings: Settings, dataset: Dataset, server_pid: int) -> None:
+    def __init__(self, settings: Settings, dataset: Dataset, server: Seaweed) -> None:
         self._settings = settings
         self._dataset = dataset
-        self._server_pid = server_pid
+        assert server.process is not None
+        self._server_pid = server.process.pid
+        self._writes = WriteSessions(settings, server)
         self._foreign = ForeignOrders(dataset)
         self.disturbed: list[str] = []
         self.figures: list[Figure] = []
@@ -117,6 +125,10 @@ class SessionRunner:
         kernel_caches.drop_caches(kernel_caches.EVERYTHING)
         if BY_NAME[wanted[0]].job is Job.FIRST_BYTE:
             self._first_bytes(session, contender, number, wanted)
+            return
+        if session.part == WRITES:
+            for written in self._writes.run(session.columns, session.setup, contender, number, wanted, verify=verify):
+                self._keep(written)
             return
         with contender.open(session.part, session.setup) as place:
             if session.fill:

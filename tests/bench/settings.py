@@ -18,6 +18,9 @@ PARALLEL_FILES = 4
 NAMES_PER_DIRECTORY = 1000
 FOREIGN_BYTES = 256 * MIB  # of a Parquet file, twice what archive and database have; less if the big file is below a GiB
 ALL_NAMES = 1_000_000  # the bounds for many names are those of so many
+MIDDLE_NAME = "middle.bin"  # what a MiB is written into
+WRITTEN_SMALL_BYTES = 40 * KIB
+WRITTEN_FILES = 5000  # of that size; fewer if there are fewer than twice as many small files
 NAME_BYTES = 4 * KIB  # memory for each of many names, in the store and the cache; a guess
 MIXED_MEAN_BYTES = 80 * KIB  # of the log-normal sizes, about
 
@@ -63,6 +66,15 @@ class Settings:
     @property
     def mixed_files(self) -> int:
         return max(1, self.files // 4)
+
+    @property
+    def written_files(self) -> int:
+        return max(1, min(WRITTEN_FILES, self.files // 2))
+
+    @property
+    def middle_bytes(self) -> int:
+        """Of the file that a MiB is written into."""
+        return max(2 * MIB, round(GIB * self.scale) // MIB * MIB)
 
     @property
     def small_total_bytes(self) -> int:

@@ -1,5 +1,5 @@
 """The bare store client: does what the reader program does, without any mount, straight from the store into memory
-or, to compare with warming a cache, into files.
+or, to compare with warming a cache, into files; and what writers do, from memory into the store.
 
 Run by path with the store's keys in the environment. It takes the same orders; `concurrency` says how many requests it keeps in
 flight. Nothing here may be faster than the network and the server allow, and nothing a mount does cold can be.
@@ -7,6 +7,7 @@ flight. Nothing here may be faster than the network and the server allow, and no
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import sys
@@ -27,6 +28,7 @@ def open_store(bucket: str) -> Any:
         secret_access_key=os.environ["AWS_SECRET_ACCESS_KEY"],
         region=os.environ["AWS_REGION"],
         virtual_hosted_style_request=False,
+        unsigned_payload=True,
         client_options={"allow_http": True},
     )
 
@@ -90,6 +92,29 @@ def save(order: dict[str, Any], store: Any, pool: ThreadPoolExecutor) -> int:
     return int(order["amount"])
 
 
+def upload(order: dict[str, Any], store: Any, pool: ThreadPoolExecutor) -> int:
+    """Put objects, large ones in parts side by side; return bytes or files, as `job` says."""
+    spec = importlib.util.spec_from_file_location("content", order["content"])
+    assert spec is not None
+    assert spec.loader is not None
+    content = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(content)
+    content.prepare()
+    step, parallel = order["range_bytes"], order["concurrency"]
+
+    def put(file: dict[str, Any]) -> int:
+        pieces = content.pieces(file)
+        if file["size"] > step:
+            obstore.put(store, file["name"], pieces, use_multipart=True, chunk_size=step, max_concurrency=parallel)
+        else:
+            obstore.put(store, file["name"], b"".join(pieces), use_multipart=False)
+        return int(file["size"])
+
+    order["began"] = time.monotonic_ns()
+    total = _sum(pool, put, order["files"])
+    return total if order["job"] == "whole" else len(order["files"])
+
+
 def walk(order: dict[str, Any], store: Any, pool: ThreadPoolExecutor) -> int:
     """List everything below a prefix; return the number of objects."""
     return sum(len(page) for page in obstore.list(store, prefix=order["root"], chunk_size=1000))
@@ -101,19 +126,20 @@ def _sum(pool: ThreadPoolExecutor, fetch: Callable[[Any], int], items: Iterable[
 
 def main() -> None:
     order = json.loads(sys.stdin.readline())
-    job = {"stream": stream, "files": files, "copy": copy, "save": save, "walk": walk}[order["do"]]
+    job = {"stream": stream, "files": files, "copy": copy, "save": save, "upload": upload, "walk": walk}[order["do"]]
     store = open_store(order["bucket"])
     with ThreadPoolExecutor(order["concurrency"]) as pool:
         print("ready", flush=True)
         while sys.stdin.readline():
-            cpu, began = time.process_time(), time.monotonic_ns()
+            cpu, order["began"] = time.process_time(), time.monotonic_ns()
             try:
                 amount, error = job(order, store, pool), ""
             except Exception as failure:  # whatever the client raises is a failed measurement
                 amount, error = 0, str(failure)
             ended = time.monotonic_ns()
             used = time.process_time() - cpu
-            print(json.dumps({"amount": amount, "began": began, "ended": ended, "cpu": used, "error": error}), flush=True)
+            report = {"amount": amount, "began": order["began"], "ended": ended, "cpu": used, "error": error}
+            print(json.dumps(report), flush=True)
 
 
 main()

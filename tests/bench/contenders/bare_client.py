@@ -16,14 +16,16 @@ from typing import Any
 from fusecache.base.units import MIB
 from tests.bench.columns import COLUMNS, Job
 from tests.bench.contenders.contender import Place, Setup
-from tests.bench.dataset import BIG, BIG_NAME, LINK, MIXED, SMALL, Dataset
+from tests.bench.dataset import BIG, BIG_NAME, LINK, MIXED, SMALL, WRITES, Dataset
 from tests.bench.readers import STORE_CLIENT, run_readers
 from tests.bench.store import BUCKET
+from tests.bench.writing import content
 from tests.support.seaweed import Seaweed
 
 RANGE_BYTES = 8 * MIB
 RANGE_CONCURRENCIES = (2, 4, 8)
 LINK_CONCURRENCIES = (4, 8, 16)  # ranges across a link, which hides its delay
+WRITE_CONCURRENCIES = {"whole": 4, "small": 16}  # parts, objects; as the server has nearly all of the work, it matters little
 OBJECT_CONCURRENCIES = (4, 8, 16, 32)
 TRIAL_SECONDS = 300.0
 TRIAL_BYTES = 256 * MIB
@@ -36,10 +38,12 @@ class BareClient:
     name = "bare"
     title = "bare client (obstore)"
     once = False
+    plain_objects = True
+    writes_back = False
     columns: tuple[str, ...] = tuple(
         column.name
         for column in COLUMNS
-        if column.cold and column.job not in (Job.FIRST_BYTE, Job.LS) and column.group != "big-2"
+        if column.cold and column.job not in (Job.FIRST_BYTE, Job.LS, Job.PATCH, Job.SENT) and column.group != "big-2"
     )
 
     def __init__(self, server: Seaweed, dataset: Dataset, directory: Path) -> None:
@@ -86,6 +90,9 @@ class BareClient:
             if job == "warm":  # large objects in ranges, small ones whole
                 more |= {"do": "save", "files": dict(self._dataset.parts[part].sizes), "root": part, "target": str(target)}
                 more["concurrency"] = self._best["stream" if part == BIG else "files"]
+            if job in WRITE_CONCURRENCIES:
+                more |= {"do": "upload", "bucket": setup.bucket, "content": content.__file__}
+                more["concurrency"] = WRITE_CONCURRENCIES[job]
             return more
 
         try:
@@ -112,4 +119,7 @@ class BareClient:
         best = [f"{self._best['stream']} ranges of 8 MiB"] if BIG in self._dataset.parts else []
         best += [f"{self._best['copy']} ranges of 8 MiB behind the link"] if LINK in self._dataset.parts else []
         best += [f"{self._best['files']} small objects"] if {SMALL, MIXED} & set(self._dataset.parts) else []
+        if WRITES in self._dataset.parts:
+            parts, objects = WRITE_CONCURRENCIES["whole"], WRITE_CONCURRENCIES["small"]
+            return f"written: {parts} parts of 8 MiB, or {objects} small objects, at a time"
         return f"{', '.join(best)} at a time (the best of those tried)"

@@ -42,12 +42,18 @@ class Setup(NamedTuple):
         list_ahead: names may be looked up before anybody asks, if that is the contender's habit.
         on_disk: the cache (of plain files: the files) lies on a disk.
         serve_processes, check_every_byte: fusecache's own; 0 and False: its defaults.
+        bucket: an empty one that is written to through the contender; "": nothing is written, and the dataset is mounted.
+        endpoint_url: of the store, if it is not the server's own.
+        arguments: of fusecache's own command, more of them.
     """
 
     list_ahead: bool = True
     on_disk: bool = False
     serve_processes: int = 0
     check_every_byte: bool = False
+    bucket: str = ""
+    endpoint_url: str = ""
+    arguments: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +82,17 @@ class Place:
 
 
 class Contender(Protocol):
-    """`columns`: what can be measured of it. `once`: in the first round only. `options`: how it was set up, for the document."""
+    """`columns`: what can be measured of it. `once`: in the first round only. `options`: how it was set up, for the document.
+
+    `plain_objects`: what is written becomes an object of that name. `writes_back`: some time after it was closed.
+    """
 
     name: str
     title: str
     columns: tuple[str, ...]
     once: bool
+    plain_objects: bool
+    writes_back: bool
 
     def prepare(self) -> None:
         """Bring the dataset to where this contender reads it from. Raises: UnavailableError, ContenderError."""
@@ -110,6 +121,8 @@ class MountContender:
     title = ""
     columns: tuple[str, ...] = ALL
     once = False
+    plain_objects = True
+    writes_back = False
 
     def __init__(self, server: Seaweed, dataset: Dataset, directory: Path, disk: Path | None = None) -> None:
         self.server = server

@@ -9,10 +9,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from fusecache.cli.spec_building import WRITES_FOR_TESTS
 from fusecache.contract.mount_spec import Engine, MountSpec
 from tests.bench.columns import FASTEST_ONLY, OURS_ONLY, all_but
 from tests.bench.contenders.contender import MOUNT_SECONDS, MountContender, Setup, UnavailableError
-from tests.bench.dataset import Dataset
+from tests.bench.dataset import WRITES, Dataset
 from tests.bench.store import BUCKET
 from tests.support.seaweed import Seaweed
 
@@ -33,7 +34,7 @@ class FusecacheMount(MountContender):
         self.name = "fusecache" if engine is Engine.NATIVE else "fusecache-pyfuse3"
         self.title = f"fusecache ({engine})"
         absent = () if disk else ("disk",)
-        self.columns = all_but(*absent) if engine is Engine.NATIVE else all_but(*OURS_ONLY, *FASTEST_ONLY, "names")
+        self.columns = all_but(*absent) if engine is Engine.NATIVE else all_but(*OURS_ONLY, *FASTEST_ONLY, "names", "writes")
         self.once = engine is Engine.PYFUSE3  # a fallback; the time goes to what is compared
         super().__init__(server, dataset, directory, disk)
         self._engine = engine
@@ -49,10 +50,12 @@ class FusecacheMount(MountContender):
         self.run([*_COMMAND, *self._arguments(part, cache, setup)], MOUNT_SECONDS + 10)
 
     def _arguments(self, part: str, cache: Path, setup: Setup) -> list[str]:
-        arguments = ["mount", f"s3://{BUCKET}/{part}", str(self.mountpoint)]
+        arguments = ["mount", f"s3://{setup.bucket or f'{BUCKET}/{part}'}", str(self.mountpoint), *setup.arguments]
         arguments += ["--tier", f"{cache}:{self._quota_bytes}", "--engine", self._engine.value]
-        arguments += ["-o", f"endpoint_url={self.server.endpoint_url}", "-o", f"cache_dir={cache}/state"]
+        arguments += ["-o", f"endpoint_url={setup.endpoint_url or self.server.endpoint_url}", "-o", f"cache_dir={cache}/state"]
         arguments += ["--ttl", "3600", "--timeout", str(MOUNT_SECONDS)]
+        if setup.bucket:
+            arguments += ["--read-write"]
         if setup.serve_processes:
             arguments += ["--serve-processes", str(setup.serve_processes)]
         if not setup.list_ahead:
@@ -77,7 +80,7 @@ class FusecacheMount(MountContender):
     def environment(self) -> dict[str, str]:
         run = self.directory / "run"
         run.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return {**super().environment(), "XDG_RUNTIME_DIR": str(run), "PYTHONPATH": str(_ROOT)}
+        return {**super().environment(), "XDG_RUNTIME_DIR": str(run), "PYTHONPATH": str(_ROOT), WRITES_FOR_TESTS: "1"}
 
     def version(self) -> str:
         return "this tree"
@@ -85,7 +88,10 @@ class FusecacheMount(MountContender):
     def options(self) -> str:
         more = "".join(f" -o {one}" for one in self._more)
         serve = next(field.default for field in dataclasses.fields(MountSpec) if field.name == "serve_processes")
-        return f"`fusecache mount s3://... --tier /dev/shm/...:QUOTA --ttl 3600{more}`, serve processes by default: {serve}"
+        write = " --read-write" if WRITES in self.dataset.parts else ""
+        return (
+            f"`fusecache mount s3://... --tier /dev/shm/...:QUOTA --ttl 3600{write}{more}`, serve processes by default: {serve}"
+        )
 
 
 _ROOT = Path(__file__).parents[3]

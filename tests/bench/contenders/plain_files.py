@@ -18,16 +18,18 @@ from tests.bench.readers import READER
 
 
 class PlainFiles:
-    """Has nothing to fetch, hence no cold columns but `find`."""
+    """Has nothing to fetch, hence no cold columns but `find` and what is written."""
 
     name = "tmpfs"
     title = "tmpfs"
     once = False
+    plain_objects = False
+    writes_back = False
     columns: tuple[str, ...] = tuple(
         column.name
         for column in COLUMNS
-        if column.job in (Job.STREAM, Job.RANDOM, Job.FILES, Job.WALK, Job.COPY, Job.FOREIGN)
-        and (not column.cold or column.job is Job.WALK)
+        if column.job in (Job.STREAM, Job.RANDOM, Job.FILES, Job.WALK, Job.COPY, Job.FOREIGN, Job.WRITE, Job.CREATE)
+        and (not column.cold or column.job in (Job.WALK, Job.WRITE, Job.CREATE))
         and column.group not in ("serve", "names")
     )
 
@@ -42,6 +44,14 @@ class PlainFiles:
 
     @contextlib.contextmanager
     def open(self, part: str, setup: Setup) -> Iterator[Place]:
+        if setup.bucket:
+            directory = Path(self.root(part))
+            directory.mkdir()
+            try:
+                yield Place(READER, str(directory))
+            finally:
+                shutil.rmtree(directory, ignore_errors=True)
+            return
         if not setup.on_disk:
             yield Place(READER, self.root(part))
             return

@@ -1,0 +1,1 @@
+"""What is measured of mounts that programs write to."""
