@@ -140,6 +140,7 @@ COLUMNS = (
     Column("write-big", "big file, written and closed", MB_S, "writes", Job.WRITE, COLD),
     Column("write-readback", "the same, read back, pages dropped", MB_S, "writes", Job.STREAM, CACHED),
     Column("write-small", "files of 40 KiB, written and closed by 4 writers", FILES_S, "writes", Job.CREATE, COLD, 4),
+    Column("write-small-back", "the same, brought to the store later", FILES_S, "writes", Job.CREATE, COLD, 4),
     Column("write-middle", "1 MiB in the middle of an object, written over and closed", SECONDS, "writes", Job.PATCH, COLD),
     Column("write-middle-sent", "the same: sent to the store", MEMORY_MIB, "writes", Job.SENT, COLD),
     Column("names-ls", "many names: first ls of the root", SECONDS, "names", Job.LS, COLD, on_request=True),
@@ -153,6 +154,7 @@ COLUMNS = (
 BY_NAME = {column.name: column for column in COLUMNS}
 ALL = tuple(BY_NAME)
 USUAL = tuple(column.name for column in COLUMNS if not column.on_request)
+MOUNTS_ONLY = ("write-small-back",)
 OURS_ONLY = ("checked", "disk", "serve")
 FASTEST_ONLY = (
     *("small-cold-listed", "parallel", "mixed", "warm"),

@@ -116,22 +116,12 @@ def _memory_of_known(table: Table, settings: Settings) -> float | None:
     return known.anonymous_mib if known is not None and known.names >= synthetic_names.NAMES else None
 
 
-def _read_back(cached: str) -> Measure:
-    """How many times as fast what was written is read back as what was read is read again, on a mount that is only read."""
+def _against(other: str, column: str) -> Measure:
+    """How many times as fast as in another column."""
 
     def measure(table: Table, settings: Settings) -> float | None:
-        back, read = table.cell("write-readback", OURS), table.cell(cached, OURS)
-        return None if back is None or read is None else back.median / read.median
-
-    return measure
-
-
-def _against_cold(column: str) -> Measure:
-    """How many times as fast as the same copy cold."""
-
-    def measure(table: Table, settings: Settings) -> float | None:
-        cold, later = table.cell("link-cold", OURS), table.cell(column, OURS)
-        return None if cold is None or later is None else later.median / cold.median
+        first, second = table.cell(other, OURS), table.cell(column, OURS)
+        return None if first is None or second is None else second.median / first.median
 
     return measure
 
@@ -179,8 +169,10 @@ RECORDS = (
     Record(17, "hit ratio, shuffled epochs over twice the cache", 0.45, "", _hits("epochs")),
     Record(17, "hit ratio, Zipf 0.9 with a scan: behind the best policy", 0.03, "", _behind_the_best("zipf"), at_most=True),
     Record(17, "hit ratio, hot set with a scan", 0.95, "of the hot set", _hits("hot")),
-    Record(18, "a store behind 20 ms and 200 MB/s: a copy cached, pages dropped", 100, "× cold", _against_cold("link-cached")),
-    Record(18, "the same: the copy hot", 100, "× cold", _against_cold("link-hot")),
+    Record(
+        18, "a store behind 20 ms and 200 MB/s: a copy cached, pages dropped", 100, "× cold", _against("link-cold", "link-cached")
+    ),
+    Record(18, "the same: the copy hot", 100, "× cold", _against("link-cold", "link-hot")),
     Record(18, "the same: the copy cold", 0.9, "× the link (bare client)", _ratio("link-cold", BARE)),
     Record(19, "foreign readers, cached: safetensors", 0.8, TIMES_TMPFS, _ratio("foreign-model", TMPFS)),
     Record(19, "foreign readers, cached: data loader", 0.8, TIMES_TMPFS, _ratio("foreign-loader", TMPFS)),
@@ -191,6 +183,8 @@ RECORDS = (
     Record("W1", "big file, written and closed", 0.8, TIMES_BARE, _ratio("write-big", BARE)),
     Record("W1", "the same", 1, TIMES_PEER, _best_peer("write-big")),
     Record("W2", "files of 40 KiB, written and closed by 4 writers", 1, TIMES_PEER, _best_peer("write-small")),
+    Record("W2", "the same, brought to the store later", 1, TIMES_PEER, _best_peer("write-small-back")),
+    Record("W2", "the same", 5, "× at once", _against("write-small", "write-small-back")),
     Record(
         "W3",
         "1 MiB into the middle of an object: sent to the store",
@@ -199,6 +193,8 @@ RECORDS = (
         _value("write-middle-sent"),
         at_most=True,
     ),
-    Record("W4", "read back what was written, pages dropped", 0.8, "× big file, cached", _read_back("big-cached")),
-    Record("W4", "the same", 0.8, "× big file, cached, checked", _read_back("checked")),
+    Record(
+        "W4", "read back what was written, pages dropped", 0.8, "× big file, cached", _against("big-cached", "write-readback")
+    ),
+    Record("W4", "the same", 0.8, "× big file, cached, checked", _against("checked", "write-readback")),
 )

@@ -340,6 +340,9 @@ def _method(run: Run) -> list[str]:
   own, one after the other. The clock stops when the last close has returned. fusecache's close waits for the store (where all is
   looked for afterwards), and so does JuiceFS's. rclone's returns before, so its clock stops when all objects are in the store;
   with `--vfs-write-back 0` it uploads at once, where by default it would first wait for five seconds.
+- Brought to the store later: fusecache with `--write-mode back`, JuiceFS with `--writeback`, rclone with its own delay. The clock
+  stops when the last close has returned; what was written has to come to the store all the same. Of the three only fusecache
+  syncs what it keeps until then, which costs nothing on tmpfs.
 - The bare client uploads the same bytes out of memory, side by side, without a checksum. fusecache sends the CRC-64/NVME of each
   part, rclone an MD5.
 - 1 MiB in the middle: of an object of {format_size(run.settings.middle_bytes)} that no cache has, across what is a boundary of

@@ -74,6 +74,7 @@ SESSIONS = (
     Session("names-ls", NAMES, ("names-ls", "names-ls-restart")),
     Session("write-big", WRITES, ("write-big", "write-readback")),
     Session("write-small", WRITES, ("write-small",)),
+    Session("write-small-back", WRITES, ("write-small-back",), Setup(write_back=True)),
     Session("write-middle", WRITES, ("write-middle", "write-middle-sent")),
     Session("link", LINK, ("link-cold", "link-cached", "link-hot")),
 )

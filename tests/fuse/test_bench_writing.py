@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.fuse, pytest.mark.slow, pytest.mark.root]
 MIB = 1 << 20
 COLUMNS = columns.select(["writes"])
 SETTINGS = Settings(
-    big_bytes=33 * MIB, files=80, rounds=1, contenders=(), columns=COLUMNS, least_seconds=0.01, reader_seconds=60.0
+    big_bytes=18 * MIB, files=40, rounds=1, contenders=(), columns=COLUMNS, least_seconds=0.01, reader_seconds=60.0
 )
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from fusecache.base.units import MIB
-from tests.bench.columns import COLUMNS, Job
+from tests.bench.columns import COLUMNS, MOUNTS_ONLY, Job
 from tests.bench.contenders.contender import Place, Setup
 from tests.bench.dataset import BIG, BIG_NAME, LINK, MIXED, SMALL, WRITES, Dataset
 from tests.bench.readers import STORE_CLIENT, run_readers
@@ -43,7 +43,10 @@ class BareClient:
     columns: tuple[str, ...] = tuple(
         column.name
         for column in COLUMNS
-        if column.cold and column.job not in (Job.FIRST_BYTE, Job.LS, Job.PATCH, Job.SENT) and column.group != "big-2"
+        if column.cold
+        and column.job not in (Job.FIRST_BYTE, Job.LS, Job.PATCH, Job.SENT)
+        and column.group != "big-2"
+        and column.name not in MOUNTS_ONLY
     )
 
     def __init__(self, server: Seaweed, dataset: Dataset, directory: Path) -> None:

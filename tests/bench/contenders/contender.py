@@ -44,7 +44,7 @@ class Setup(NamedTuple):
         serve_processes, check_every_byte: fusecache's own; 0 and False: its defaults.
         bucket: an empty one that is written to through the contender; "": nothing is written, and the dataset is mounted.
         endpoint_url: of the store, if it is not the server's own.
-        arguments: of fusecache's own command, more of them.
+        write_back: what was closed may reach the store some time later.
     """
 
     list_ahead: bool = True
@@ -53,7 +53,7 @@ class Setup(NamedTuple):
     check_every_byte: bool = False
     bucket: str = ""
     endpoint_url: str = ""
-    arguments: tuple[str, ...] = ()
+    write_back: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ class Place:
 class Contender(Protocol):
     """`columns`: what can be measured of it. `once`: in the first round only. `options`: how it was set up, for the document.
 
-    `plain_objects`: what is written becomes an object of that name. `writes_back`: some time after it was closed.
+    `plain_objects`: what is written becomes an object of that name. `writes_back`: always some time after it was closed.
     """
 
     name: str

@@ -9,7 +9,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from fusecache.cli.spec_building import WRITES_FOR_TESTS
 from fusecache.contract.mount_spec import Engine, MountSpec
 from tests.bench.columns import FASTEST_ONLY, OURS_ONLY, all_but
 from tests.bench.contenders.contender import MOUNT_SECONDS, MountContender, Setup, UnavailableError
@@ -50,12 +49,12 @@ class FusecacheMount(MountContender):
         self.run([*_COMMAND, *self._arguments(part, cache, setup)], MOUNT_SECONDS + 10)
 
     def _arguments(self, part: str, cache: Path, setup: Setup) -> list[str]:
-        arguments = ["mount", f"s3://{setup.bucket or f'{BUCKET}/{part}'}", str(self.mountpoint), *setup.arguments]
+        arguments = ["mount", f"s3://{setup.bucket or f'{BUCKET}/{part}'}", str(self.mountpoint)]
         arguments += ["--tier", f"{cache}:{self._quota_bytes}", "--engine", self._engine.value]
         arguments += ["-o", f"endpoint_url={setup.endpoint_url or self.server.endpoint_url}", "-o", f"cache_dir={cache}/state"]
         arguments += ["--ttl", "3600", "--timeout", str(MOUNT_SECONDS)]
         if setup.bucket:
-            arguments += ["--read-write"]
+            arguments += ["--read-write", "--write-mode", "back" if setup.write_back else "through"]
         if setup.serve_processes:
             arguments += ["--serve-processes", str(setup.serve_processes)]
         if not setup.list_ahead:
@@ -80,7 +79,7 @@ class FusecacheMount(MountContender):
     def environment(self) -> dict[str, str]:
         run = self.directory / "run"
         run.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return {**super().environment(), "XDG_RUNTIME_DIR": str(run), "PYTHONPATH": str(_ROOT), WRITES_FOR_TESTS: "1"}
+        return {**super().environment(), "XDG_RUNTIME_DIR": str(run), "PYTHONPATH": str(_ROOT)}
 
     def version(self) -> str:
         return "this tree"

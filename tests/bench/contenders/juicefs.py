@@ -62,7 +62,7 @@ class JuiceFs(MountContender):
             return
         meta = f"sqlite3://{cache}/written.db"
         self._format(f"{setup.endpoint_url or self.server.endpoint_url}/{setup.bucket}", meta)
-        self._start(WRITE_OPTIONS, cache, meta)
+        self._start([*WRITE_OPTIONS, *(["--writeback"] if setup.write_back else [])], cache, meta)
 
     def _format(self, url: str, meta: str) -> None:
         command = [self._program, "format", "--storage", "s3", "--bucket", url, "--trash-days", "0", meta, "bench"]

@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.bench.columns import COLUMNS, Job
+from tests.bench.columns import COLUMNS, MOUNTS_ONLY, Job
 from tests.bench.contenders.contender import Place, Setup
 from tests.bench.dataset import Dataset
 from tests.bench.readers import READER
@@ -31,6 +31,7 @@ class PlainFiles:
         if column.job in (Job.STREAM, Job.RANDOM, Job.FILES, Job.WALK, Job.COPY, Job.FOREIGN, Job.WRITE, Job.CREATE)
         and (not column.cold or column.job in (Job.WALK, Job.WRITE, Job.CREATE))
         and column.group not in ("serve", "names")
+        and column.name not in MOUNTS_ONLY
     )
 
     def __init__(self, dataset: Dataset, disk: Path | None) -> None:

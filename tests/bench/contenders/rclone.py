@@ -43,6 +43,8 @@ class Rclone(MountContender):
     def mount(self, part: str, cache: Path, setup: Setup) -> None:
         remote = f"store:{setup.bucket or f'{BUCKET}/{part}'}"
         options = [*(WRITE_OPTIONS if setup.bucket else READ_OPTIONS)]
+        if setup.write_back:
+            options += ["--vfs-write-back", "5s"]  # its default
         if setup.endpoint_url:
             options += ["--s3-endpoint", setup.endpoint_url]
         command = [self._program, "mount", *options, "--cache-dir", str(cache), remote, str(self.mountpoint)]

@@ -67,7 +67,7 @@ class WriteSessions:
             place = stack.enter_context(contender.open(WRITES, setup))
             self._make_ready(place, work, contender)
             sent = 0 if relay is None else relay.sent_bytes()
-            figures = [self._write(column, work, contender, number, place, bucket)]
+            figures = [self._write(column, work, contender, number, place, bucket, write_back=setup.write_back)]
             for name in columns[1:]:
                 if relay is not None:
                     mib = (relay.sent_bytes() - sent) / MIB
@@ -98,7 +98,15 @@ class WriteSessions:
             self._do(place, [{"job": "whole", "files": list(work.files)}])
 
     def _write(
-        self, column: Column, work: Work, contender: Contender, number: int, place: Place, bucket: WrittenBucket
+        self,
+        column: Column,
+        work: Work,
+        contender: Contender,
+        number: int,
+        place: Place,
+        bucket: WrittenBucket,
+        *,
+        write_back: bool,
     ) -> Figure:
         count = 1 if place.one_process else column.readers
         orders = [{"job": work.job, "files": list(work.files[one::count])} for one in range(count)]
@@ -107,11 +115,13 @@ class WriteSessions:
         accounts = self._accounts(place)
         with self._writers(place, orders) as writers:
             reading = writers.run_pass(accounts.begin)
-            if contender.writes_back:
+            if contender.writes_back and not write_back:
                 ended = bucket.wait_stored(work.files, before, self._settings.reader_seconds)
                 seconds = ended - reading.ended + reading.seconds
                 reading = Reading(reading.amount, seconds, reading.cpu_seconds, ended)
             accounts.end(reading)
+        if contender.plain_objects and write_back:
+            bucket.wait_stored(work.files, before, self._settings.reader_seconds)
         if contender.plain_objects and (missing := bucket.missing(work.files, before)):
             raise ContenderError(f"{len(missing)} files were closed and are not in the store, {missing[0]} is one")
         return accounts.figure(contender.name, column, number)
