@@ -22,9 +22,7 @@ pytestmark = [pytest.mark.fuse, pytest.mark.slow, pytest.mark.root]
 
 MIB = 1 << 20
 COLUMNS = columns.select(["writes"])
-SETTINGS = Settings(
-    big_bytes=18 * MIB, files=40, rounds=1, contenders=(), columns=COLUMNS, least_seconds=0.01, reader_seconds=60.0
-)
+MOST_TELLING = columns.select(["write-big", "write-readback", "write-small-back"])
 
 
 @pytest.fixture
@@ -33,18 +31,24 @@ def server(disk_path: Path) -> Iterator[Seaweed]:
         yield server
 
 
-def test_each_column_has_a_figure_and_every_byte_is_there(server: Seaweed, disk_path: Path) -> None:
-    dataset = Dataset.make(disk_path / "data", SETTINGS, [WRITES])
-    ours = FusecacheMount(server, dataset, disk_path / "fusecache", Engine.NATIVE, SETTINGS.quota_bytes)
+def test_each_column_has_a_figure_and_every_byte_is_there(server: Seaweed, disk_path: Path, full_length: bool) -> None:
+    wanted = COLUMNS if full_length else MOST_TELLING
+    settings = Settings(
+        big_bytes=18 * MIB, files=40, rounds=1, contenders=(), columns=wanted, least_seconds=0.01, reader_seconds=60.0
+    )
+    dataset = Dataset.make(disk_path / "data", settings, [WRITES])
+    ours = FusecacheMount(server, dataset, disk_path / "fusecache", Engine.NATIVE, settings.quota_bytes)
     bare, plain = BareClient(server, dataset, disk_path / "bare"), PlainFiles(dataset, None)
     for contender in (ours, bare, plain):
         contender.prepare()
     failures: list[str] = []
-    runner = SessionRunner(SETTINGS, dataset, server)
+    runner = SessionRunner(settings, dataset, server)
     run_rounds([ours, bare, plain], runner, 1, failures)
     assert failures == []
     found = {(figure.contender, figure.column): figure.value for figure in runner.figures}
-    assert {column for contender, column in found if contender == "fusecache"} == set(COLUMNS)
-    assert {column for contender, column in found if contender == "bare"} == {"write-big", "write-small"}
-    assert {column for contender, column in found if contender == "tmpfs"} == {"write-big", "write-small", "write-readback"}
-    assert found["fusecache", "write-middle-sent"] < SETTINGS.middle_bytes / MIB
+    measured = {name: {column for contender, column in found if contender == name} for name in ("fusecache", "bare", "tmpfs")}
+    assert measured["fusecache"] == set(wanted)
+    assert measured["bare"] == set(wanted) & {"write-big", "write-small"}
+    assert measured["tmpfs"] == set(wanted) & {"write-big", "write-small", "write-readback"}
+    if full_length:  # the rest is copied within the store
+        assert 1 < found["fusecache", "write-middle-sent"] < settings.middle_bytes / MIB
