@@ -99,7 +99,8 @@ def test_a_store_that_fails_now_and_then(disk_path: Path, bucket: Bucket, full_l
     promise(
         "14w",
         "writers, the store answers 503 and 429, late, resets connections, and loses answers to what it did",
-        f"{sum(counts.requests.values())} requests, {fired}; {written.calls} steps of writers, {len(written.files)} files: 0 lost, 0 wrong,"
+        f"{sum(counts.requests.values())} requests, {fired}; {written.calls} steps of writers, {len(written.files)} files:"
+        f" 0 lost, 0 wrong,"
         f" 0 calls failed, longest {written.longest_seconds:.1f} s",
         "0 lost, 0 wrong, 0 failed",
     )
