@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from fusecache.contract.errors import CacheError, ErrorKind
 from fusecache.contract.mount_spec import SourceSpec
 
+READ_ONLY = "read_only"
 _SECRET = re.compile(
     r"secret|passw|passphrase|token|credential|signature|accesskey|accountkey|privatekey|apikey|connectionstring"
 )
@@ -48,7 +49,15 @@ def assign_options(places: Iterable[tuple[str, str]], pairs: Iterable[tuple[str,
         value = _absolute(name, value)
         for subdir in [_subdir_of(sources, prefix, key)] if colon else _takers(sources, name):
             options[subdir][name] = value
-    return [SourceSpec(url, subdir, options[subdir]) for url, subdir in sources]
+    return [_spec(url, subdir, options[subdir]) for url, subdir in sources]
+
+
+def _spec(url: str, subdir: str, options: dict[str, str]) -> SourceSpec:
+    """`read_only` is about the mount, so that no source needs to know it."""
+    given = options.pop(READ_ONLY, "false").lower()
+    if given not in ("", "true", "false"):
+        raise CacheError(ErrorKind.INVALID, f"{READ_ONLY} is {given!r}; it must be true or false")
+    return SourceSpec(url, subdir, options, given != "false")
 
 
 def _absolute(name: str, value: str) -> str:

@@ -116,9 +116,9 @@ class NameChanges:
         with contextlib.suppress(CacheError):
             await self._context.listing.look_up(change.other_inode, change.other_name)
         target = self._context.writes.place(change.other_inode, change.other_name)
-        opened = self._context.writer_of(place.parent_row)
-        if self._context.writer_of(target.parent_row) is not opened:
+        if place.parent_row.source != target.parent_row.source:
             raise CacheError(ErrorKind.CROSS_DEVICE, "the names belong to different sources")
+        opened = self._context.writer_of(place.parent_row)
         if change.flags & _RENAME_NOREPLACE and target.row is not None:
             raise CacheError(ErrorKind.EXISTS, "the name exists")
         async with contextlib.AsyncExitStack() as stack:

@@ -352,3 +352,29 @@ def test_what_a_store_refuses_is_said_at_close(mount: Path, store: PlainStore, d
         file.close()
     assert caught.value.errno == errno.ESTALE
     assert store.read("file") == b"somebody else's"
+
+
+def test_a_source_that_may_only_be_read(cli: CommandLine, disk_path: Path) -> None:
+    """Beside one that may be written, on the same mount."""
+    for name in ("kept", "changed"):
+        (disk_path / name).mkdir()
+        (disk_path / name / "file").write_bytes(name.encode())
+    sources = [f"file://{disk_path / 'changed'}=rw", f"file://{disk_path / 'kept'}=ro"]
+    made = cli.mount("--read-write", "-o", "ro:read_only", *sources)
+    assert made.returncode == 0, made.stderr
+    mount = disk_path / "mnt"
+    for change in (
+        lambda: (mount / "ro" / "file").write_bytes(b"x"),
+        lambda: (mount / "ro" / "new").touch(),
+        lambda: (mount / "ro" / "file").unlink(),
+        lambda: (mount / "ro" / "file").chmod(0o600),
+        lambda: (mount / "ro" / "dir").mkdir(),
+        lambda: (mount / "top").touch(),
+    ):
+        with pytest.raises(OSError, match="Read-only file system"):
+            change()
+    with pytest.raises(OSError, match="cross-device link"):
+        (mount / "rw" / "file").rename(mount / "ro" / "file2")
+    (mount / "rw" / "file").write_bytes(b"new")
+    assert ((disk_path / "changed" / "file").read_bytes(), (mount / "ro" / "file").read_bytes()) == (b"new", b"kept")
+    assert sorted(os.listdir(disk_path / "kept")) == ["file"]
