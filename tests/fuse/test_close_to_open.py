@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +22,11 @@ def seaweed() -> Iterator[Seaweed]:
     with Seaweed() as store:
         S3Bucket(store.endpoint_url, "shared", ADMIN.access_key, ADMIN.secret_key).create().close()
         yield store
+
+
+def program(mode: str, text: str) -> list[str]:
+    """Return a command that writes `file`."""
+    return [sys.executable, "-c", f"open('file', {mode!r}).write({text.encode()!r})"]
 
 
 @pytest.mark.parametrize("kind", ["file", "s3"])
@@ -45,11 +51,11 @@ def test_what_was_closed_elsewhere_is_seen_at_open(disk_path: Path, seaweed: Sea
         one, two = mounts
         for number, text in enumerate(("first", "the second", "3rd")):
             writer, reader = (one, two) if number % 2 == 0 else (two, one)
-            run_below(writer.mountpoint, ["sh", "-c", f"printf '{text}' > file"], 20)
+            run_below(writer.mountpoint, program("wb", text), 20)
             assert reader.read_bytes("file") == text.encode()
             assert run_below(reader.mountpoint, ["stat", "-c", "%s", "file"], 20).strip() == b"%d" % len(text)
-        run_below(two.mountpoint, ["sh", "-c", "printf more >> file"], 20)
-        run_below(one.mountpoint, ["sh", "-c", "printf ' and more' >> file"], 20)
+        run_below(two.mountpoint, program("ab", "more"), 20)
+        run_below(one.mountpoint, program("ab", " and more"), 20)
         assert two.read_bytes("file") == b"3rdmore and more"
         run_below(one.mountpoint, ["rm", "file"], 20)
         with pytest.raises(CommandFailedError, match="No such file"):

@@ -81,6 +81,7 @@ class InitFlag(enum.IntFlag):
 
     ASYNC_READ = 1 << 0
     ATOMIC_O_TRUNC = 1 << 3
+    BIG_WRITES = 1 << 5  # WRITEs of up to max_write; without it of a page
     AUTO_INVAL_DATA = 1 << 12
     DO_READDIRPLUS = 1 << 13
     READDIRPLUS_AUTO = 1 << 14

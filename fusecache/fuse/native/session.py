@@ -133,6 +133,8 @@ class Session:
         wanted = _WANTED
         if self._settings.passthrough:
             wanted |= InitFlag.PASSTHROUGH
+        if self._settings.writes:
+            wanted |= InitFlag.BIG_WRITES
         if self._settings.ask_resend:
             wanted |= InitFlag.HAS_RESEND
         return int(wanted)
