@@ -9,7 +9,6 @@ import logging
 import logging.handlers
 import mmap
 import os
-import pickle
 import random
 import shutil
 import sqlite3
@@ -79,12 +78,16 @@ def save_checkpoints(seconds: float) -> dict[str, int]:
 
 
 def _save_checkpoint(version: int) -> None:
-    state = {"version": version, "data": random.Random(version).randbytes(300_000 + 1000 * (version % 7))}
     with open("checkpoint.tmp", "wb") as file:
-        pickle.dump(state, file)
+        file.write(version.to_bytes(8, "little"))
+        file.write(checkpoint_data(version))
         file.flush()
         os.fsync(file.fileno())
     os.replace("checkpoint.tmp", "checkpoint")
+
+
+def checkpoint_data(version: int) -> bytes:
+    return random.Random(version).randbytes(300_000 + 1000 * (version % 7))
 
 
 def load_checkpoints(seconds: float) -> dict[str, int]:
@@ -93,13 +96,12 @@ def load_checkpoints(seconds: float) -> dict[str, int]:
     while time.monotonic() < end and not os.path.exists("done"):
         try:
             with open("checkpoint", "rb") as file:
-                state = pickle.load(file)  # noqa: S301 written by the function above
+                version, data = int.from_bytes(file.read(8), "little"), file.read()
         except FileNotFoundError:
             assert last < 0, "the checkpoint was gone for a moment"
             time.sleep(0.02)
             continue
-        version = state["version"]
-        assert state["data"] == random.Random(version).randbytes(300_000 + 1000 * (version % 7)), f"version {version} is a mix"
+        assert data == checkpoint_data(version), f"version {version} is a mix"
         assert version >= last, f"version {version} after version {last}"
         last, loads = version, loads + 1
         versions.add(version)
