@@ -29,7 +29,6 @@ from fusecache.index.inodes import InodeFlag, InodeNo
 from fusecache.index.writes import WriteFlag, WriteRow
 from fusecache.source.protocol import Entry, EntryKind
 from fusecache.source.write_protocol import Metadata
-from fusecache.tiers import stage as stages
 from fusecache.tiers.stage import Stage
 
 log = logging.getLogger(__name__)
@@ -63,8 +62,13 @@ class OpenFiles:
         self._replaced_bases: OrderedDict[InodeNo, None] = OrderedDict()
         self._next_stage = 1
 
-    def start(self) -> None:
+    def start(self, *, fresh_connection: bool) -> None:
         """Find what a predecessor left, and go on with it."""
+        if fresh_connection:  # nobody has open what lost its name
+            for inode, row in self._context.writes.all_written():
+                if row.flags & WriteFlag.UNLINKED:
+                    self._context.writes.drop_stage(inode)
+                    self.remove_stage(row.stage)
         known = self._context.writes.all_written()
         used = {row.stage for _, row in known}
         self._next_stage = max([*used, 0]) + 1
@@ -187,7 +191,7 @@ class OpenFiles:
                 assert written is not None
             if self._acknowledged.journal.has(written.stage):
                 await self.bring_up(inode)  # what follows may never be acknowledged, and this was
-            with contextlib.closing(Stage.open(self._context.directory, f"{written.stage:x}")) as stage:
+            with self._context.stages.use(written.stage) as stage:
                 try:
                     stage.truncate(size)
                 except OSError as error:
@@ -260,9 +264,17 @@ class OpenFiles:
                         self._given_up.add(inode)
                         return
                 else:
-                    await self._finish(inode)
+                    await self._finish_or_say_why(inode)
                     return
             await trio.sleep(RETRY_SECONDS)
+
+    async def _finish_or_say_why(self, inode: InodeNo) -> None:
+        """The store has all of it: what goes wrong now costs no bytes, and must not end the process."""
+        try:
+            await self._finish(inode)
+        except CacheError as error:
+            self._given_up.add(inode)
+            log.error("inode %d was uploaded, and stays as it was written until the next mount: %s", inode, error)
 
     async def _finish(self, inode: InodeNo) -> None:
         self._keep_removed(inode)
@@ -271,7 +283,7 @@ class OpenFiles:
             return
         row = self._context.tree.inode(written.base)
         if row is not None and written.base != inode:
-            with contextlib.closing(Stage.open(self._context.directory, f"{written.stage:x}")) as stage:
+            with self._context.stages.use(written.stage) as stage:
                 await self._caching.keep(written.base, row, stage)
         if self._context.writes.is_open(inode) or not self._uploads.is_clean(inode):
             return  # opened again meanwhile
@@ -286,7 +298,7 @@ class OpenFiles:
         written = self._context.writes.written(inode)
         if written is None or not written.flags & WriteFlag.UNLINKED or self._uploads.is_sent(inode):
             return
-        with contextlib.closing(Stage.open(self._context.directory, f"{written.stage:x}")) as stage:
+        with self._context.stages.use(written.stage) as stage:
             status = os.fstat(stage.fd)
         entry = Entry(b"", EntryKind.FILE, status.st_size, status.st_mtime_ns, b"removed-%x" % written.stage)
         self._context.writes.commit_version(inode, entry, Note.of(written))
@@ -340,6 +352,7 @@ class OpenFiles:
         if written is None or row is None:
             return
         await self.abort(inode)
+        self._context.stages.forget(written.stage)
         kept = keep_aside(
             self._context.directory, written.stage, row.path, self._context.sources.of(row.source).source.url, str(error)
         )
@@ -384,5 +397,5 @@ class OpenFiles:
         return number
 
     def remove_stage(self, number: int) -> None:
-        stages.remove(self._context.directory, f"{number:x}")
+        self._context.stages.remove(number)
         (self._context.directory / f"{number:x}.sent").unlink(missing_ok=True)

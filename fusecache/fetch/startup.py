@@ -30,6 +30,7 @@ from fusecache.contract.shared_memory import H_EPOCH, H_NEXT_INODE
 from fusecache.index.environment import SCHEMA_VERSION, NoSpaceError
 from fusecache.index.index import Index
 from fusecache.index.sealed import IndexDamagedError
+from fusecache.index.writes import WriteFlag
 from fusecache.tiers.block_store import BlockStore
 from fusecache.tiers.tier import Tier
 
@@ -167,10 +168,14 @@ def _distrust_containers(index: Index) -> None:
 
 
 def drop_orphans(index: Index, store: BlockStore) -> None:
-    """Remove inodes that no name points to, with their blocks; only before a new FUSE connection, when no kernel knows them."""
+    """Remove inodes that no name points to, with their blocks; only before a new FUSE connection, when no kernel knows them.
+
+    Versions that lie under what was written and is not uploaded yet are needed."""
+    with index.read() as txn:
+        needed = {row.base for _, row in index.writes.iterate(txn) if not row.flags & WriteFlag.UNLINKED}
     while True:
         with index.read() as txn:
-            orphans = index.inodes.orphans(txn)
+            orphans = [inode for inode in index.inodes.orphans(txn, 1000 + len(needed)) if inode not in needed]
             blocks = [(inode, block) for inode in orphans for block, _ in index.extents.of_inode(txn, inode)]
         if not orphans:
             return

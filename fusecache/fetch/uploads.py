@@ -19,9 +19,11 @@ from typing import TypeVar
 import trio
 
 from fusecache.contract.errors import CacheError, ErrorKind
-from fusecache.fetch.composed_body import ComposedBody
+from fusecache.fetch.buffer_pool import BufferPool
+from fusecache.fetch.composed_body import KEPT_BYTES, ComposedBody, compose
 from fusecache.fetch.part_plan import FIRST_BYTES, PartRange, part_range, parts_of
 from fusecache.fetch.sources import OpenSource, Sources
+from fusecache.fetch.stages import Stages
 from fusecache.fetch.workers import Priority
 from fusecache.fetch.write_tree import WriteTree
 from fusecache.fetch.written import Note, metadata_of, part_of_json, part_to_json
@@ -38,6 +40,7 @@ T = TypeVar("T")
 
 WHOLE_BYTES = 2 * FIRST_BYTES  # up to this a file goes as one object
 PARALLEL_PARTS = 4
+COMPOSED_AT_ONCE = 1 << 20  # bytes that the loop itself may copy
 MAX_ROUNDS = 8  # in which parts were changed while they were sent; then the file is as it is
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.1, 5.0
 MAX_NOTED_BYTES = 1024
@@ -67,15 +70,16 @@ class Uploads:
         self,
         tree: WriteTree,
         sources: Sources,
-        directory: Path,
+        stages: Stages,
         inode_row: Callable[[InodeNo], Inode | None],
         deadline_seconds: float,
     ) -> None:
         self._tree = tree
         self._sources = sources
-        self._directory = directory
+        self._stages = stages
         self._inode_row = inode_row
         self._deadline_seconds = deadline_seconds
+        self._buffers = BufferPool(PARALLEL_PARTS * FIRST_BYTES)
 
     def is_clean(self, inode: InodeNo) -> bool:
         """Whether the store has all of it, or is not to have it."""
@@ -87,7 +91,7 @@ class Uploads:
         written = self._tree.written(inode)
         if written is None:
             return True
-        with self._opened_stage(written.stage) as stage:
+        with self._stages.use(written.stage) as stage:
             return _is_sent(stage, Note.of(written), self._sent_path(written.stage))
 
     async def bring_up(self, inode: InodeNo) -> bool:
@@ -99,7 +103,7 @@ class Uploads:
             return False
         note = Note.of(written)
         opened = self._sources.of(row.source)
-        with self._opened_stage(written.stage) as stage:
+        with self._stages.use(written.stage) as stage:
             if _is_sent(stage, note, self._sent_path(written.stage)):
                 return False
             job = _Job(inode, row, note, stage, opened, opened.require_writer())
@@ -120,7 +124,7 @@ class Uploads:
         row = self._inode_row(inode)
         if written is None or row is None or written.flags & WriteFlag.UNLINKED:
             return
-        with self._opened_stage(written.stage) as stage:
+        with self._stages.use(written.stage) as stage:
             note = Note.of(written)
             if stage.base_limit or (not note.upload_id and stage.size < WHOLE_BYTES + FIRST_BYTES):
                 return
@@ -162,10 +166,13 @@ class Uploads:
         return self._known_time(job, entry), changes
 
     async def _compose(self, job: _Job, size: int) -> BufferBody:
-        body = ComposedBody(job.stage, 0, size, self._base_reader(job))
-        if all(run.is_new for run in job.stage.runs(0, size)):  # no network: not worth a thread
-            return BufferBody(b"".join(bytes(piece) for piece in body.pieces()))
-        return BufferBody(await self._retried(job.opened, lambda: b"".join(bytes(piece) for piece in body.pieces())))
+        target = memoryview(bytearray(size))
+        put_together = functools.partial(compose, job.stage, 0, target, self._base_reader(job))
+        if size <= COMPOSED_AT_ONCE and all(run.is_new for run in job.stage.runs(0, size)):  # not worth a thread
+            put_together()
+        else:
+            await self._retried(job.opened, put_together)
+        return BufferBody(target)
 
     # -- parts
 
@@ -242,8 +249,13 @@ class Uploads:
         size = part.end - part.start
         if job.note.expected is not None and self._is_unchanged(job, part):
             return job.writer.copy_part(upload, part.number, part.start, size, job.row.path, job.note.expected, part.start)
-        body = ComposedBody(job.stage, part.start, part.end, self._base_reader(job))
-        return job.writer.put_part(upload, part.number, part.start, body)
+        read_base = self._base_reader(job)
+        if size > KEPT_BYTES:
+            body = ComposedBody(job.stage, part.start, part.end, read_base)
+            return job.writer.put_part(upload, part.number, part.start, body)
+        with self._buffers.borrow(size) as buffer:
+            body = ComposedBody(job.stage, part.start, part.end, read_base, buffer)
+            return job.writer.put_part(upload, part.number, part.start, body)
 
     def _is_unchanged(self, job: _Job, part: PartRange) -> bool:
         """Whether the version in the store has the same bytes there."""
@@ -272,11 +284,8 @@ class Uploads:
     def _known_time(self, job: _Job, entry: Entry) -> Entry:
         return entry._replace(mtime_ns=os.fstat(job.stage.fd).st_mtime_ns)
 
-    def _opened_stage(self, number: int) -> _StageContext:
-        return _StageContext(self._directory, number)
-
     def _sent_path(self, stage: int) -> Path:
-        return self._directory / f"{stage:x}.sent"
+        return self._stages.directory / f"{stage:x}.sent"
 
     def _store_sent(self, stage: int, sent: bytes) -> str:
         """Keep what was sent of each region: in the note, or beside the stage if there is much of it."""
@@ -324,17 +333,6 @@ def load_sent(note: Note, path: Path) -> bytes:
         return path.read_bytes()
     except OSError:
         return b""  # then everything counts as new
-
-
-class _StageContext:
-    def __init__(self, directory: Path, number: int) -> None:
-        self._stage = Stage.open(directory, f"{number:x}")
-
-    def __enter__(self) -> Stage:
-        return self._stage
-
-    def __exit__(self, *_: object) -> None:
-        self._stage.close()
 
 
 def _is_sent(stage: Stage, note: Note, path: Path) -> bool:

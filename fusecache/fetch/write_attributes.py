@@ -19,7 +19,6 @@ from fusecache.fetch.written import Note, metadata_of
 from fusecache.index.inodes import NO_MODE, Inode, InodeFlag, InodeNo
 from fusecache.source.protocol import EntryKind
 from fusecache.source.write_protocol import Kept, Metadata
-from fusecache.tiers.stage import Stage
 
 
 class KeptXattrs:
@@ -126,7 +125,7 @@ class AttributeChanges:
 
     def _touch_stage(self, number: int, mtime_ns: int | None) -> None:
         if mtime_ns is not None:
-            with contextlib.closing(Stage.open(self._context.directory, f"{number:x}")) as stage:
+            with self._context.stages.use(number) as stage:
                 os.utime(stage.fd, ns=(mtime_ns, mtime_ns))
 
     async def read_xattrs(self, number: InodeNo) -> None:

@@ -20,6 +20,7 @@ from fusecache.contract.mount_spec import MountSpec
 from fusecache.contract.run_files import STAGE_DIR
 from fusecache.fetch.listing import Listing
 from fusecache.fetch.sources import OpenSource, Sources
+from fusecache.fetch.stages import Stages
 from fusecache.fetch.tree import Tree
 from fusecache.fetch.tree_rows import Changes
 from fusecache.fetch.write_tree import Place, WriteTree
@@ -29,6 +30,7 @@ from fusecache.index.inodes import Inode, InodeNo
 class WriteContext:
     """Attributes:
     directory: of stages.
+    stages: those that are open.
     again: changes (by the kernel's number) that were begun before, perhaps up to the source.
     pass_on: tells the kernel what it may have cached.
     """
@@ -51,6 +53,7 @@ class WriteContext:
         self.nursery = nursery
         self.pass_on = pass_on
         self.directory = Path(spec.state_dir) / STAGE_DIR
+        self.stages = Stages(self.directory)
         self.again: set[int] = set()
         self._locks: WeakValueDictionary[InodeNo, trio.Lock] = WeakValueDictionary()
 

@@ -32,7 +32,7 @@ class WriteDesk:
 
     def __init__(self, context: WriteContext, caching: WriteCaching) -> None:
         spec = context.spec
-        uploads = Uploads(context.writes, context.sources, context.directory, context.tree.inode, spec.deadline_seconds)
+        uploads = Uploads(context.writes, context.sources, context.stages, context.tree.inode, spec.deadline_seconds)
         xattrs = KeptXattrs(context)
         self._context = context
         self._acknowledged = Acknowledged(context, uploads)
@@ -71,7 +71,7 @@ class WriteDesk:
                 opened.writer.restore(context.writes.found(opened.id))
         if fresh_connection:
             context.writes.forget_handles()
-        self.files.start()
+        self.files.start(fresh_connection=fresh_connection)
         known = {row.stage for _, row in context.writes.all_written()}
         with trio.move_on_after(PATIENCE_SECONDS):
             await self._recover(known)

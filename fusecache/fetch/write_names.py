@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from fusecache.contract.changes import NOT_SET, Change
@@ -39,11 +39,13 @@ class NameChanges:
         writer = opened.require_writer()
         async with self._context.lock(place.inode):
             written = self._context.writes.written(place.inode)
-            is_in_store = written is None or Note.of(written).expected is not None
-            if is_in_store:
+            note = None if written is None else Note.of(written)
+            is_in_store = note is None or note.expected is not None
+            if is_in_store or (note is not None and note.operation):  # an upload whose answer was lost may have made it
                 await self._keep_directory(place, opened)
                 self._context.tree.own_changes.note(place.parent, place.name)
-                await self._context.at_source(opened, lambda: writer.delete(place.path, None))
+                with contextlib.nullcontext() if is_in_store else _absent_will_do():
+                    await self._context.at_source(opened, lambda: writer.delete(place.path, None))
             if written is not None:
                 await self._acknowledged.forget(written.stage, durably=True)
             self._context.pass_on(self._context.writes.remove(change, place))
@@ -143,3 +145,12 @@ class NameChanges:
         replaced = writes.written(target.inode) if target.inode else None
         if replaced is not None:
             await self._acknowledged.forget(replaced.stage, durably=True)
+
+
+@contextlib.contextmanager
+def _absent_will_do() -> Iterator[None]:
+    try:
+        yield
+    except CacheError as error:
+        if error.kind is not ErrorKind.NOT_FOUND:
+            raise

@@ -285,6 +285,11 @@ class WriteTree:
         self._tree.own_changes.forget(row.parent, name)
         return changes
 
+    def drop_stage(self, inode: InodeNo) -> None:
+        """Nobody wants what was written to the file any more."""
+        with self._tree.change() as txn:
+            self._index.writes.delete(txn, inode)
+
     # -- names
 
     def add(self, change: Change, place: Place, entry: Entry) -> InodeNo:

@@ -24,6 +24,7 @@ from fusecache.tiers.stage import Stage
 TO_STORE = 1  # size of a SYNC that waits for the store, whatever is written back
 _MAX_IDLE = 256  # stages kept open that nobody uses at the moment
 _TOLD_SECONDS = 0.1  # fetch hears of new bytes this often at most: it uploads parts of many MiB
+TOLD_FROM_BYTES = 16 << 20  # a smaller file goes to the store as a whole, when it is closed
 _MAX_BOUNCED = 64  # each of at most one READ
 _SECTOR_BYTES = 512
 
@@ -98,6 +99,8 @@ class WrittenFiles:
                 stage.write(offset, data)
             except OSError as error:
                 raise _no_room(error) from error
+        if offset + len(data) < TOLD_FROM_BYTES:
+            return len(data)
         now = time.monotonic()
         if now - self._told.get(inode, 0.0) > _TOLD_SECONDS:
             if len(self._told) > _MAX_IDLE:

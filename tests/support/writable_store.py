@@ -20,7 +20,6 @@ from tests.support.seaweed import ADMIN, Seaweed
 
 KINDS = ("file", "s3")
 BUCKET = "writable"
-READ_WRITE = {"FUSECACHE_TEST_READ_WRITE": "1"}
 
 
 class WritableStore:
@@ -30,7 +29,7 @@ class WritableStore:
         self.kind = kind
         self.directory: Path | None = None
         self.options: dict[str, str] = {}
-        self.environment = dict(READ_WRITE)
+        self.environment: dict[str, str] = {}
         if kind == "file":
             self.directory = base / "source"
             self.directory.mkdir()
