@@ -30,11 +30,6 @@ def seaweed() -> Iterator[Seaweed]:
         yield store
 
 
-@pytest.fixture
-def full_length(request: pytest.FixtureRequest) -> bool:
-    return bool(request.config.getoption("--full-length"))
-
-
 def open_store(kind: str, base: Path, seaweed: Seaweed) -> PlainStore:
     if kind == "file":
         (base / "source").mkdir()

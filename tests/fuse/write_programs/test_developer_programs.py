@@ -26,10 +26,10 @@ GIT = (
 
 
 def make_tree(directory: Path, files: int, seed: int = 1) -> dict[str, str]:
-    """Write small files in directories of 100, with modes and times of their own; return what `tree_of` says."""
+    """Write small files in directories of 30, with modes and times of their own; return what `tree_of` says."""
     chance = random.Random(seed)
     for number in range(files):
-        path = directory / f"dir{number // 100}" / f"file{number}.txt"
+        path = directory / f"dir{number // 30}" / f"file{number}.txt"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(chance.randbytes(chance.choice((0, 10, 500, 3000, 9000))))
         path.chmod(chance.choice((0o644, 0o600, 0o755)))
@@ -139,7 +139,7 @@ def test_pip_installs(place: WrittenPlace, disk_path: Path) -> None:
 
 @pytest.mark.timeout(3600)
 def test_tar_unpacks_many_files(place: WrittenPlace, disk_path: Path, full_length: bool) -> None:
-    count = 20_000 if full_length else 150
+    count = 20_000 if full_length else 120
     expected = make_tree(disk_path / "tree", count)
     with tarfile.open(disk_path / "tree.tar", "w") as archive:
         archive.add(disk_path / "tree", "tree")
@@ -158,7 +158,7 @@ def test_tar_unpacks_many_files(place: WrittenPlace, disk_path: Path, full_lengt
 def test_rsync_twice(place: WrittenPlace, disk_path: Path) -> None:
     """The second time it finds nothing to do: sizes, times and modes are what it set."""
     tree = disk_path / "tree"
-    expected = make_tree(tree, 120)
+    expected = make_tree(tree, 40)
     place.run("rsync", "-a", f"{tree}/", "copy/")
     assert place.stored("copy") == expected
     again = ("rsync", "-a", "--itemize-changes", "--stats")
@@ -167,7 +167,7 @@ def test_rsync_twice(place: WrittenPlace, disk_path: Path) -> None:
     assert not re.search(r"^[<>ch.*][fdLDS]", second, re.MULTILINE), second
     assert "Number of regular files transferred: 0" in place.run(*again, "--checksum", f"{tree}/", "copy/")
     (tree / "dir0" / "file3.txt").write_bytes(b"changed")
-    (tree / "dir1" / "file110.txt").unlink()
+    (tree / "dir1" / "file35.txt").unlink()
     (tree / "dir1" / "new").write_bytes(b"new")
     third = place.run(*again, "--delete", f"{tree}/", "copy/")
     assert "Number of regular files transferred: 2" in third

@@ -52,8 +52,8 @@ def test_readers_of_checkpoints_see_whole_versions(place: WrittenPlace, full_len
 
 
 @pytest.mark.parametrize("mode", ["delete", "truncate", "persist", "wal"])
-def test_sqlite(place: WrittenPlace, disk_path: Path, mode: str) -> None:
-    rows = 300
+def test_sqlite(place: WrittenPlace, disk_path: Path, full_length: bool, mode: str) -> None:
+    rows = 20_000 if full_length else 200
     right = {"check": "ok", "count": rows * 9 // 10, "changed": rows // 10}
     assert place.call(saving_programs.use_database, mode, rows) == {"mode": mode, **right}
     assert place.call(saving_programs.check_database, mode) == right
