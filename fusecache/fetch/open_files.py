@@ -10,6 +10,7 @@ import contextlib
 import errno
 import logging
 import os
+import secrets
 from collections import OrderedDict
 from collections.abc import Callable
 
@@ -71,7 +72,7 @@ class OpenFiles:
                     self.remove_stage(row.stage)
         known = self._context.writes.all_written()
         used = {row.stage for _, row in known}
-        self._next_stage = max([*used, 0]) + 1
+        self._next_stage = _first_number()
         self._clean_up(used | self._acknowledged.journal.stages())
         for inode, _ in known:
             self._context.nursery.start_soon(self.settle, inode)
@@ -96,7 +97,6 @@ class OpenFiles:
                     self._context.directory,
                     number,
                 )
-                self._next_stage = max(self._next_stage, number + 1)
 
     async def sync(self, inode: InodeNo) -> None:
         """Return when what was written is safe: in the store, or when writing back in the journal on the local disk. Raises: what
@@ -399,3 +399,9 @@ class OpenFiles:
     def remove_stage(self, number: int) -> None:
         self._context.stages.remove(number)
         (self._context.directory / f"{number:x}.sent").unlink(missing_ok=True)
+
+
+def _first_number() -> int:
+    """Return where the numbers of stages begin: none that a predecessor gave out comes again, as serve may have that stage open
+    still, removed or not, and would write into it."""
+    return secrets.randbits(40) << 20

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import random
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.command_line import CommandLine
+from tests.support.mounted import wait_until
 from tests.support.plain_store import PlainStore
 from tests.support.s3_bucket import S3Bucket
 from tests.support.seaweed import ADMIN, Seaweed
@@ -262,6 +264,20 @@ def test_links(mount: Path, store: PlainStore) -> None:
     os.symlink("../target", mount / "link")
     assert os.readlink(mount / "link") == "../target"
     assert store.names() == {"file", "link"}
+
+
+def test_what_is_written_after_fetch_died_goes_into_a_stage_of_its_own(
+    mount: Path, store: PlainStore, cli: CommandLine, disk_path: Path
+) -> None:
+    """The successor began to count stages anew, and serve still had a removed one of that number open."""
+    for round_ in range(4):
+        pid = cli.status()["pids"]["fetch"]
+        (mount / "before").write_bytes(b"old" * 1000)
+        assert wait_until(lambda: not list(disk_path.glob("home/.cache/fusecache/*/stage/*")), 10.0, 0.005)
+        os.kill(pid, signal.SIGKILL)
+        data = random.Random(round_).randbytes(5000)
+        (mount / "after").write_bytes(data)
+        assert store.read("after") == (mount / "after").read_bytes() == data
 
 
 def test_write_a_temporary_file_and_rename(mount: Path, store: PlainStore) -> None:
