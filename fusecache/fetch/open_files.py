@@ -13,6 +13,7 @@ import os
 import secrets
 from collections import OrderedDict
 from collections.abc import Callable
+from pathlib import Path
 
 import trio
 
@@ -73,17 +74,23 @@ class OpenFiles:
         known = self._context.writes.all_written()
         used = {row.stage for _, row in known}
         self._next_stage = _first_number()
+        for number in used:
+            self._done_path(number).unlink(missing_ok=True)
         self._clean_up(used | self._acknowledged.journal.stages())
         for inode, _ in known:
             self._context.nursery.start_soon(self.settle, inode)
 
     def _clean_up(self, used: set[int]) -> None:
-        """Remove stages that nobody knows and nobody wrote to; others hold what was never uploaded, and are kept."""
+        """Remove stages that nobody knows and that are done with, or that nobody wrote to; others hold what was never uploaded,
+        and are kept."""
         numbers = set()
         for file in self._context.directory.iterdir():
             with contextlib.suppress(ValueError):
                 numbers.add(int(file.name.partition(".")[0], 16))
         for number in sorted(numbers - used):
+            if self._done_path(number).exists():
+                self.remove_stage(number)
+                continue
             try:
                 with contextlib.closing(Stage.open(self._context.directory, f"{number:x}")) as stage:
                     is_untouched = not any(stage.raw_changes(max(stage.size, 1)))
@@ -289,6 +296,7 @@ class OpenFiles:
             return  # opened again meanwhile
         if written.flags & WriteFlag.UNLINKED:
             await self.abort(inode)
+        self._done_path(written.stage).touch()  # for a successor, if we die before the stage is gone
         self._context.pass_on(self._context.writes.finish(inode))
         await self._acknowledged.forget(written.stage)
         self.remove_stage(written.stage)
@@ -399,6 +407,10 @@ class OpenFiles:
     def remove_stage(self, number: int) -> None:
         self._context.stages.remove(number)
         (self._context.directory / f"{number:x}.sent").unlink(missing_ok=True)
+        self._done_path(number).unlink(missing_ok=True)
+
+    def _done_path(self, number: int) -> Path:
+        return self._context.directory / f"{number:x}.done"
 
 
 def _first_number() -> int:
