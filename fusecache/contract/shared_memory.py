@@ -48,6 +48,7 @@ H_MAX_PAGES = 104
 H_EPOCH = 128  # high 16 bits of every inode number of this connection's index (fetch)
 H_NEXT_INODE = 136  # no inode number at or above this was ever answered (fetch)
 H_ACCESS = 144  # 0 undecided, 1 openless, 2 passthrough (fetch, before serve starts)
+H_STAGES_FULL = 152  # 1: what is written and not uploaded has reached its quota (fetch)
 
 ACCESS_UNDECIDED, ACCESS_OPENLESS, ACCESS_PASSTHROUGH = 0, 1, 2
 

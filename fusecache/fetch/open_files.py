@@ -318,6 +318,15 @@ class OpenFiles:
         for inode, _ in self._context.writes.all_written():
             self._context.nursery.start_soon(self.settle, inode)
 
+    def staged_bytes(self) -> int:
+        """Return the space that stages take on the disk."""
+        total = 0
+        with os.scandir(self._context.directory) as entries:
+            for entry in entries:
+                with contextlib.suppress(FileNotFoundError):
+                    total += entry.stat().st_blocks * 512
+        return total
+
     def pending(self) -> tuple[int, int]:
         """Return for how many files it is worth to wait until they are uploaded, and their bytes. Not for what a program was told
         could not be uploaded, nor for what will not get better by waiting."""

@@ -28,6 +28,7 @@ from fusecache.contract.process import FETCH_FDS, ExitCode
 from fusecache.contract.shared_memory import (
     ACCESS_UNDECIDED,
     H_ACCESS,
+    H_STAGES_FULL,
     Layout,
 )
 from fusecache.fetch.access_mode import decide_access, wants_passthrough
@@ -48,6 +49,7 @@ log = logging.getLogger(__name__)
 
 _U64 = struct.Struct("<Q")
 FINISH_LOOK_SECONDS = 0.1
+STAGES_LOOK_SECONDS = 0.1  # a quota is passed by what can be written in this time
 ORPHANED_SECONDS = 5.0  # without supervisor and without readers for so long: the mount is gone
 
 
@@ -148,6 +150,7 @@ class Fetch:
             nursery.start_soon(self._watch_orphanage, server)
             nursery.start_soon(cache.clean_up_containers)
             nursery.start_soon(self._finish_writes, cache)
+            nursery.start_soon(self._watch_stages, cache)
             self._say({"did": "ready", "index_id": index.index_id().hex(), "access": status.collect()["access"]})
             await self._stop.wait()
             nursery.cancel_scope.cancel()
@@ -160,6 +163,13 @@ class Fetch:
             await trio.sleep(START_AFTER_SECONDS)
             await Walker(cache).run()
             status.listing_complete = True
+
+    async def _watch_stages(self, cache: Cache) -> None:
+        """Tell serve whether what is written has reached its quota."""
+        quota = self.spec.stage_quota_bytes
+        while quota and cache.desk is not None:
+            _U64.pack_into(self._memory, H_STAGES_FULL, cache.desk.files.staged_bytes() >= quota)
+            await trio.sleep(STAGES_LOOK_SECONDS)
 
     async def _finish_writes(self, cache: Cache) -> None:
         """When the mount is gone: bring up what is not in the store, and say how far that is."""

@@ -103,6 +103,7 @@ class CacheFilesystem:
         access: Access = Access.OPENLESS,
         bounce_fd: int = -1,
         source_urls: Mapping[int, str] | None = None,
+        stages_full: Callable[[], bool] = lambda: False,
         clock: Callable[[], float] = time.time,
         on_index_damaged: Callable[[IndexDamagedError], None] = exit_for_a_new_index,
     ) -> None:
@@ -110,7 +111,8 @@ class CacheFilesystem:
         Args:
             counters: this process's page of the shared memory as u64 (contract.shared_memory.Counter); only CHECKSUM_FAILURES
             is written here. access: PASSTHROUGH lets `open` hand out containers. bounce_fd: the bounce buffer; stays the
-            caller's. source_urls: by the `source` of an inode row. on_index_damaged: is not expected to return.
+            caller's. source_urls: by the `source` of an inode row. stages_full: what is written has reached its
+            quota. on_index_damaged: is not expected to return.
         """
         self._index = index
         self._spec = spec
@@ -126,7 +128,7 @@ class CacheFilesystem:
         self._blocks = BlockReader(index, self._containers, marks, geometry, misses, counters)
         passthrough = access is Access.PASSTHROUGH and spec.verify is not Verify.ALWAYS and not spec.read_write
         self._written = (
-            WrittenFiles(index, Path(spec.state_dir) / run_files.STAGE_DIR, self._blocks.read, misses)
+            WrittenFiles(index, Path(spec.state_dir) / run_files.STAGE_DIR, self._blocks.read, misses, stages_full)
             if spec.read_write
             else None
         )

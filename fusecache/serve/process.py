@@ -92,7 +92,15 @@ def _serve(control: ControlChannel, message: dict[str, Any], fds: dict[str, int]
     marks = Marks(Path(spec.state_dir) / run_files.MARKS)
     misses = SocketMissClient(spec.run_dir, serve_index)
     filesystem = CacheFilesystem(
-        index, marks, spec, misses, counters, access=access, bounce_fd=fds["bounce"], source_urls=source_urls(spec)
+        index,
+        marks,
+        spec,
+        misses,
+        counters,
+        access=access,
+        bounce_fd=fds["bounce"],
+        source_urls=source_urls(spec),
+        stages_full=lambda: bool(_header(memory, shared.H_STAGES_FULL)),
     )
     misses.start()
     threading.Thread(target=_obey, args=(control,), name="control", daemon=True).start()

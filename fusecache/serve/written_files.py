@@ -47,7 +47,11 @@ class _Open:
 class WrittenFiles:
     """Invariant: a stage is closed only while nobody uses it: its descriptors' numbers may be given out again."""
 
-    def __init__(self, index: Index, directory: Path, read_base: ReadBase, misses: MissClient) -> None:
+    def __init__(
+        self, index: Index, directory: Path, read_base: ReadBase, misses: MissClient, is_full: Callable[[], bool] = lambda: False
+    ) -> None:
+        """`is_full`: what is written and not uploaded has reached its quota."""
+        self._is_full = is_full
         self._index = index
         self._directory = directory
         self._read_base = read_base
@@ -90,6 +94,8 @@ class WrittenFiles:
 
     def write(self, inode: InodeNo, offset: int, data: Buffer) -> int:
         """Write, and return how much. Raises: Miss(READ) for what is needed of the base; STALE; NO_SPACE."""
+        if self._is_full():
+            raise CacheError(ErrorKind.NO_SPACE, "what is written and not in the store yet has reached its quota (stage_quota)")
         with self._required(inode) as (stage, base):
             try:
                 for start, end in stage.wanted(offset, len(data)):

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import random
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -163,6 +164,73 @@ def test_acknowledged_bytes_are_not_cut_off_before_they_are_in_the_store(place: 
     (place.root / "file").write_bytes(b"new")
     place.mounted.umount()
     assert place.store.read("file") == b"new"
+
+
+def test_sigterm_waits_for_the_store(place: Place, proxy: FaultProxy) -> None:
+    """As the end of a pod does; a second signal would leave it to the next mount."""
+    (place.root / "file").write_bytes(b"data")
+    proxy.set_plan(Plan(gone=Gone.REFUSE))
+    (place.root / "late").write_bytes(b"late data")
+    supervisor = place.mounted.pid("supervisor")
+    os.kill(supervisor, signal.SIGTERM)
+    assert wait_until(lambda: not place.mounted.is_mounted(), SOON_SECONDS)
+    time.sleep(1.0)
+    assert is_alive(supervisor)
+    proxy.set_plan(Plan())
+    assert wait_until(lambda: not is_alive(supervisor), SOON_SECONDS)
+    assert (place.store.read("file"), place.store.read("late")) == (b"data", b"late data")
+
+
+def test_a_second_signal_leaves_it_to_the_next_mount(place: Place, proxy: FaultProxy) -> None:
+    proxy.set_plan(Plan(gone=Gone.REFUSE))
+    (place.root / "file").write_bytes(b"data")
+    supervisor = place.mounted.pid("supervisor")
+    os.kill(supervisor, signal.SIGTERM)
+    assert wait_until(lambda: not place.mounted.is_mounted(), SOON_SECONDS)
+    os.kill(supervisor, signal.SIGTERM)
+    assert wait_until(lambda: not is_alive(supervisor), SOON_SECONDS)
+    proxy.set_plan(Plan())
+    place.mounted.mount()
+    place.mounted.umount()
+    assert place.store.read("file") == b"data"
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+
+
+def refusal(path: Path, data: bytes) -> int:
+    """Return the errno that writing a file ended with, 0 if it did not."""
+    try:
+        path.write_bytes(data)
+    except OSError as error:
+        return error.errno or -1
+    return 0
+
+
+def test_a_quota_of_what_is_written(disk_path: Path, proxy: FaultProxy, seaweed: Seaweed) -> None:
+    """ENOSPC at write; what was acknowledged is uploaded, and then there is room again."""
+    place = Place(disk_path, proxy, seaweed)
+    place.mounted.options["stage_quota"] = "16Mi"
+    with place.mounted:
+        proxy.set_plan(Plan(gone=Gone.REFUSE))
+        data = random.Random(4).randbytes(4 << 20)
+        written = 0
+        while written < 20 and not (error := refusal(place.root / f"file{written}", data)):
+            written += 1
+            time.sleep(0.3)
+        assert error == errno.ENOSPC
+        assert 3 <= written <= 5
+        proxy.set_plan(Plan())
+        assert wait_until(lambda: place.pending() == 0, SOON_SECONDS)
+        (place.root / "after").write_bytes(data)
+        place.mounted.umount()
+    assert [place.store.read(f"file{number}") for number in range(written)] == [data] * written
+    assert place.store.read("after") == data
+    place.store.close()
 
 
 def test_a_conflict_is_kept_and_can_be_recovered(place: Place, proxy: FaultProxy, disk_path: Path) -> None:
