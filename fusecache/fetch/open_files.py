@@ -26,7 +26,7 @@ from fusecache.fetch.uploads import Uploads
 from fusecache.fetch.write_attributes import KeptXattrs
 from fusecache.fetch.write_caching import WriteCaching
 from fusecache.fetch.write_context import WriteContext
-from fusecache.fetch.written import Note
+from fusecache.fetch.written import Note, new_operation
 from fusecache.index.inodes import InodeFlag, InodeNo
 from fusecache.index.writes import WriteFlag, WriteRow
 from fusecache.source.protocol import Entry, EntryKind
@@ -71,6 +71,7 @@ class OpenFiles:
                 if row.flags & WriteFlag.UNLINKED:
                     self._context.writes.drop_stage(inode)
                     self.remove_stage(row.stage)
+        self._uploads.start()
         known = self._context.writes.all_written()
         used = {row.stage for _, row in known}
         self._next_stage = _first_number()
@@ -130,6 +131,14 @@ class OpenFiles:
         """Return when the store has what was written. Raises: what kept it from there."""
         async with self._context.file(inode) as inode:
             await self.bring_up(inode)
+
+    def take_recovered(self, inode: InodeNo) -> None:
+        """Go on with what was acknowledged before a power cut, and perhaps sent."""
+        self._uploads.note_begun(inode)
+        self._context.nursery.start_soon(self.settle, inode)
+
+    def is_begun(self, inode: InodeNo) -> bool:
+        return self._uploads.is_begun(inode)
 
     def note_written(self, inode: InodeNo) -> None:
         """A file has new bytes: parts of it may go to the store already."""
@@ -244,7 +253,7 @@ class OpenFiles:
         self._context.writer_of(row)
         xattrs = await self._xattrs.of(inode, row)
         number = self._new_stage(row.size, row.mtime_ns)
-        note = Note(row.version, row.size, xattrs=xattrs)
+        note = Note(row.version, row.size, operation=new_operation(), xattrs=xattrs)
         self._context.writes.begin(change, inode, number, note, handle=handle)
         return inode
 

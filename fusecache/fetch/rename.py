@@ -38,13 +38,16 @@ class Renames:
         listing: Listing,
         pass_on: Callable[[Changes], None],
         sync: Callable[[InodeNo], Awaitable[None]],
+        is_begun: Callable[[InodeNo], bool],
     ) -> None:
-        """`sync` brings a file up to the store; for files below a directory that is moved, whose locks nobody holds."""
+        """`sync` brings a file up to the store; for files below a directory that is moved, whose locks nobody holds. `is_begun`:
+        the store may have something of a file that was never uploaded as a whole."""
         self._writes = writes
         self._tree = tree
         self._listing = listing
         self._pass_on = pass_on
         self._sync = sync
+        self._is_begun = is_begun
 
     async def rename(
         self,
@@ -64,7 +67,7 @@ class Renames:
         written = self._writes.written(place.inode)
         expected = self._version_in_store(target)
         note = None if written is None else Note.of(written)
-        if note is not None and note.expected is None and not note.operation:  # the rename comes before the upload
+        if note is not None and note.expected is None and not self._is_begun(place.inode):  # the rename comes before the upload
             self._pass_on(self._writes.move(change, place, target, None, expected))
             return
         if written is not None:

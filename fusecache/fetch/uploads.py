@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import logging
 import os
-import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -79,7 +78,19 @@ class Uploads:
         self._stages = stages
         self._inode_row = inode_row
         self._deadline_seconds = deadline_seconds
+        self._begun_here: set[InodeNo] = set()
         self._buffers = BufferPool(PARALLEL_PARTS * FIRST_BYTES)
+
+    def start(self) -> None:
+        """What a predecessor left, it may have sent, too."""
+        self._begun_here = {inode for inode, _ in self._tree.all_written()}
+
+    def note_begun(self, inode: InodeNo) -> None:
+        self._begun_here.add(inode)
+
+    def is_begun(self, inode: InodeNo) -> bool:
+        """Whether the store may have an object, or parts of one, that no answer told of."""
+        return inode in self._begun_here
 
     def is_clean(self, inode: InodeNo) -> bool:
         """Whether the store has all of it, or is not to have it."""
@@ -116,6 +127,7 @@ class Uploads:
             sent_text = self._store_sent(written.stage, sent)
             done = replace(note.without_upload(), expected=entry.version, clean_size=entry.size, error="", sent=sent_text)
             self._tree.commit_version(inode, entry, done)
+            self._begun_here.discard(inode)
         return True
 
     async def stream(self, inode: InodeNo) -> None:
@@ -143,10 +155,8 @@ class Uploads:
     # -- one object
 
     async def _put(self, job: _Job, size: int) -> tuple[Entry, bytes]:
-        operation = job.note.operation or _new_operation()
-        if not job.note.operation:
-            job = replace(job, note=replace(job.note, operation=operation))
-            self._tree.set_note(job.inode, job.note)
+        operation = job.note.operation
+        self._begun_here.add(job.inode)
         data, changes = BufferBody(b""), b""
         for _ in range(MAX_ROUNDS):
             changes = job.stage.raw_changes(size)
@@ -192,9 +202,8 @@ class Uploads:
     async def _begun(self, job: _Job) -> _Job:
         if job.note.upload_id:
             return job
-        operation = job.note.operation or _new_operation()
-        job = replace(job, note=replace(job.note, operation=operation))
-        self._tree.set_note(job.inode, job.note)
+        operation = job.note.operation
+        self._begun_here.add(job.inode)
         metadata = self._metadata(job)
         upload = await self._retried(
             job.opened, lambda: job.writer.begin_upload(job.row.path, metadata, job.note.expected, operation)
@@ -345,7 +354,3 @@ def _is_sent(stage: Stage, note: Note, path: Path) -> bool:
 
 def _is_right(stage: Stage, part: PartRange, sent: tuple[Part, bytes] | None) -> bool:
     return sent is not None and sent[0].size == part.end - part.start and sent[1] == stage.raw_changes(part.end, part.start)
-
-
-def _new_operation() -> str:
-    return secrets.token_hex(12)

@@ -82,7 +82,7 @@ class WriteDesk:
 
         async def recover() -> None:
             for inode in await self._recovery.run(known):
-                self._context.nursery.start_soon(self.files.settle, inode)
+                self.files.take_recovered(inode)
             done.set()
 
         self._context.nursery.start_soon(recover)
@@ -120,4 +120,4 @@ class WriteDesk:
 
     def settle(self, unique: int) -> None:
         """The kernel has the answer: the request does not come again."""
-        self._context.writes.forget(unique)
+        self._context.writes.settle(unique)

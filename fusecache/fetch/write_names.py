@@ -27,7 +27,7 @@ class NameChanges:
         self._context = context
         self._files = files
         self._acknowledged = acknowledged
-        self._renames = Renames(context.writes, context.tree, context.listing, context.pass_on, files.upload)
+        self._renames = Renames(context.writes, context.tree, context.listing, context.pass_on, files.upload, files.is_begun)
 
     async def unlink(self, change: Change) -> InodeNo:
         place = await self._context.existing(change)
@@ -41,7 +41,7 @@ class NameChanges:
             written = self._context.writes.written(place.inode)
             note = None if written is None else Note.of(written)
             is_in_store = note is None or note.expected is not None
-            if is_in_store or (note is not None and note.operation):  # an upload whose answer was lost may have made it
+            if is_in_store or self._files.is_begun(place.inode):  # an upload whose answer was lost may have made it
                 await self._keep_directory(place, opened)
                 self._context.tree.own_changes.note(place.parent, place.name)
                 with contextlib.nullcontext() if is_in_store else _absent_will_do():

@@ -7,16 +7,17 @@ inode Y of its own, as each version does. When it is closed, its name leads to Y
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from fusecache.contract.changes import NOT_SET, TIME_NOT_SET, Change
 from fusecache.contract.errors import CacheError, ErrorKind
 from fusecache.fetch.tree import Tree
 from fusecache.fetch.tree_rows import Changes, inode_row
-from fusecache.fetch.written import Note
+from fusecache.fetch.written import Note, new_operation
 from fusecache.index.directories import DirectoryFlag
 from fusecache.index.environment import Transaction
 from fusecache.index.index import Index
@@ -46,6 +47,17 @@ class WriteTree:
         self._index = index
         self._tree = tree
         self._clock = clock
+        self._settled: list[int] = []
+
+    # -- changing
+
+    @contextlib.contextmanager
+    def _change(self) -> Iterator[Transaction]:
+        with self._tree.change() as txn:
+            yield txn
+            settled, self._settled = self._settled, []
+            for unique in settled:
+                self._index.writes.forget(txn, unique)
 
     # -- looking
 
@@ -99,13 +111,13 @@ class WriteTree:
 
     def forget_handles(self) -> None:
         """A new connection: nobody has anything open, and its requests have new numbers."""
-        with self._tree.change() as txn:
+        with self._change() as txn:
             self._index.writes.forget_handles(txn)
             self._index.meta.put(txn, "connection", secrets.randbits(48))
 
     def close_handles(self) -> None:
         """The mount is gone, and with it whoever had something open."""
-        with self._tree.change() as txn:
+        with self._change() as txn:
             self._index.writes.close_handles(txn)
 
     def found(self, source: int) -> int:
@@ -114,16 +126,21 @@ class WriteTree:
             return self._index.meta.get(txn, f"writer:{source:x}")
 
     def put_found(self, source: int, found: int) -> None:
-        with self._tree.change() as txn:
+        with self._change() as txn:
             self._index.meta.put(txn, f"writer:{source:x}", found)
 
     def remember(self, unique: int, value: dict[str, object]) -> None:
-        with self._tree.change() as txn:
+        with self._change() as txn:
             self._index.writes.remember(txn, unique, value)
 
     def forget(self, unique: int) -> None:
-        with self._tree.change() as txn:
+        """What was asked for has failed: whoever asks again does it anew."""
+        with self._change() as txn:
             self._index.writes.forget(txn, unique)
+
+    def settle(self, unique: int) -> None:
+        """Nobody asks again. It is forgotten with the next change: one that stays because fetch dies harms nothing."""
+        self._settled.append(unique)
 
     # -- extended attributes
 
@@ -132,7 +149,7 @@ class WriteTree:
             return self._index.writes.xattrs(txn, inode)
 
     def put_xattrs(self, inode: InodeNo, values: Mapping[str, str]) -> None:
-        with self._tree.change() as txn:
+        with self._change() as txn:
             written = self._index.writes.get(txn, inode)
             for one in {inode} if written is None else {inode, written.base}:  # as `set_attributes`
                 self._index.writes.put_xattrs(txn, one, values)
@@ -143,34 +160,36 @@ class WriteTree:
         """Add a file that the store does not have yet. `handle` 0: it is not opened."""
         rows = self._tree.rows
         now_ns = int(self._clock() * 1e9)
-        with self._tree.change() as txn:
+        with self._change() as txn:
             inode = rows.new_inode()
             entry = Entry(place.name, EntryKind.FILE, 0, now_ns, mode=change.mode, uid=change.uid, gid=change.gid)
             row = inode_row(entry, place.parent, place.parent_row.source, place.path)
             self._index.inodes.put(txn, inode, row)
             rows.files += 1
             self._put_name(txn, place, inode, EntryKind.FILE)
-            self._index.writes.put(txn, inode, WriteRow(stage, inode, 0, Note(None, -1, xattrs={}).to_json()))
+            self._index.writes.put(
+                txn, inode, WriteRow(stage, inode, 0, Note(None, -1, operation=new_operation(), xattrs={}).to_json())
+            )
             self._open(txn, handle, inode)
             self._index.writes.remember(txn, change.unique, {"inode": inode})
         return inode
 
     def begin(self, change: Change | None, inode: InodeNo, stage: int, note: Note, *, handle: int) -> None:
         """A file that is there gets a stage. `change`: what that is all of."""
-        with self._tree.change() as txn:
+        with self._change() as txn:
             self._index.writes.put(txn, inode, WriteRow(stage, inode, 0, note.to_json()))
             self._open(txn, handle, inode)
             if change is not None:
                 self._index.writes.remember(txn, change.unique, {"inode": inode})
 
     def open_again(self, change: Change, inode: InodeNo, *, handle: int) -> None:
-        with self._tree.change() as txn:
+        with self._change() as txn:
             self._open(txn, handle, inode)
             self._index.writes.remember(txn, change.unique, {"inode": inode})
 
     def release(self, change: Change) -> InodeNo | None:
         """Return what the handle was of; None if it has been released."""
-        with self._tree.change() as txn:
+        with self._change() as txn:
             inode = self._index.writes.inode_of(txn, change.handle)
             self._index.writes.remove_handle(txn, change.handle)
         return inode
@@ -182,17 +201,17 @@ class WriteTree:
     # -- uploads
 
     def set_note(self, inode: InodeNo, note: Note) -> None:
-        with self._tree.change() as txn:
+        with self._change() as txn:
             row = self._index.writes.get(txn, inode)
             if row is not None:
                 self._index.writes.put(txn, inode, row._replace(note=note.to_json()))
 
     def put_part(self, inode: InodeNo, number: int, value: dict[str, object]) -> None:
-        with self._tree.change() as txn:
+        with self._change() as txn:
             self._index.writes.put_part(txn, inode, number, value)
 
     def forget_parts(self, inode: InodeNo) -> None:
-        with self._tree.change() as txn:
+        with self._change() as txn:
             self._index.writes.delete_parts(txn, inode)
 
     def parts(self, inode: InodeNo) -> dict[int, dict[str, object]]:
@@ -202,7 +221,7 @@ class WriteTree:
     def commit_version(self, inode: InodeNo, entry: Entry, note: Note) -> InodeNo:
         """A version was uploaded: it becomes an inode without a name, and the base of what is written from now on."""
         rows = self._tree.rows
-        with self._tree.change() as txn:
+        with self._change() as txn:
             own = self._index.inodes.get(txn, inode)
             written = self._index.writes.get(txn, inode)
             if own is None or written is None:
@@ -223,7 +242,7 @@ class WriteTree:
         """The file is closed, and its base is what it is: that takes the name, and the stage is not needed any more."""
         changes = Changes()
         rows = self._tree.rows
-        with self._tree.change() as txn:
+        with self._change() as txn:
             written = self._index.writes.get(txn, inode)
             own = self._index.inodes.get(txn, inode)
             if written is None or own is None:
@@ -257,7 +276,7 @@ class WriteTree:
 
     def set_version(self, inode: InodeNo, version: bytes) -> None:
         """The object under a file that is open has another version since its metadata were changed."""
-        with self._tree.change() as txn:
+        with self._change() as txn:
             written = self._index.writes.get(txn, inode)
             if written is None:
                 return
@@ -270,7 +289,7 @@ class WriteTree:
     def lose(self, inode: InodeNo) -> Changes:
         """The store has another version, which whoever looks the name up is to see; whoever has the file open gets ESTALE."""
         changes = Changes()
-        with self._tree.change() as txn:
+        with self._change() as txn:
             self._index.writes.delete(txn, inode)
             row = self._index.inodes.get(txn, inode)
             if row is None:
@@ -287,7 +306,7 @@ class WriteTree:
 
     def drop_stage(self, inode: InodeNo) -> None:
         """Nobody wants what was written to the file any more."""
-        with self._tree.change() as txn:
+        with self._change() as txn:
             self._index.writes.delete(txn, inode)
 
     # -- names
@@ -295,7 +314,7 @@ class WriteTree:
     def add(self, change: Change, place: Place, entry: Entry) -> InodeNo:
         """A directory or symbolic link was made at the source."""
         rows = self._tree.rows
-        with self._tree.change() as txn:
+        with self._change() as txn:
             inode = rows.new_inode()
             path, source = place.path, place.parent_row.source
             given = entry._replace(
@@ -318,7 +337,7 @@ class WriteTree:
     def remove(self, change: Change, place: Place) -> Changes:
         """A name was removed at the source."""
         changes = Changes()
-        with self._tree.change() as txn:
+        with self._change() as txn:
             known = self._index.names.get(txn, place.parent, place.name)
             if known is not None:
                 written = self._index.writes.get(txn, known.inode)
@@ -335,7 +354,7 @@ class WriteTree:
         """A file was renamed at the source (`entry`: what it is there now), or before it was uploaded (None; `expected`: what the
         upload will find at the target). Its cached blocks stay: their checksums go by the identity that the row keeps."""
         changes = Changes()
-        with self._tree.change() as txn:
+        with self._change() as txn:
             self._replace_target(txn, target, changes)
             known = self._index.names.get(txn, place.parent, place.name)
             if known is not None:
@@ -383,7 +402,7 @@ class WriteTree:
     def move_directory(self, change: Change, place: Place, target: Place, versions: dict[bytes, bytes]) -> Changes:
         """A directory was renamed at the source. `versions`: of files below it that have others now, by their new paths."""
         changes = Changes()
-        with self._tree.change() as txn:
+        with self._change() as txn:
             self._replace_target(txn, target, changes)
             known = self._index.names.get(txn, place.parent, place.name)
             if known is not None:
@@ -423,7 +442,7 @@ class WriteTree:
     def set_attributes(self, change: Change, inode: InodeNo, entry: Entry | None) -> None:
         """`entry`: the object as it is since its metadata were changed; None: they go with the next upload, or are kept here
         only."""
-        with self._tree.change() as txn:
+        with self._change() as txn:
             row = self._index.inodes.get(txn, inode)
             if row is None:
                 raise CacheError(ErrorKind.STALE, "the file is gone")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Self
@@ -17,7 +18,7 @@ class Note:
     expected: the version in the store that an upload replaces; None: there is nothing.
     clean_size: size of the file as the store has it; -1: never uploaded.
     sent: the changes of each region (Stage.raw_changes) that the store has, in hex, or "file": beside the stage; "": as it began.
-    operation: of the upload under way, "" for none.
+    operation: of the next upload, or of the one under way.
     upload_id: of the parts sent so far, "" for none.
     xattrs: all there are, by hex name and value.
     error: why the last upload failed, "" if it did not.
@@ -66,7 +67,12 @@ class Note:
         return replace(self, error=error)
 
     def without_upload(self) -> Self:
-        return replace(self, operation="", upload_id="")
+        return replace(self, operation=new_operation(), upload_id="")
+
+
+def new_operation() -> str:
+    """Return an id for an upload, by which we know an object that we made ourselves when the answer was lost."""
+    return secrets.token_hex(12)
 
 
 def metadata_of(row: Inode, xattrs: Mapping[str, str] | None, *, mtime_ns: int | None) -> Metadata:
