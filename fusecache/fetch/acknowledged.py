@@ -6,6 +6,7 @@ are safe until the store has them, or until nobody wants them any more.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import TypeVar
@@ -81,7 +82,7 @@ class Acknowledged:
             return None
         note = Note.of(written)
         attributes = {"mode": row.mode, "uid": row.uid, "gid": row.gid}
-        kept = Note(note.expected, note.clean_size, xattrs=note.xattrs, upload_id=note.upload_id, operation=note.operation)
+        kept = dataclasses.replace(note, sent="", error="")
         return Owner(self._context.sources.of(row.source).source.url, row.path, kept.to_json(), attributes)
 
     async def _run(self, run: Callable[[], T]) -> T:

@@ -137,6 +137,11 @@ class OpenFiles:
         self._uploads.note_begun(inode)
         self._context.nursery.start_soon(self.settle, inode)
 
+    async def adopt_own(self, inode: InodeNo) -> None:
+        """With the lock held: know what the store has of a file, whose upload may have ended without an answer."""
+        if self._context.writes.written(inode) is not None and self._uploads.is_begun(inode):
+            await self._uploads.adopt_own(inode)
+
     def is_begun(self, inode: InodeNo) -> bool:
         return self._uploads.is_begun(inode)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import logging
 import os
+import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -39,6 +40,7 @@ T = TypeVar("T")
 
 WHOLE_BYTES = 2 * FIRST_BYTES  # up to this a file goes as one object
 PARALLEL_PARTS = 4
+TRIES = 4  # when the store has something else than was expected, each time for another reason
 COMPOSED_AT_ONCE = 1 << 20  # bytes that the loop itself may copy
 MAX_ROUNDS = 8  # in which parts were changed while they were sent; then the file is as it is
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.1, 5.0
@@ -108,6 +110,44 @@ class Uploads:
     async def bring_up(self, inode: InodeNo) -> bool:
         """Upload what is new. Return whether anything was. Raises: ConflictError; UNAVAILABLE and TIMEOUT after the deadline;
         what the store says."""
+        for tries_left in reversed(range(TRIES)):
+            try:
+                return await self._bring_up(inode)
+            except CacheError as error:
+                if error.kind not in _CONFLICTS or not tries_left:
+                    raise
+                if await self.adopt_own(inode):
+                    continue
+                if isinstance(error, ConflictError):
+                    raise
+                log.info("an upload was ended by the store, and is begun again: %s", error)
+                self._tree.forget_parts(inode)
+                written = self._tree.written(inode)
+                if written is not None:
+                    self._tree.set_note(inode, Note.of(written).without_upload())
+        raise AssertionError("unreachable")
+
+    async def adopt_own(self, inode: InodeNo) -> bool:
+        """The store has another version than the file began with. It may be one that we made ourselves, whose answer was lost
+        with the process that asked: then that is what the next upload replaces. Return whether it was."""
+        written, row = self._tree.written(inode), self._inode_row(inode)
+        if written is None or row is None:
+            return False
+        note = Note.of(written)
+        opened = self._sources.of(row.source)
+        writer = opened.require_writer()
+        connection = self._tree.connection
+        steps = [f"set-{connection:x}-", f"mv-{connection:x}-", *([note.operation] if note.operation else [])]
+        entry = await self._retried(opened, lambda: writer.own_version(row.path, steps, note.upload_id))
+        if entry is None or entry.version == note.expected:
+            return False
+        log.info("%s: what was sent before has arrived", opened.source.url)
+        self._tree.forget_parts(inode)
+        size = min(note.clean_size, entry.size)
+        self._tree.set_note(inode, replace(note.without_upload(), expected=entry.version, clean_size=size))
+        return True
+
+    async def _bring_up(self, inode: InodeNo) -> bool:
         written = self._tree.written(inode)
         row = self._inode_row(inode)
         if written is None or row is None or written.flags & WriteFlag.UNLINKED:
@@ -123,9 +163,10 @@ class Uploads:
             if is_whole and job.writer.capabilities.recognizes_repeats:
                 entry, sent = await self._put(job, size)
             else:
-                entry, sent = await self._upload(job)
+                job = await self._begun(job)
+                entry, sent = await self._upload_once(job)
             sent_text = self._store_sent(written.stage, sent)
-            done = replace(note.without_upload(), expected=entry.version, clean_size=entry.size, error="", sent=sent_text)
+            done = replace(job.note.settled(), expected=entry.version, clean_size=entry.size, error="", sent=sent_text)
             self._tree.commit_version(inode, entry, done)
             self._begun_here.discard(inode)
         return True
@@ -155,7 +196,7 @@ class Uploads:
     # -- one object
 
     async def _put(self, job: _Job, size: int) -> tuple[Entry, bytes]:
-        operation = job.note.operation
+        step = _step_of(job.note)
         self._begun_here.add(job.inode)
         data, changes = BufferBody(b""), b""
         for _ in range(MAX_ROUNDS):
@@ -171,7 +212,8 @@ class Uploads:
         metadata = self._metadata(job)
         entry = await self._retried(
             job.opened,
-            lambda: job.writer.put(job.row.path, data, metadata, job.note.expected, operation),
+            lambda: job.writer.put(job.row.path, data, metadata, job.note.expected, step),
+            is_last=True,
         )
         return self._known_time(job, entry), changes
 
@@ -186,29 +228,14 @@ class Uploads:
 
     # -- parts
 
-    async def _upload(self, job: _Job) -> tuple[Entry, bytes]:
-        for last_try in (False, False, True):
-            try:
-                return await self._upload_once(await self._begun(job))
-            except CacheError as error:
-                if error.kind is not ErrorKind.STALE or isinstance(error, ConflictError) or last_try:
-                    raise
-                log.info("%s: the upload was ended by the store, and is begun again: %s", job.opened.source.url, error)
-                self._tree.forget_parts(job.inode)
-                job = replace(job, note=job.note.without_upload())
-                self._tree.set_note(job.inode, job.note)
-        raise AssertionError("unreachable")
-
     async def _begun(self, job: _Job) -> _Job:
         if job.note.upload_id:
             return job
-        operation = job.note.operation
+        step = _step_of(job.note)
         self._begun_here.add(job.inode)
         metadata = self._metadata(job)
-        upload = await self._retried(
-            job.opened, lambda: job.writer.begin_upload(job.row.path, metadata, job.note.expected, operation)
-        )
-        job = replace(job, note=replace(job.note, upload_id=upload.id))
+        upload = await self._retried(job.opened, lambda: job.writer.begin_upload(job.row.path, metadata, job.note.expected, step))
+        job = replace(job, note=replace(job.note, upload_id=upload.id, step=step))
         self._tree.set_note(job.inode, job.note)
         return job
 
@@ -333,6 +360,11 @@ class Uploads:
                 wait = max(pause, error.retry_after_seconds or 0.0)
             await trio.sleep(min(wait, max(0.0, deadline - time.monotonic())))
             pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+
+
+def _step_of(note: Note) -> str:
+    """Return an id of its own for each time that something is sent: the same one would mean the same bytes."""
+    return f"{note.operation}.{secrets.token_hex(4)}"
 
 
 def load_sent(note: Note, path: Path) -> bytes:

@@ -127,6 +127,8 @@ class NameChanges:
             for inode in sorted({place.inode, target.inode} - {0}):
                 await stack.enter_async_context(self._context.lock(inode))
             await self._keep_directory(place, opened)
+            if target.inode:
+                await self._files.adopt_own(target.inode)
             await self._renames.rename(
                 change, place, target, opened, self._context.at_source, lambda: self._files.bring_up(place.inode)
             )

@@ -18,7 +18,8 @@ class Note:
     expected: the version in the store that an upload replaces; None: there is nothing.
     clean_size: size of the file as the store has it; -1: never uploaded.
     sent: the changes of each region (Stage.raw_changes) that the store has, in hex, or "file": beside the stage; "": as it began.
-    operation: of the next upload, or of the one under way.
+    operation: with what the ids of all steps of its uploads begin, until one of them is committed.
+    step: id of the upload in parts that is under way, "" for none.
     upload_id: of the parts sent so far, "" for none.
     xattrs: all there are, by hex name and value.
     error: why the last upload failed, "" if it did not.
@@ -31,6 +32,7 @@ class Note:
     upload_id: str = ""
     xattrs: Mapping[str, str] | None = None
     error: str = ""
+    step: str = ""
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -41,6 +43,7 @@ class Note:
             "upload_id": self.upload_id,
             "xattrs": None if self.xattrs is None else dict(self.xattrs),
             "error": self.error,
+            "step": self.step,
         }
 
     @classmethod
@@ -58,16 +61,21 @@ class Note:
             note["upload_id"],
             note["xattrs"],
             note["error"],
+            note.get("step", ""),
         )
 
     def upload(self, path: bytes, metadata: Metadata) -> Upload:
-        return Upload(path, self.upload_id, self.operation, metadata)
+        return Upload(path, self.upload_id, self.step or self.operation, metadata)
 
     def with_error(self, error: str) -> Self:
         return replace(self, error=error)
 
     def without_upload(self) -> Self:
-        return replace(self, operation=new_operation(), upload_id="")
+        return replace(self, upload_id="", step="")
+
+    def settled(self) -> Self:
+        """An upload was committed: nothing of what was sent before is in doubt any more."""
+        return replace(self.without_upload(), operation=new_operation())
 
 
 def new_operation() -> str:

@@ -50,6 +50,11 @@ class PosixWriter:
     def read_metadata(self, path: bytes, version: bytes) -> Metadata:
         return self._tree.read_metadata(path, version)
 
+    def own_version(self, path: bytes, operations: Sequence[str], upload_id: str) -> Entry | None:
+        if not upload_id or not self._is_in_place(Upload(path, upload_id, "", Metadata())):
+            return None
+        return self._tree.stat(path)
+
     def put(self, path: bytes, body: Body, metadata: Metadata, expected: bytes | None, operation: str) -> Entry:
         upload = self.begin_upload(path, metadata, expected, operation)
         return self._complete(upload, [self.put_part(upload, 1, 0, body)], expected)

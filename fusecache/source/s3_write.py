@@ -365,19 +365,25 @@ class S3Writer:
         if version_of_etag(found.get("etag", "")) != expected:
             raise _Unexpected(self._stale(path))
 
-    def _own_or_raise(self, path: bytes, operation: str, error: _Unexpected) -> Entry:
-        """What is there may be what this very operation made, before its answer was lost."""
+    def own_version(self, path: bytes, operations: Sequence[str], upload_id: str) -> Entry | None:
         try:
             headers = self._client.head(self._key(path))
         except CacheError as missing:
             if missing.kind is not ErrorKind.NOT_FOUND:
                 raise
-            raise error from None
-        if headers.get(f"{self._dialect.metadata_prefix}{OPERATION}") != operation:
-            raise error
+            return None
+        if not headers.get(f"{self._dialect.metadata_prefix}{OPERATION}", "").startswith(tuple(operations)):
+            return None
         made = metadata_of(self._dialect.metadata_prefix, headers)
         modified = {"date": headers.get("last-modified", ""), "etag": headers.get("etag", "")}
         return self._entry(path, int(headers.get("content-length", "0")), SmallAnswer(modified, b""), made)
+
+    def _own_or_raise(self, path: bytes, operation: str, error: _Unexpected) -> Entry:
+        """What is there may be what this very operation made, before its answer was lost."""
+        own = self.own_version(path, [operation], "")
+        if own is None:
+            raise error
+        return own
 
     def _is_refused(self, key: bytes, condition: Mapping[str, str]) -> bool:
         refused: list[Refusal] = []

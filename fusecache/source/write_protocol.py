@@ -141,6 +141,10 @@ class Writer(Protocol):
     def read_metadata(self, path: bytes, version: bytes) -> Metadata:
         """Return what is kept with a version of an object: nothing is None that `kept` names. Raises: STALE."""
 
+    def own_version(self, path: bytes, operations: Sequence[str], upload_id: str) -> Entry | None:
+        """Return what is at a path if we made it ourselves and were never told: by a step whose operation id begins with one of
+        `operations`, or by completing the upload `upload_id` ("" for none). Else None."""
+
     def put(self, path: bytes, body: Body, metadata: Metadata, expected: bytes | None, operation: str) -> Entry:
         """Store a whole object of at most `most_put_bytes`; return it as `Source.stat` would now."""
 

@@ -14,7 +14,7 @@ from tests.contract.source_suite import content
 from tests.support.fault_proxy import Fault, FaultProxy, Plan
 from tests.support.nginx import nginx
 
-KINDS = tuple(kind for kind in Fault if kind not in (Fault.FLIP, Fault.SHORT_LIST, Fault.REPEAT_TOKEN))
+KINDS = tuple(kind for kind in OF_READERS if kind not in (Fault.FLIP, Fault.SHORT_LIST, Fault.REPEAT_TOKEN))
 READS = 150
 
 

@@ -119,6 +119,24 @@ class WriterSuite:
         assert writer.put(path, BufferBody(b"replaced"), NONE, first.version, step).version == second.version
         assert body_of(source, path, source.stat(path)) == b"replaced"
 
+    def test_what_was_made_without_an_answer_is_known_again(self, source: Source, writer: Writer, directory: bytes) -> None:
+        """By the beginning of its operation id, or by the upload that made it; not what somebody else made since."""
+        path = directory + b"/file"
+        base = operation()
+        assert writer.own_version(path, [base], "") is None
+        if writer.capabilities.recognizes_repeats:
+            made = writer.put(path, BufferBody(b"made"), NONE, None, f"{base}.1")
+            upload_id = ""
+        else:
+            upload = writer.begin_upload(path, NONE, None, f"{base}.1")
+            made = writer.complete(upload, [writer.put_part(upload, 1, 0, BufferBody(b"made"))], None)
+            upload_id = upload.id
+        own = writer.own_version(path, ["other", base], upload_id)
+        assert own is not None
+        assert (own.version, own.size) == (made.version, 4)
+        self.put(writer, path, b"somebody else's", made.version)
+        assert writer.own_version(path, [base], upload_id) is None
+
     def test_a_body_that_changes_is_never_stored_unnoticed(self, source: Source, writer: Writer, directory: bytes) -> None:
         if not writer.capabilities.recognizes_repeats:
             pytest.skip("no checksum goes with the bytes: a file system has none")

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.fault_plan import Gone, Plan
+from tests.support.fault_plan import Fault, Gone, Plan
 from tests.support.fault_proxy import FaultProxy
 from tests.support.mounted import Mounted, kill, wait_until
 from tests.support.plain_store import PlainStore
@@ -265,3 +265,37 @@ def test_a_conflict_is_kept_and_can_be_recovered(place: Place, proxy: FaultProxy
     place.recover("drop", kept["part"]["name"])
     assert not [one for one in json.loads(place.recover("--json")) if one["name"] == kept["part"]["name"]]
     assert place.mounted.run("recover", "drop", "nothing", check=False).returncode == 3
+
+
+def lose_answers(proxy: FaultProxy, place: Place, name: str) -> None:
+    """The store takes what is put there, and its answers are lost."""
+    key = place.store.url.rpartition("/")[2]
+    proxy.set_plan(Plan.evenly(1.0, Fault.LOST, match=f"^PUT /back/{key}/{name}$", most_in_a_row=0))
+
+
+def test_an_upload_without_an_answer_and_other_bytes_after_it(place: Place, proxy: FaultProxy) -> None:
+    """What the store has is older than the file, and ours: it is replaced, and is not a conflict."""
+    lose_answers(proxy, place, "file")
+    data = random.Random(5).randbytes(60_000)
+    (place.root / "file").write_bytes(data)
+    assert wait_until(lambda: "file" in place.store.names(), SOON_SECONDS)
+    time.sleep(3.5)  # fetch asks until its deadline
+    with open(place.root / "file", "r+b") as file:
+        file.write(b"changed")
+    proxy.set_plan(Plan())
+    assert wait_until(lambda: place.pending() == 0, SOON_SECONDS)
+    assert place.store.read("file") == b"changed" + data[7:]
+    assert place.mounted.status()["kept_files"] == 0
+
+
+def test_a_rename_over_an_upload_without_an_answer(place: Place, proxy: FaultProxy) -> None:
+    lose_answers(proxy, place, "file")
+    (place.root / "file").write_bytes(b"first")
+    assert wait_until(lambda: "file" in place.store.names(), SOON_SECONDS)
+    (place.root / "temporary").write_bytes(b"second")
+    (place.root / "temporary").rename(place.root / "file")
+    proxy.set_plan(Plan())
+    assert wait_until(lambda: place.pending() == 0, SOON_SECONDS)
+    assert place.store.read("file") == b"second"
+    assert place.mounted.status()["kept_files"] == 0
+    assert place.store.names() == {"file"}

@@ -23,7 +23,7 @@ SLOW_SECONDS = 0.5
 LISTING_SECONDS = 40.0  # at most, until each kind of fault has fired: some befall few requests
 # Listings are few beside reads, and a token to repeat needs a page that was cut short: these are chosen more often.
 WEIGHTS = {
-    **dict.fromkeys(set(Fault) - {Fault.FLIP, Fault.STALL}, 1.0),
+    **dict.fromkeys(set(OF_READERS) - {Fault.FLIP, Fault.STALL}, 1.0),
     Fault.SHORT_LIST: 20.0,
     Fault.REPEAT_TOKEN: 60.0,
 }

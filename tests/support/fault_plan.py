@@ -38,6 +38,7 @@ class Gone(enum.StrEnum):
     STALL = "stall"  # every request is accepted and never answered
 
 
+OF_READERS = tuple(fault for fault in Fault if fault is not Fault.LOST)
 ANY_ANSWER = (Fault.UNAVAILABLE, Fault.THROTTLED, Fault.SLOW, Fault.STALL)
 
 
@@ -70,8 +71,8 @@ class Plan:
 
     @classmethod
     def evenly(cls, share: float, *kinds: Fault, **settings: object) -> Plan:
-        """Return a plan in which each of these kinds (all, if none is named) is as likely as the others."""
-        return cls(share=share, weights=dict.fromkeys(kinds or tuple(Fault), 1.0), **settings)  # type: ignore[arg-type]
+        """Return a plan in which each of these kinds (all that befall readers, if none is named) is as likely as the others."""
+        return cls(share=share, weights=dict.fromkeys(kinds or OF_READERS, 1.0), **settings)  # type: ignore[arg-type]
 
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self))
