@@ -52,6 +52,8 @@ def read_plain_page(body: bytes) -> RawPage | None:
     try:
         page = _read(text, head.end())
         if page is not None and "&" in text:
+            for found in _REFERENCE.finditer(text):  # also in what nobody asks for: a mistake anywhere makes all of it none
+                _referred(found)
             page.objects = [tuple(map(_resolve, one)) for one in page.objects]
             page.prefixes = [_resolve(one) for one in page.prefixes]
             page.top = {name: _resolve(value) for name, value in page.top.items()}

@@ -11,6 +11,7 @@ import pytest
 from fusecache.contract.errors import CacheError
 from fusecache.source.registry import open_source
 from tests.contract.source_suite import content
+from tests.support.fault_plan import OF_READERS
 from tests.support.fault_proxy import Fault, FaultProxy, Plan
 from tests.support.nginx import nginx
 

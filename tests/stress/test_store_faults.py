@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.stress.conftest import make_files
+from tests.support.fault_plan import OF_READERS
 from tests.support.fault_proxy import Fault, FaultProxy, Plan
 from tests.support.mounted import Mounted
 from tests.support.readers import Readers, Seen
