@@ -114,7 +114,8 @@ class Uploads:
             try:
                 return await self._bring_up(inode)
             except CacheError as error:
-                if error.kind not in _CONFLICTS or not tries_left:
+                # NOT_FOUND: of parts, as the upload was completed, or ended by somebody
+                if error.kind not in (*_CONFLICTS, ErrorKind.NOT_FOUND) or not tries_left:
                     raise
                 if await self.adopt_own(inode):
                     continue

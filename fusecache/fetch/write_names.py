@@ -20,6 +20,7 @@ from fusecache.source.protocol import EntryKind
 from fusecache.source.write_protocol import Metadata
 
 _RENAME_NOREPLACE = 1
+RENAME_TRIES = 3
 
 
 class NameChanges:
@@ -112,8 +113,31 @@ class NameChanges:
     async def rename(self, change: Change) -> InodeNo:
         if change.flags & ~_RENAME_NOREPLACE:
             raise CacheError(ErrorKind.INVALID, "names can be moved, not exchanged")
+        for tries_left in reversed(range(RENAME_TRIES)):
+            try:
+                return await self._rename(change)
+            except CacheError as error:
+                # What is moved, or what it replaces, is another version than the index knows. A rename is about names: ask again.
+                if error.kind is not ErrorKind.STALE or not tries_left or not await self._look_at_both(change):
+                    raise
+        raise AssertionError("unreachable")
+
+    async def _look_at_both(self, change: Change) -> bool:
+        """Ask the source about both names. Return whether that can help: what is written here is not known better there."""
+        helps = False
+        for parent, name in ((change.inode, change.name), (change.other_inode, change.other_name)):
+            place = self._context.writes.place(parent, name)
+            if not place.inode or self._context.writes.written(place.inode) is None:
+                helps = True
+                with contextlib.suppress(CacheError):
+                    await self._context.listing.check_name(parent, name)
+        return helps
+
+    async def _rename(self, change: Change) -> InodeNo:
         place = await self._context.existing(change)
-        if place.row is None:
+        if place.row is None:  # moved by an earlier try, which a listing has seen: the new name may not have been
+            with contextlib.suppress(CacheError):
+                await self._context.listing.check_name(change.other_inode, change.other_name)
             return self._context.done(change)
         with contextlib.suppress(CacheError):
             await self._context.listing.look_up(change.other_inode, change.other_name)
