@@ -117,22 +117,12 @@ class Renames:
         except CacheError as error:
             if error.kind is not ErrorKind.STALE:
                 raise
-            entry = await self._moved_before(path, target, row, opened, at_source, error)
+            moved = await at_source(opened, lambda: writer.own_version(target, [operation], ""))
+            if moved is None:
+                raise
+            entry = moved  # the original is gone by this very move, before it was asked for again
         await at_source(opened, lambda: writer.delete(path, None))
         return entry
-
-    async def _moved_before(
-        self, path: bytes, target: bytes, row: Inode, opened: OpenSource, at_source: AtSource, error: CacheError
-    ) -> Entry:
-        """The original is gone: by this very move, before it was asked for again, if something of its size is at the target."""
-        try:
-            await at_source(opened, lambda: opened.source.stat(path))
-        except CacheError as missing:
-            if missing.kind is ErrorKind.NOT_FOUND:
-                found: Entry = await at_source(opened, lambda: opened.source.stat(target))
-                if found.size == row.size:
-                    return found
-        raise error
 
     # -- directories
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 from fusecache.contract.changes import NOT_SET, Change
@@ -141,15 +141,12 @@ class NameChanges:
             return self._context.done(change)
         with contextlib.suppress(CacheError):
             await self._context.listing.look_up(change.other_inode, change.other_name)
-        target = self._context.writes.place(change.other_inode, change.other_name)
-        if place.parent_row.source != target.parent_row.source:
-            raise CacheError(ErrorKind.CROSS_DEVICE, "the names belong to different sources")
-        opened = self._context.writer_of(place.parent_row)
-        if change.flags & _RENAME_NOREPLACE and target.row is not None:
-            raise CacheError(ErrorKind.EXISTS, "the name exists")
-        async with contextlib.AsyncExitStack() as stack:
-            for inode in sorted({place.inode, target.inode} - {0}):
-                await stack.enter_async_context(self._context.lock(inode))
+        async with self._both_locked(change) as (place, target):
+            if place.parent_row.source != target.parent_row.source:
+                raise CacheError(ErrorKind.CROSS_DEVICE, "the names belong to different sources")
+            opened = self._context.writer_of(place.parent_row)
+            if change.flags & _RENAME_NOREPLACE and target.row is not None:
+                raise CacheError(ErrorKind.EXISTS, "the name exists")
             await self._keep_directory(place, opened)
             if target.inode:
                 await self._files.adopt_own(target.inode)
@@ -160,6 +157,23 @@ class NameChanges:
         if target.inode and self._context.writes.written(target.inode) is not None:
             self._context.nursery.start_soon(self._files.settle, target.inode)
         return InodeNo(0)
+
+    @contextlib.asynccontextmanager
+    async def _both_locked(self, change: Change) -> AsyncIterator[tuple[Place, Place]]:
+        """Lock the files that two names lead to, and yield their places. A file that is just being closed becomes another inode
+        while its lock is waited for."""
+        writes = self._context.writes
+        while True:
+            place, target = writes.place(change.inode, change.name), writes.place(change.other_inode, change.other_name)
+            if place.row is None:
+                raise CacheError(ErrorKind.NOT_FOUND, "no such name")
+            async with contextlib.AsyncExitStack() as stack:
+                for inode in sorted({place.inode, target.inode} - {0}):
+                    await stack.enter_async_context(self._context.lock(inode))
+                now = writes.place(change.inode, change.name), writes.place(change.other_inode, change.other_name)
+                if [one.inode for one in now] == [place.inode, target.inode]:
+                    yield now
+                    return
 
     async def _acknowledged_moved(self, place: Place, target: Place) -> None:
         """Before the rename is answered: after a power cut the bytes must not appear under the old name."""
