@@ -10,6 +10,7 @@ import fcntl
 import os
 import struct
 import subprocess
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -17,6 +18,7 @@ from typing import Self
 _SHUTDOWN = 0x8004587D  # FS_IOC_SHUTDOWN, _IOR('X', 125, __u32)
 _NO_LOG_FLUSH = 2
 _COMMAND_SECONDS = 60
+_BUSY_SECONDS = 10
 
 
 def missing() -> str:
@@ -57,9 +59,15 @@ class CutDisk:
             os.close(directory)
 
     def restore(self) -> None:
-        """Take the disk into use again, after everybody who used it has ended."""
-        if os.path.ismount(self.path):
-            _run("umount", str(self.path))
+        """Take the disk into use again, after everybody who used it has ended, or does in this moment."""
+        deadline = time.monotonic() + _BUSY_SECONDS
+        while os.path.ismount(self.path):
+            try:
+                _run("umount", str(self.path))
+            except subprocess.CalledProcessError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.05)
         _run("mount", "-o", "loop", str(self._image), str(self.path))
 
 
