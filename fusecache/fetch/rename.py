@@ -115,7 +115,7 @@ class Renames:
         try:
             entry = await at_source(opened, lambda: writer.copy(path, version, target, None, expected, operation))
         except CacheError as error:
-            if error.kind is not ErrorKind.STALE:
+            if error.kind not in (ErrorKind.STALE, ErrorKind.NOT_FOUND):
                 raise
             moved = await at_source(opened, lambda: writer.own_version(target, [operation], ""))
             if moved is None:

@@ -8,6 +8,7 @@ import os
 import random
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -411,3 +412,28 @@ def test_a_source_that_may_only_be_read(cli: CommandLine, disk_path: Path) -> No
     (mount / "rw" / "file").write_bytes(b"new")
     assert ((disk_path / "changed" / "file").read_bytes(), (mount / "ro" / "file").read_bytes()) == (b"new", b"kept")
     assert sorted(os.listdir(disk_path / "kept")) == ["file"]
+
+
+def test_a_rename_whose_daemon_died_after_the_original_was_gone(mount: Path, store: PlainStore, cli: CommandLine) -> None:
+    """It is asked for again, finds the original gone by its own first try, and is no error."""
+    if not store.is_flat:
+        pytest.skip("flat stores copy and delete")
+    code = (
+        "import os, sys, time\n"
+        "for number in range(10_000):\n"
+        "    with open('temporary', 'wb') as file:\n"
+        "        file.write(b'%d' % number)\n"
+        "    os.rename('temporary', 'file')\n"
+        "    if open('file', 'rb').read() != b'%d' % number or os.path.exists('stop'):\n"
+        "        sys.exit(not os.path.exists('stop'))\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], cwd=mount, stderr=subprocess.PIPE, text=True) as program:
+        deadline = time.monotonic() + 8.0
+        while time.monotonic() < deadline and program.poll() is None:
+            pid = cli.status()["pids"]["fetch"]
+            if pid:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+        (mount / "stop").touch()
+        _, errors = program.communicate(timeout=30)
+    assert program.returncode == 0, errors
