@@ -19,7 +19,7 @@ TYPED := $(foreach directory,fusecache csi tests/support tests/bench,$(if $(wild
 
 export AWS_EC2_METADATA_DISABLED := true
 
-.PHONY: help venv demo test lint format bench bench-quick promises lock clean
+.PHONY: help venv demo test test-long lint format bench bench-quick promises lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -65,10 +65,13 @@ $(BENCH_INSTALLED): $(INSTALLED) requirements-bench.lock
 	@scripts/pip_install.sh --require-hashes -r requirements-bench.lock
 	@touch $@
 
-promises: $(INSTALLED) ## run every bad day at full length (half an hour), write docs/promises.md
+promises: $(INSTALLED) ## run every bad day at full length, write docs/promises.md
 	@scripts/test_packages.sh
-	@status=0; $(BIN)/python -m pytest tests/stress --full-length $(PYTEST_ARGS) || status=$$?; \
-	$(BIN)/python -m pytest $(LONG_TESTS) --full-length && exit $$status
+	@$(BIN)/python -m pytest tests/stress --full-length $(PYTEST_ARGS)
+
+test-long: $(INSTALLED) ## run fsx, fio, pjdfstest and programs that write at full length
+	@scripts/test_packages.sh
+	@$(BIN)/python -m pytest $(LONG_TESTS) --full-length $(PYTEST_ARGS)
 
 lock: ## resolve the dependencies into the lock files (UPGRADE=1 takes the newest)
 	@scripts/lock.sh

@@ -66,7 +66,7 @@ def mount(
     read_write: bool,
     **flags: str | None,
 ) -> int:
-    """Mount one or more SOURCEs at MOUNTPOINT, as a read-only tree.
+    """Mount one or more SOURCEs at MOUNTPOINT, as a read-only tree, or with --read-write as one that programs write to.
 
     A SOURCE is s3://bucket/prefix, oss://..., http(s)://host/path/, nfs://host/export/path, a local directory, or
     anything fsspec opens. =SUBDIR gives it a place in the tree; one source may be at the root. A URL that ends in

@@ -34,11 +34,9 @@ class _State:
     def __init__(self, cache_dir: str | None) -> None:
         places = Places.of_process()
         base = Path(cache_dir or os.path.join(places.cache_home, "fusecache"))
-        with contextlib.suppress(OSError):
-            self.directories = {entry for entry in base.iterdir() if entry.is_dir()}
-        self.directories = getattr(self, "directories", set())
+        found = {entry for entry in base.iterdir() if entry.is_dir()} if base.is_dir() else set()
         self.mounted = {Path(record.state_dir) for record in list_mounts(places.run_base)}
-        self.directories |= self.mounted
+        self.directories = found | self.mounted
 
     def kept(self) -> list[KeptFile]:
         return [kept for directory in sorted(self.directories) for kept in kept_files(directory)]

@@ -139,7 +139,7 @@ class Cache:
         caching = WriteCaching(self.store, self.disk_gate, self.spec.granule_size_bytes)
         writes = WriteTree(self.index, self.tree, clock)
         context = WriteContext(self.spec, self.tree, writes, self.listing, self.sources, self._nursery, self.pass_on)
-        return WriteDesk(context, caching)
+        return WriteDesk(context, caching, self.flights.buffers)
 
     async def run_ticks(self) -> None:
         ticks = 0

@@ -1,7 +1,7 @@
 """Brings a file that is being written up to the store: as one object, or in parts while it is still being written.
 
-Holds no state of its own: what was sent is in the index (notes and parts), so that a successor goes on with it. One task at a
-time works on a file; the calls that wait run in worker threads.
+What was sent is in the index (notes and parts), so that a successor goes on with it. State: of which files the store may have
+something that no answer told of. One task at a time works on a file; the calls that wait run in worker threads.
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ MAX_ROUNDS = 8  # in which parts were changed while they were sent; then the fil
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.1, 5.0
 MAX_NOTED_BYTES = 1024
 IN_FILE = "file"
+CUT_OFF = "the file is being cut off again and again while it is uploaded"
 _CONFLICTS = (ErrorKind.EXISTS, ErrorKind.STALE)
 
 
@@ -74,6 +75,7 @@ class Uploads:
         stages: Stages,
         inode_row: Callable[[InodeNo], Inode | None],
         deadline_seconds: float,
+        buffers: BufferPool,
     ) -> None:
         self._tree = tree
         self._sources = sources
@@ -81,7 +83,7 @@ class Uploads:
         self._inode_row = inode_row
         self._deadline_seconds = deadline_seconds
         self._begun_here: set[InodeNo] = set()
-        self._buffers = BufferPool(PARALLEL_PARTS * FIRST_BYTES)
+        self._buffers = buffers
 
     def start(self) -> None:
         """What a predecessor left, it may have sent, too."""
@@ -199,17 +201,20 @@ class Uploads:
     async def _put(self, job: _Job, size: int) -> tuple[Entry, bytes]:
         step = _step_of(job.note)
         self._begun_here.add(job.inode)
-        data, changes = BufferBody(b""), b""
+        composed: tuple[BufferBody, bytes] | None = None  # the bytes, and what of the stage they are
         for _ in range(MAX_ROUNDS):
             changes = job.stage.raw_changes(size)
             try:
-                data = await self._compose(job, size)
+                composed = await self._compose(job, size), changes
                 if job.stage.raw_changes(size) == changes and job.stage.size == size:
                     break
             except CacheError as error:
                 if error.kind is not ErrorKind.BUSY:
                     raise
             size = job.stage.size
+        if composed is None:
+            raise CacheError(ErrorKind.BUSY, CUT_OFF)
+        data, changes = composed
         metadata = self._metadata(job)
         entry = await self._retried(
             job.opened,
@@ -256,7 +261,7 @@ class Uploads:
                     raise
         sent = {number: part_of_json(number, value) for number, value in self._tree.parts(job.inode).items()}
         if any(part.number not in sent or sent[part.number][0].size != part.end - part.start for part in plan):
-            raise CacheError(ErrorKind.BUSY, "the file is being cut off again and again while it is uploaded")
+            raise CacheError(ErrorKind.BUSY, CUT_OFF)
         parts = [sent[part.number][0] for part in plan]
         upload = job.note.upload(job.row.path, self._metadata(job))
         entry = await self._retried(job.opened, lambda: job.writer.complete(upload, parts, job.note.expected), is_last=True)

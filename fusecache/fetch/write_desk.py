@@ -12,6 +12,7 @@ import trio
 from fusecache.contract.changes import Change, ChangeKind
 from fusecache.contract.errors import CacheError
 from fusecache.fetch.acknowledged import Acknowledged
+from fusecache.fetch.buffer_pool import BufferPool
 from fusecache.fetch.open_files import OpenFiles
 from fusecache.fetch.recovery import Recovery
 from fusecache.fetch.uploads import Uploads
@@ -21,18 +22,18 @@ from fusecache.fetch.write_context import WriteContext
 from fusecache.fetch.write_names import NameChanges
 from fusecache.index.inodes import InodeNo
 
-# What is done at the source before the index knows: when it is asked for again, the source may show its effect already.
-_OF_A_FILE = frozenset({ChangeKind.SET_ATTRIBUTES, ChangeKind.SET_XATTR, ChangeKind.REMOVE_XATTR})
 PATIENCE_SECONDS = 10.0  # for what is recovered to be there before programs look
+_OF_A_FILE = frozenset({ChangeKind.SET_ATTRIBUTES, ChangeKind.SET_XATTR, ChangeKind.REMOVE_XATTR})
+# What is done at the source before the index knows: when it is asked for again, the source may show its effect already.
 _AT_SOURCE_FIRST = frozenset({ChangeKind.UNLINK, ChangeKind.MKDIR, ChangeKind.RMDIR, ChangeKind.RENAME, ChangeKind.SYMLINK})
 
 
 class WriteDesk:
     """`files`: those that are open for writing."""
 
-    def __init__(self, context: WriteContext, caching: WriteCaching) -> None:
+    def __init__(self, context: WriteContext, caching: WriteCaching, buffers: BufferPool) -> None:
         spec = context.spec
-        uploads = Uploads(context.writes, context.sources, context.stages, context.tree.inode, spec.deadline_seconds)
+        uploads = Uploads(context.writes, context.sources, context.stages, context.tree.inode, spec.deadline_seconds, buffers)
         xattrs = KeptXattrs(context)
         self._context = context
         self._acknowledged = Acknowledged(context, uploads)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -185,8 +186,8 @@ def test_open_mode_without_passthrough_keeps_pages(tmp_path: Path) -> None:
         assert mount.counter(Counter.HIT_BYTES) == hit_bytes == SMALL_BYTES
 
 
-@pytest.mark.alone
-def test_passthrough_reads_the_container_and_lets_it_go(tmp_path: Path) -> None:
+@contextlib.contextmanager
+def passthrough_mount(tmp_path: Path) -> Iterator[NativeMount]:
     """`big` is a sparse container of zeros here, unlike what serve itself would answer; `small` stays with serve."""
     container = tmp_path / "container"
     container.touch()
@@ -195,6 +196,12 @@ def test_passthrough_reads_the_container_and_lets_it_go(tmp_path: Path) -> None:
     with native_mount(tmp_path, access=shared.ACCESS_PASSTHROUGH, container=str(container), settings=settings) as mount:
         if not U64.unpack_from(mount.memory, shared.H_INIT_FLAGS)[0] & InitFlag.PASSTHROUGH:
             pytest.skip("passthrough needs Linux 6.9")
+        yield mount
+
+
+@pytest.mark.alone
+def test_passthrough_reads_the_container_and_lets_it_go(tmp_path: Path) -> None:
+    with passthrough_mount(tmp_path) as mount:
         code = f"""
 first, second = os.open("big", os.O_RDONLY), os.open("big", os.O_RDONLY)
 assert os.pread(first, 4096, 1 << 20) == os.pread(second, 4096, 1 << 21) == bytes(4096)
@@ -214,13 +221,7 @@ assert open("small/00001", "rb").read() == expected({FIRST_SMALL + 1}, 0, {SMALL
 @pytest.mark.alone
 def test_an_advice_about_a_passthrough_file_costs_nothing(tmp_path: Path) -> None:
     """pyarrow announces all that it will read; the kernel asked for it, and kept it in pages that nobody looked at."""
-    container = tmp_path / "container"
-    container.touch()
-    os.truncate(container, 1 << 30)
-    settings = {"passthrough": True}
-    with native_mount(tmp_path, access=shared.ACCESS_PASSTHROUGH, container=str(container), settings=settings) as mount:
-        if not U64.unpack_from(mount.memory, shared.H_INIT_FLAGS)[0] & InitFlag.PASSTHROUGH:
-            pytest.skip("passthrough needs Linux 6.9")
+    with passthrough_mount(tmp_path) as mount:
         code = """
 first = os.open("big", os.O_RDONLY)
 os.posix_fadvise(first, 0, 8 << 20, os.POSIX_FADV_WILLNEED)

@@ -11,7 +11,7 @@ HEADER = """# POSIX
 What a read-write mount does as POSIX says, and what not. The table is made of the cases of
 [pjdfstest](https://github.com/pjd/pjdfstest), ported to `tests/support/pjdfstest`: `make test` asks all of them, as root and as
 other users, over a local directory and over a real S3 server, and fails if a case that is not listed here is missed, or one that
-is listed passes. Where the suite itself is installed (`cargo install pjdfstest`), `make promises` holds it to the same table.
+is listed passes. Where the suite itself is installed (`cargo install pjdfstest`), `make test-long` holds it to the same table.
 This file is made by `python -m tests.support.pjdfstest.document > docs/posix.md`.
 
 ## What passes
