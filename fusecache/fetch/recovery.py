@@ -9,6 +9,7 @@ import contextlib
 import functools
 import logging
 import secrets
+from dataclasses import replace
 from pathlib import Path
 
 from fusecache.contract.changes import NOT_SET, Change, ChangeKind
@@ -89,10 +90,10 @@ class Recovery:
                 self._journal.remove(record.stage)
                 return None
             raise
-        note = Note.of_json(owner.note)
-        await self._end_upload(opened, note, owner.path)
-        note = note.without_upload()
+        recorded = Note.of_json(owner.note)
         place = await self._place_of(opened, owner.path)
+        note = await self._up_to_date(opened, recorded, place)
+        await self._end_upload(opened, recorded, owner.path)
         if place.row is not None and (place.row.kind != EntryKind.FILE or place.row.version != note.expected):
             await self._settle_conflict(opened, record, place)
             return None
@@ -110,6 +111,18 @@ class Recovery:
         writes.forget(change.unique)
         log.info("%r was acknowledged before the end, and is uploaded now", owner.path)
         return inode
+
+    async def _up_to_date(self, opened: OpenSource, note: Note, place: Place) -> Note:
+        """What the store has instead of the version that the record tells may be an upload of the same file, whose end was not
+        recorded any more."""
+        if place.row is not None and place.row.version != note.expected:
+            writer = opened.require_writer()
+            own = await self._context.at_source(
+                opened, lambda: writer.own_version(place.path, [note.operation] if note.operation else [], note.upload_id)
+            )
+            if own is not None and own.version == place.row.version:
+                note = replace(note, expected=own.version, clean_size=min(note.clean_size, own.size))
+        return note.without_upload()
 
     async def _end_upload(self, opened: OpenSource, note: Note, path: bytes) -> None:
         if note.upload_id:

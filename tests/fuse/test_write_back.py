@@ -299,3 +299,21 @@ def test_a_rename_over_an_upload_without_an_answer(place: Place, proxy: FaultPro
     assert place.store.read("file") == b"second"
     assert place.mounted.status()["kept_files"] == 0
     assert place.store.names() == {"file"}
+
+
+def test_an_upload_without_an_answer_before_the_index_is_lost(place: Place, proxy: FaultProxy) -> None:
+    """The next mount finds an older version of the file in the store, which is ours."""
+    lose_answers(proxy, place, "file")
+    data = random.Random(6).randbytes(60_000)
+    (place.root / "file").write_bytes(data)
+    assert wait_until(lambda: "file" in place.store.names(), SOON_SECONDS)
+    with open(place.root / "file", "r+b") as file:
+        file.write(b"changed")
+    place.end_everything()
+    for boot_id in (place.mounted.base / "cache").glob("fusecache/*/boot_id"):
+        boot_id.write_text("another")
+    proxy.set_plan(Plan())
+    place.mounted.mount()
+    assert place.mounted.status()["kept_files"] == 0
+    place.mounted.umount()
+    assert place.store.read("file") == b"changed" + data[7:]
