@@ -56,6 +56,8 @@ class Acknowledged:
 
     async def forget(self, stage: int, *, durably: bool = False) -> None:
         """The stage is about to be removed, and its file leads to it no more."""
+        if stage not in self._locks and not self.journal.has(stage):
+            return
         async with self._lock(stage):
             if self.journal.has(stage):
                 await self._run(lambda: self.journal.remove(stage, durably=durably))

@@ -4,7 +4,7 @@ Beside its stage in the state directory lies `NAME.record`: a line of JSON that 
 stage (tiers/stage.py) as it was when the bytes had been synced. The index is not synced, and is not needed: what it says of a
 file can be had from its record. A record is written under another name, synced, and renamed; it is removed before its stage.
 
-Holds no state; everything here blocks, and runs in worker threads.
+State: which stages have a record. Everything here blocks, and runs in worker threads, but for `has`.
 """
 
 from __future__ import annotations
@@ -64,12 +64,15 @@ class Journal:
     def __init__(self, directory: Path) -> None:
         """`directory`: of stages."""
         self._directory = directory
+        self._stored: set[int] | None = None  # who has a record; None: nobody asked yet
 
     def _path(self, stage: int) -> Path:
         return self._directory / f"{stage:x}{RECORD_SUFFIX}"
 
     def has(self, stage: int) -> bool:
-        return self._path(stage).exists()
+        if self._stored is None:
+            self._stored = self.stages()
+        return stage in self._stored
 
     def store(self, stage: int, owner: Owner) -> None:
         """Return when what the stage has now, and whose it is, would survive a power cut.
@@ -87,6 +90,8 @@ class Journal:
                 file.flush()
                 os.fdatasync(file.fileno())
             new.rename(path)
+            if self._stored is not None:
+                self._stored.add(stage)
             self._sync_directory()
         except OSError as error:
             kind = ErrorKind.NO_SPACE if error.errno in (errno.ENOSPC, errno.EDQUOT) else ErrorKind.UNAVAILABLE
@@ -98,6 +103,9 @@ class Journal:
             self._path(stage).unlink()
         except FileNotFoundError:
             return
+        finally:
+            if self._stored is not None:
+                self._stored.discard(stage)
         if durably:
             self._sync_directory()
 

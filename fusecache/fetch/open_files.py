@@ -11,16 +11,16 @@ import errno
 import logging
 import os
 import secrets
+import shutil
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
-
-import trio
 
 from fusecache.contract.changes import Change
 from fusecache.contract.errors import CacheError, ErrorKind
 from fusecache.contract.mount_spec import WriteMode
 from fusecache.fetch.acknowledged import Acknowledged
+from fusecache.fetch.closed_files import ClosedFiles
 from fusecache.fetch.kept_aside import keep_aside
 from fusecache.fetch.uploads import Uploads
 from fusecache.fetch.write_attributes import KeptXattrs
@@ -36,10 +36,10 @@ from fusecache.tiers.stage import Stage
 log = logging.getLogger(__name__)
 
 REMEMBERED_BASES = 4096
-RETRY_SECONDS = 5.0  # after an upload that nobody waits for has failed
-OPEN_SECONDS = 5.0  # between uploads of a file that stays open, when writing back
-CLOSED_SECONDS = 1.0  # after its close, when writing back: a rename that comes first costs no copy at the store
-BACKGROUND = 8  # uploads at once that nobody waits for
+SHORT_PART = 16  # of the disk: with less than that free, what was written goes to the store at once
+# Before a file is uploaded when writing back: a rename that comes first costs no copy at the store, and who writes many files
+# does not share the processor with their uploads.
+BACK_SECONDS = 5.0
 
 
 class OpenFiles:
@@ -52,15 +52,15 @@ class OpenFiles:
         acknowledged: Acknowledged,
     ) -> None:
         self._context = context
+        self._directory = str(context.directory)  # as a path it is put together slowly, and that four times for each file
         self._acknowledged = acknowledged
         self._uploads = uploads
         self._caching = caching
         self._xattrs = xattrs
         self._streaming: set[InodeNo] = set()
-        self._later: set[InodeNo] = set()
         self._given_up: set[InodeNo] = set()
-        self._finishing = trio.Event()
-        self._in_background = trio.CapacityLimiter(BACKGROUND)
+        self._writes_back = context.spec.write_mode is WriteMode.BACK
+        self._closed = ClosedFiles(self._settle, BACK_SECONDS if self._writes_back else 0.0)
         self._replaced_bases: OrderedDict[InodeNo, None] = OrderedDict()
         self._next_stage = 1
 
@@ -76,10 +76,11 @@ class OpenFiles:
         used = {row.stage for _, row in known}
         self._next_stage = _first_number()
         for number in used:
-            self._done_path(number).unlink(missing_ok=True)
+            Path(self._done_path(number)).unlink(missing_ok=True)
         self._clean_up(used | self._acknowledged.journal.stages())
         for inode, _ in known:
-            self._context.nursery.start_soon(self.settle, inode)
+            self._closed.put(inode)
+        self._context.nursery.start_soon(self._closed.run, self._context.nursery)
 
     def _clean_up(self, used: set[int]) -> None:
         """Remove stages that nobody knows and that are done with, or that nobody wrote to; others hold what was never uploaded,
@@ -89,7 +90,7 @@ class OpenFiles:
             with contextlib.suppress(ValueError):
                 numbers.add(int(file.name.partition(".")[0], 16))
         for number in sorted(numbers - used):
-            if self._done_path(number).exists():
+            if os.path.exists(self._done_path(number)):
                 self.remove_stage(number)
                 continue
             try:
@@ -109,23 +110,13 @@ class OpenFiles:
     async def sync(self, inode: InodeNo) -> None:
         """Return when what was written is safe: in the store, or when writing back in the journal on the local disk. Raises: what
         kept it from there."""
-        if self._context.spec.write_mode is WriteMode.BACK:
-            inode = self._context.writes.resolve(inode)
-            await self._acknowledged.acknowledge(inode)
-            if inode not in self._later:
-                self._later.add(inode)
-                self._context.nursery.start_soon(self._upload_later, inode)
-        else:
+        if not self._writes_back:
             await self.upload(inode)
-
-    async def _upload_later(self, inode: InodeNo) -> None:
-        """A file that stays open must reach the store some time; one that is closed does by `settle`."""
-        await trio.sleep(OPEN_SECONDS)
-        self._later.discard(inode)
-        if self._context.writes.is_open(inode):
-            with contextlib.suppress(CacheError):
-                async with self._in_background:
-                    await self.upload(inode)
+            return
+        inode = self._context.writes.resolve(inode)
+        self._closed.note_writing()
+        await self._acknowledged.acknowledge(inode)
+        self._closed.put(inode)  # one that stays open must reach the store some time, too
 
     async def upload(self, inode: InodeNo) -> None:
         """Return when the store has what was written. Raises: what kept it from there."""
@@ -135,7 +126,7 @@ class OpenFiles:
     def take_recovered(self, inode: InodeNo) -> None:
         """Go on with what was acknowledged before a power cut, and perhaps sent."""
         self._uploads.note_begun(inode)
-        self._context.nursery.start_soon(self.settle, inode)
+        self.settle(inode)
 
     async def adopt_own(self, inode: InodeNo) -> None:
         """With the lock held: know what the store has of a file, whose upload may have ended without an answer."""
@@ -189,7 +180,7 @@ class OpenFiles:
         inode = self._context.writes.create(change, place, number, handle=handle)
         if not is_opened:
             await self.sync(inode)
-            self._context.nursery.start_soon(self.settle, inode)
+            self.settle(inode)
         return inode
 
     async def open(self, change: Change) -> InodeNo:
@@ -219,7 +210,7 @@ class OpenFiles:
                     kind = ErrorKind.INVALID if error.errno in (errno.EINVAL, errno.EFBIG) else ErrorKind.NO_SPACE
                     raise CacheError(kind, f"the file cannot be {size} bytes long: {error.strerror}") from error
             if not self._context.writes.is_open(inode):
-                self._context.nursery.start_soon(self.settle, inode)
+                self.settle(inode)
                 await self.bring_up(inode)
             self._context.writes.remember(change.unique, {"inode": inode})
         return inode
@@ -265,29 +256,32 @@ class OpenFiles:
     async def release(self, change: Change) -> InodeNo:
         inode = self._context.writes.release(change)
         if inode is not None and not self._context.writes.is_open(inode):
-            self._context.nursery.start_soon(self.settle, inode)
+            self.settle(inode)
         return InodeNo(0)
 
-    async def settle(self, inode: InodeNo) -> None:
-        """A file that nobody has open: what is not uploaded is, and then it is an object like any other."""
-        if self._context.spec.write_mode is WriteMode.BACK:
-            with trio.move_on_after(CLOSED_SECONDS):
-                await self._finishing.wait()
-        while True:
-            async with self._in_background, self._context.lock(inode):
-                written = self._context.writes.written(inode)
-                if written is None or self._context.writes.is_open(inode):
-                    return
-                try:
-                    await self.bring_up(inode)
-                except CacheError as error:
-                    if not error.is_retryable:
-                        self._given_up.add(inode)
-                        return
-                else:
+    def settle(self, inode: InodeNo) -> None:
+        """A file that nobody has open becomes an object like any other, some time after this."""
+        written = self._context.writes.written(inode)
+        self._closed.put(inode, at_once=written is not None and bool(written.flags & WriteFlag.UNLINKED))
+
+    async def _settle(self, inode: InodeNo) -> bool:
+        async with self._context.lock(inode):
+            written = self._context.writes.written(inode)
+            is_open = self._context.writes.is_open(inode)
+            if written is None or (is_open and not self._writes_back):
+                return True
+            try:
+                await self.bring_up(inode)
+            except CacheError as error:
+                if is_open:
+                    return True  # its close asks for it again
+                if error.is_retryable:
+                    return False
+                self._given_up.add(inode)
+            else:
+                if not is_open:
                     await self._finish_or_say_why(inode)
-                    return
-            await trio.sleep(RETRY_SECONDS)
+            return True
 
     async def _finish_or_say_why(self, inode: InodeNo) -> None:
         """The store has all of it: what goes wrong now costs no bytes, and must not end the process."""
@@ -310,7 +304,8 @@ class OpenFiles:
             return  # opened again meanwhile
         if written.flags & WriteFlag.UNLINKED:
             await self.abort(inode)
-        self._done_path(written.stage).touch()  # for a successor, if we die before the stage is gone
+        # For a successor, if we die before the stage is gone.
+        os.close(os.open(self._done_path(written.stage), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
         self._context.pass_on(self._context.writes.finish(inode))
         await self._acknowledged.forget(written.stage)
         self.remove_stage(written.stage)
@@ -325,12 +320,17 @@ class OpenFiles:
         entry = Entry(b"", EntryKind.FILE, status.st_size, status.st_mtime_ns, b"removed-%x" % written.stage)
         self._context.writes.commit_version(inode, entry, Note.of(written))
 
-    async def finish(self) -> None:
+    def finish(self) -> None:
         """The mount is gone: nobody has anything open."""
         self._context.writes.close_handles()
-        self._finishing.set()
         for inode, _ in self._context.writes.all_written():
-            self._context.nursery.start_soon(self.settle, inode)
+            self._closed.put(inode, at_once=True)
+        self._closed.hurry()
+
+    def note_room(self, is_short: bool) -> None:
+        """What is written back waits no longer when there is little room."""
+        disk = shutil.disk_usage(self._directory)
+        self._closed.is_short = is_short or disk.free < disk.total // SHORT_PART
 
     def staged_bytes(self) -> int:
         """Return the space that stages take on the disk."""
@@ -429,11 +429,12 @@ class OpenFiles:
 
     def remove_stage(self, number: int) -> None:
         self._context.stages.remove(number)
-        (self._context.directory / f"{number:x}.sent").unlink(missing_ok=True)
-        self._done_path(number).unlink(missing_ok=True)
+        for end in ("sent", "done"):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(f"{self._directory}/{number:x}.{end}")
 
-    def _done_path(self, number: int) -> Path:
-        return self._context.directory / f"{number:x}.done"
+    def _done_path(self, number: int) -> str:
+        return f"{self._directory}/{number:x}.done"
 
 
 def _first_number() -> int:

@@ -165,10 +165,13 @@ class Fetch:
             status.listing_complete = True
 
     async def _watch_stages(self, cache: Cache) -> None:
-        """Tell serve whether what is written has reached its quota."""
+        """Tell serve whether what is written has reached its quota, and have it uploaded before."""
         quota = self.spec.stage_quota_bytes
-        while quota and cache.desk is not None:
-            _U64.pack_into(self._memory, H_STAGES_FULL, cache.desk.files.staged_bytes() >= quota)
+        while cache.desk is not None:
+            files = cache.desk.files
+            staged = files.staged_bytes() if quota else 0
+            _U64.pack_into(self._memory, H_STAGES_FULL, 0 < quota <= staged)
+            files.note_room(0 < quota <= 2 * staged)
             await trio.sleep(STAGES_LOOK_SECONDS)
 
     async def _finish_writes(self, cache: Cache) -> None:
@@ -176,7 +179,7 @@ class Fetch:
         await self._finish.wait()
         if cache.desk is None:
             return
-        await cache.desk.files.finish()
+        cache.desk.files.finish()
         while True:
             files, size = cache.desk.files.pending()
             self._say({"did": "finishing", "files": files, "bytes": size if files else 0})

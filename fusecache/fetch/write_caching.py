@@ -21,6 +21,7 @@ from fusecache.tiers.stage import Stage
 log = logging.getLogger(__name__)
 
 BATCH_BYTES = 16 << 20
+AT_ONCE_BYTES = 256 << 10  # not worth a thread
 
 
 class WriteCaching:
@@ -51,7 +52,9 @@ class WriteCaching:
                 break
             places.append((block, place))
         try:
-            written = await self._gate.call(functools.partial(self._copy, inode, row, stage, places), Priority.DEMAND)
+            copy = functools.partial(self._copy, inode, row, stage, places)
+            is_small = sum(place.length for _, place in places) <= AT_ONCE_BYTES
+            written = copy() if is_small else await self._gate.call(copy, Priority.DEMAND)
             self._store.commit(written, {inode: row.size})
         except (CacheError, NoSpaceError) as error:
             if isinstance(error, TierWriteError):

@@ -51,7 +51,7 @@ class NameChanges:
                 await self._acknowledged.forget(written.stage, durably=True)
             self._context.pass_on(self._context.writes.remove(change, place))
             if written is not None and not self._context.writes.is_open(place.inode):
-                self._context.nursery.start_soon(self._files.settle, place.inode)
+                self._files.settle(place.inode)
         return InodeNo(0)
 
     async def _keep_directory(self, place: Place, opened: OpenSource) -> None:
@@ -155,7 +155,7 @@ class NameChanges:
             )
             await self._acknowledged_moved(place, target)
         if target.inode and self._context.writes.written(target.inode) is not None:
-            self._context.nursery.start_soon(self._files.settle, target.inode)
+            self._files.settle(target.inode)
         return InodeNo(0)
 
     @contextlib.asynccontextmanager

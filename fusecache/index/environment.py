@@ -51,13 +51,15 @@ class NoSpaceError(CacheError):
 
 
 class Environment:
-    """An open index. `db` maps a table's name to its handle. `on_full` is called when a transaction found no space."""
+    """An open index. `db` maps a table's name to its handle. `on_full` is called when a transaction found no space, `on_abort`
+    when one of those that write changed nothing."""
 
     def __init__(self, path: Path, *, writable: bool) -> None:
         """Raises: IndexDamagedError if this is not an LMDB file of ours; OSError; NoSpaceError."""
         self.path = path
         self.writable = writable
         self.on_full: Callable[[], object] = lambda: None
+        self.on_abort: Callable[[], object] = lambda: None
         if writable:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
         with translate_errors():
@@ -120,7 +122,11 @@ class Environment:
             with translate_errors(), self._env.begin(write=True) as txn:
                 yield txn
         except NoSpaceError:
+            self.on_abort()
             self.on_full()
+            raise
+        except BaseException:
+            self.on_abort()
             raise
 
     def sync(self) -> None:

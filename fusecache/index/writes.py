@@ -46,7 +46,9 @@ class WriteRow(NamedTuple):
 
 
 class Writes:
-    """Invariant: an inode with handles has a row in writes."""
+    """Invariant: an inode with handles has a row in writes.
+
+    The process that writes keeps in memory the rows that it put: it asks for each many times."""
 
     def __init__(self, env: Environment) -> None:
         self._writes = env.db["writes"]
@@ -56,6 +58,8 @@ class Writes:
         self._aliases = env.db["aliases"]
         self._known = env.db["known"]
         self._xattrs = env.db["xattrs"]
+        self._put: dict[InodeNo, WriteRow] = {}
+        env.on_abort = self._put.clear
 
     def stage_of(self, txn: Transaction, inode: InodeNo) -> tuple[int, InodeNo] | None:
         """Return stage and base of a file that is being written; for the way of a hit."""
@@ -90,6 +94,9 @@ class Writes:
         txn.put(key, seal(key, _KEY.pack(first)), db=self._known)
 
     def get(self, txn: Transaction, inode: InodeNo) -> WriteRow | None:
+        row = self._put.get(inode)
+        if row is not None:
+            return row
         key = _KEY.pack(inode)
         sealed = txn.get(key, db=self._writes)
         return None if sealed is None else _row(unseal(key, sealed))
@@ -97,8 +104,10 @@ class Writes:
     def put(self, txn: Transaction, inode: InodeNo, row: WriteRow) -> None:
         key = _KEY.pack(inode)
         txn.put(key, seal(key, _HEAD.pack(row.stage, row.base, row.flags) + json.dumps(row.note).encode()), db=self._writes)
+        self._put[inode] = row
 
     def delete(self, txn: Transaction, inode: InodeNo) -> None:
+        self._put.pop(inode, None)
         txn.delete(_KEY.pack(inode), db=self._writes)
         self.delete_parts(txn, inode)
 

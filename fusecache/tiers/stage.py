@@ -22,6 +22,7 @@ Beyond the base limit everything is in NAME.data; a hole there is zeros, as in a
 
 from __future__ import annotations
 
+import contextlib
 import os
 import struct
 from collections.abc import Callable, Iterator
@@ -304,7 +305,8 @@ class Stage:
 def remove(directory: Path, name: str) -> None:
     """Remove a stage, if it is there: its map last, so that what has no data is known to be none."""
     for end in ("data", "map"):
-        (directory / f"{name}.{end}").unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(f"{directory}/{name}.{end}")
 
 
 def _edge_grains(first: int, last: int) -> Iterator[int]:

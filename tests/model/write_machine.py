@@ -501,7 +501,7 @@ class WriteMachine(RuleBasedStateMachine):
 
     @rule(path=PATH, by=st.sampled_from(["close", "fsync"]))
     def deleted_by_somebody(self, path: str, by: str) -> None:
-        if not self.is_file(path) or self.is_only_created(path):
+        if not self.is_file(path) or self.is_only_created(path) or self.is_by_link(path):
             return
         self.lose_to_somebody(path, by, "deleted", lambda: self.arena.store.delete(self.path(path)))
         (self.arena.reference / self.run / path).unlink()
@@ -519,8 +519,15 @@ class WriteMachine(RuleBasedStateMachine):
             for slot, flags in self.slots.items()
         )
 
+    def is_by_link(self, path: str) -> bool:
+        """Whether a symbolic link leads there: then we may have the file open by its other name."""
+        parent = os.path.dirname(self.arena.reference / self.run / path)
+        return os.path.realpath(parent) != os.path.join(
+            os.path.realpath(self.arena.reference), os.path.relpath(parent, self.arena.reference)
+        )
+
     def may_be_replaced(self, path: str) -> bool:
-        if self.is_only_created(path):
+        if self.is_only_created(path) or self.is_by_link(path):
             return False
         parent = self.status(os.path.dirname(path))
         return parent is not None and stat.S_ISDIR(parent.st_mode) and (self.is_file(path) or self.status(path) is None)

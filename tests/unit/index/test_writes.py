@@ -72,3 +72,22 @@ def test_an_index_of_before_gets_the_tables(tmp_path: Path) -> None:
         assert index.writes.xattrs(txn, InodeNo(1)) == {"61": "62"}
         assert index.writes.xattrs(txn, InodeNo(2)) is None
     index.close()
+
+
+def test_what_a_transaction_did_not_commit_is_not_remembered(index: Index) -> None:
+    with index.write() as txn:
+        index.writes.put(txn, InodeNo(7), WriteRow(1, InodeNo(7), 0, {"text": "first"}))
+    with pytest.raises(ZeroDivisionError):
+        _fail_after_putting(index)
+    with index.read() as txn:
+        row = index.writes.get(txn, InodeNo(7))
+        assert row is not None
+        assert (row.stage, row.note) == (1, {"text": "first"})
+        assert index.writes.get(txn, InodeNo(8)) is None
+
+
+def _fail_after_putting(index: Index) -> None:
+    with index.write() as txn:
+        index.writes.put(txn, InodeNo(7), WriteRow(2, InodeNo(7), 0, {"text": "second"}))
+        index.writes.put(txn, InodeNo(8), WriteRow(3, InodeNo(8), 0, {"text": "third"}))
+        raise ZeroDivisionError
