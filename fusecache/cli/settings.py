@@ -98,6 +98,7 @@ SETTINGS: Mapping[str, Setting] = {
     "deadline": Setting("deadline_seconds", _positive_seconds, _SECONDS),
     "read_write": Setting("read_write", _boolean, _BOOLEAN),
     "write_mode": Setting("write_mode", lambda text: WriteMode(text.lower()), "through or back"),
+    "write_back_delay": Setting("write_back_delay_seconds", _seconds, _SECONDS),
     "stage_quota": Setting("stage_quota_bytes", _size(16 * MIB, 1 << 60), "a size of at least 16Mi"),
     "close_to_open": Setting("close_to_open", _boolean, _BOOLEAN),
     "allow_other": Setting("allow_other", _boolean, _BOOLEAN),

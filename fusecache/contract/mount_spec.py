@@ -103,6 +103,7 @@ class MountSpec:
         fetch_memory_bytes: bound of bytes in flight between store and tiers.
         read_write: programs may write (the native engine only; OPEN is always answered, and there is no passthrough).
         write_mode: what close and fsync wait for.
+        write_back_delay_seconds: when writing back, how long what was written waits before it is uploaded.
         stage_quota_bytes: of what is written and not in the store yet; more is ENOSPC. 0: as much as the disk takes.
         close_to_open: on a mount that may be written, every open asks the source whether it has another version by now.
         debug_no_resend: do not ask for FUSE_NOTIFY_RESEND (tests of the request slots).
@@ -135,6 +136,7 @@ class MountSpec:
     log_level: str = "INFO"
     read_write: bool = False
     write_mode: WriteMode = WriteMode.THROUGH
+    write_back_delay_seconds: float = 5.0
     stage_quota_bytes: int = 0
     close_to_open: bool = False
     debug_no_resend: bool = False

@@ -16,9 +16,10 @@ from fusecache.index.inodes import InodeNo
 
 AT_ONCE = 8  # files that are settled together
 RETRY_SECONDS = 5.0  # after an upload that nobody waits for has failed
-# What is due waits on while programs are writing, with whom it would share the processor: so long, and not more files than that.
+# What is due waits on while programs are writing, with whom it would share the processor: so many times its delay, and not more
+# files than that.
 BUSY_SECONDS = 0.3
-MOST_EXTRA_SECONDS = 25.0
+MOST_EXTRA_DELAYS = 5.0
 MOST_WAITING = 10_000
 
 
@@ -80,7 +81,7 @@ class ClosedFiles:
         now = self._clock()
         if self._hurries or self.is_short or len(self._line) > MOST_WAITING:
             return 0.0
-        if self._delay_seconds and due <= now < due + MOST_EXTRA_SECONDS:
+        if self._delay_seconds and due <= now < due + MOST_EXTRA_DELAYS * self._delay_seconds:
             return self._busy_at + BUSY_SECONDS - now
         return due - now
 

@@ -37,9 +37,6 @@ log = logging.getLogger(__name__)
 
 REMEMBERED_BASES = 4096
 SHORT_PART = 16  # of the disk: with less than that free, what was written goes to the store at once
-# Before a file is uploaded when writing back: a rename that comes first costs no copy at the store, and who writes many files
-# does not share the processor with their uploads.
-BACK_SECONDS = 5.0
 
 
 class OpenFiles:
@@ -60,7 +57,9 @@ class OpenFiles:
         self._streaming: set[InodeNo] = set()
         self._given_up: set[InodeNo] = set()
         self._writes_back = context.spec.write_mode is WriteMode.BACK
-        self._closed = ClosedFiles(self._settle, BACK_SECONDS if self._writes_back else 0.0)
+        # A rename that comes before the upload costs no copy at the store, and who writes many files does not share the processor
+        # with their uploads.
+        self._closed = ClosedFiles(self._settle, context.spec.write_back_delay_seconds if self._writes_back else 0.0)
         self._replaced_bases: OrderedDict[InodeNo, None] = OrderedDict()
         self._next_stage = 1
 

@@ -49,7 +49,7 @@ class Place:
         self.mounted = Mounted(
             base,
             [url],
-            options={"endpoint_url": proxy.url, "deadline": "3s", "write_mode": "back"},
+            options={"endpoint_url": proxy.url, "deadline": "3s", "write_mode": "back", "write_back_delay": "500ms"},
             arguments=["--read-write"],
             environment={"AWS_ACCESS_KEY_ID": ADMIN.access_key, "AWS_SECRET_ACCESS_KEY": ADMIN.secret_key},
         )

@@ -123,7 +123,12 @@ def test_the_power_is_cut_while_files_are_written_back(disk_path: Path, full_len
     chance = random.Random(1)
     acknowledged = unacknowledged = recovered = 0
     with CutDisk(disk_path, DISK_BYTES) as disk:
-        options = {"cache_dir": str(disk.path / "cache"), "write_mode": "back", "sync_listing": "false"}
+        options = {
+            "cache_dir": str(disk.path / "cache"),
+            "write_mode": "back",
+            "write_back_delay": "200ms",
+            "sync_listing": "false",
+        }
         mounted = Mounted(disk_path, [f"file://{source}"], options=options, tiers=["none"], arguments=["--read-write"])
         try:
             for number in range(cuts):

@@ -7,7 +7,7 @@ import dataclasses
 import os
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,21 +15,24 @@ import pytest
 
 from tests.stress.conftest import make_files
 from tests.support.mounted import CommandFailedError, Mounted, wait_until
+from tests.support.plain_store import PlainStore
 from tests.support.readers import Readers
 from tests.support.s3_bucket import S3Bucket
 from tests.support.seaweed import ADMIN, Identity, Seaweed
 from tests.support.stored_truth import upload
+from tests.support.writers import Writers
 
 pytestmark = [pytest.mark.stress, pytest.mark.fuse, pytest.mark.root]
 
 MODES = ["random", "random", "sequential", "walk"]
 PICK_UP_SECONDS = 10.0
 READING = ("Read", "List")
+WRITING = ("Read", "List", "Write", "Tagging")
 
 
-def make_identity(name: str) -> Identity:
+def make_identity(name: str, actions: tuple[str, ...] = READING) -> Identity:
     """Keys that occur nowhere else on this machine."""
-    return Identity(name, f"AKIA{name.upper()}{secrets.token_hex(8).upper()}", f"canary-{name}-{secrets.token_hex(16)}", READING)
+    return Identity(name, f"AKIA{name.upper()}{secrets.token_hex(8).upper()}", f"canary-{name}-{secrets.token_hex(16)}", actions)
 
 
 class Files(NamedTuple):
@@ -65,15 +68,15 @@ def store(disk_path: Path) -> Iterator[Store]:
         yield Store(server, truth, old, new)
 
 
-def mount_with_files(disk_path: Path, store: Store, files: Files, **options: str) -> Mounted:
+def mount_with_files(disk_path: Path, store: Store, files: Files, arguments: Sequence[str] = (), **options: str) -> Mounted:
     environment = {"AWS_ENDPOINT_URL": store.server.endpoint_url, "AWS_REGION": "us-east-1"}
     named = {"access_key_file": str(files.access_key), "secret_key_file": str(files.secret_key)}
-    return Mounted(disk_path, ["s3://rotated"], environment=environment, options={**named, **options})
+    return Mounted(disk_path, ["s3://rotated"], environment=environment, options={**named, **options}, arguments=arguments)
 
 
-def is_refused(store: Store, who: Identity) -> bool:
+def is_refused(store: Store, who: Identity, key: bytes = b"large-0") -> bool:
     with S3Bucket(store.server.endpoint_url, "rotated", who.access_key, who.secret_key) as bucket:
-        return not bucket.may_read(b"large-0")
+        return not bucket.may_read(key)
 
 
 def test_keys_in_files_are_replaced_under_readers(
@@ -118,6 +121,54 @@ def test_keys_in_files_are_replaced_under_readers(
     assert status["restarts"] == 0
     assert status["errors"] == 0
     seen.assert_clean()
+
+
+@pytest.mark.parametrize("mode", ["through", "back"])
+def test_keys_in_files_are_replaced_under_writers(
+    disk_path: Path, full_length: bool, promise: Callable[[str, str, str, str], None], mode: str
+) -> None:
+    """As under readers: what is acknowledged arrives, though the key that it began with is revoked meanwhile."""
+    if not full_length and mode == "back":
+        pytest.skip("runs with --full-length")
+    rounds, between = (3, 3.0) if full_length else (1, 2.0)
+    files = Files(disk_path / "access", disk_path / "secret")
+    old, new = make_identity("old", WRITING), make_identity("new", WRITING)
+    files.write(old)
+    with Seaweed(disk_path / "weed", (ADMIN, old, new)) as server:
+        with S3Bucket(server.endpoint_url, "rotated", ADMIN.access_key, ADMIN.secret_key) as bucket:
+            bucket.create().put(b"probe", b"for is_refused")
+        keys = {"access_key": ADMIN.access_key, "secret_key": ADMIN.secret_key}
+        plain = PlainStore("s3://rotated", {"endpoint_url": server.endpoint_url, **keys})
+        store = Store(server, disk_path, old, new)
+        options = {"write_mode": mode, "write_back_delay": "300ms"}
+        mounted = mount_with_files(disk_path, store, files, arguments=["--read-write"], **options)
+        with mounted:
+            writers = Writers(mounted.mountpoint, rounds * 2 * between)
+            try:
+                for number in range(rounds):
+                    time.sleep(between)
+                    files.write(new)
+                    time.sleep(between)
+                    server.set_identities((ADMIN, dataclasses.replace(old, secret_key=secrets.token_hex(16)), new))
+                    assert wait_until(lambda who=old: is_refused(store, who, b"probe"), 10.0), "the old key could not be revoked"
+                    old, new = new, make_identity(f"next{number}", WRITING)
+                    server.set_identities((ADMIN, old, new))
+                written = writers.collect()
+            finally:
+                writers.kill()
+            status = mounted.status()
+            mounted.umount()
+        lost = written.lost(plain.read)
+        plain.close()
+    written.assert_clean()
+    assert lost == []
+    assert (status["restarts"], status["kept_files"]) == (0, 0)
+    promise(
+        "21w" if mode == "through" else "21wb",
+        f"keys in files replaced {rounds} times under writers, the old ones revoked, writing {mode}",
+        f"{written.calls} steps of writers, {len(written.files)} files at the end: 0 lost, 0 wrong, 0 calls failed; restarts 0",
+        "0 lost, 0 failed, without a restart",
+    )
 
 
 def read_cold_until(mounted: Mounted, end: float) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import subprocess
 import sys
 import threading
 import time
@@ -111,8 +112,8 @@ def test_a_store_that_fails_now_and_then(disk_path: Path, bucket: Bucket, full_l
 def test_a_store_that_is_away(disk_path: Path, bucket: Bucket, full_length: bool, promise: Keep, mode: str) -> None:
     if not full_length and mode == "back":
         pytest.skip("at full length only")
-    away = 20.0 if full_length else 3.0
-    with bucket.mounted(disk_path, write_mode=mode) as mounted:
+    away = 10.0 if full_length else 3.0
+    with bucket.mounted(disk_path, write_mode=mode, write_back_delay="500ms") as mounted:
         writers = Writers(mounted.mountpoint, away + 5.0)
         try:
             time.sleep(2.0)
@@ -247,6 +248,66 @@ def test_two_mounts_write_the_same_object(disk_path: Path, bucket: Bucket, full_
         "two mounts write the same object at once",
         f"{2 * rounds} writes, {done} done, {refused} refused with ESTALE; 0 mixed",
         "one wins whole, the other is ESTALE; never a mix",
+    )
+
+
+# Opens a file that is there, writes all of it anew and says so, waits for a line, and prints what close said.
+HOLD = """
+import errno, os, sys
+fd = os.open(sys.argv[1], os.O_WRONLY)
+os.write(fd, b"m" * int(sys.argv[2]))
+print("written", flush=True)
+sys.stdin.readline()
+try:
+    os.close(fd)
+    print("closed")
+except OSError as error:
+    print(errno.errorcode[error.errno])
+"""
+HELD_BYTES = 200_000
+
+
+@pytest.mark.timeout(200)
+def test_an_object_that_is_replaced_deleted_or_made_again_while_it_is_written(
+    disk_path: Path, bucket: Bucket, full_length: bool, promise: Keep
+) -> None:
+    """By bytes of the same length, within the same second: the writer is told ESTALE, and the store keeps what it has."""
+    rounds = 20 if full_length else 2
+    told: list[str] = []
+    with bucket.mounted(disk_path, ttl="0s") as mounted:
+        for round_ in range(rounds):
+            for how in ("replaced", "deleted", "made again"):
+                name, theirs = f"{how}-{round_}", os.urandom(HELD_BYTES)
+                bucket.store.write(name, b"b" * HELD_BYTES)
+                with subprocess.Popen(
+                    [sys.executable, "-c", HOLD, name, str(HELD_BYTES)],
+                    cwd=mounted.mountpoint,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    text=True,
+                ) as writer:
+                    try:
+                        assert writer.stdout is not None
+                        assert writer.stdout.readline() == "written\n"
+                        if how != "replaced":
+                            bucket.store.delete(name)
+                        if how != "deleted":
+                            bucket.store.write(name, theirs)
+                        told.append(writer.communicate("\n", timeout=60)[0].strip())
+                    finally:
+                        writer.kill()
+                if how == "deleted":
+                    assert name not in bucket.store.names()
+                else:
+                    assert bucket.store.read(name) == theirs
+        kept = mounted.status()["kept_files"]
+    assert set(told) == {"ESTALE"}, told
+    assert kept == 3 * rounds
+    promise(
+        "11w",
+        "an object is replaced by as many bytes in the same second, deleted, or made again while it is written here",
+        f"{len(told)} times: {len(told)} × ESTALE at close, {kept} kept for fusecache recover, 0 overwritten",
+        "ESTALE, both kept, 0 overwritten",
     )
 
 

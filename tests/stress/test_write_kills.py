@@ -49,8 +49,8 @@ def test_serve_and_fetch_are_killed_under_writers(
 ) -> None:
     if not full_length and (kind, mode) not in SHORT:
         pytest.skip("at full length only")
-    seconds = 20.0 if full_length else 4.0
-    options = {"write_mode": mode}
+    seconds = 12.0 if full_length else 4.0
+    options = {"write_mode": mode, "write_back_delay": "300ms"}
     if kind == "file":
         (disk_path / "source").mkdir()
         store = PlainStore(f"file://{disk_path / 'source'}", {})

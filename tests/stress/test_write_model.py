@@ -20,7 +20,7 @@ pytestmark = [
     pytest.mark.timeout(900),
 ]
 
-SECONDS = 60.0  # for each kind of store
+SECONDS = 30.0  # for each kind of store
 
 
 def test_what_is_written_equals_its_reference(

@@ -17,7 +17,7 @@ from fusecache.contract.errors import CacheError
 from fusecache.source.body import BufferBody
 from fusecache.source.protocol import Entry, EntryKind, Source
 from fusecache.source.registry import open_source
-from fusecache.source.write_protocol import Metadata, Writable
+from fusecache.source.write_protocol import Metadata, Writable, Writer
 
 READERS = 8
 DIRECTORY = "directory"
@@ -34,14 +34,21 @@ class PlainStore:
 
     def write(self, path: str, data: bytes) -> None:
         """Put an object there, whatever is there now: somebody else's client."""
-        assert isinstance(self._source, Writable)
-        writer = self._source.open_writer()
-        writer.check()
+        writer = self._writer()
         try:
             expected: bytes | None = self._source.stat(path.encode()).version
         except CacheError:
             expected = None
         writer.put(path.encode(), BufferBody(data), Metadata(), expected, secrets.token_hex(8))
+
+    def delete(self, path: str) -> None:
+        self._writer().delete(path.encode(), None)
+
+    def _writer(self) -> Writer:
+        assert isinstance(self._source, Writable)
+        writer = self._source.open_writer()
+        writer.check()
+        return writer
 
     def entries(self, path: str = "") -> list[Entry]:
         found: list[Entry] = []
