@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import os
 import stat
 from collections.abc import Mapping
@@ -17,7 +18,7 @@ from fusecache.fetch.uploads import Uploads
 from fusecache.fetch.write_context import WriteContext
 from fusecache.fetch.written import Note, metadata_of
 from fusecache.index.inodes import NO_MODE, Inode, InodeFlag, InodeNo
-from fusecache.source.protocol import EntryKind
+from fusecache.source.protocol import Entry, EntryKind
 from fusecache.source.write_protocol import Kept, Metadata
 
 
@@ -121,7 +122,13 @@ class AttributeChanges:
                 old.xattrs if metadata.xattrs is None else metadata.xattrs,
             )
         operation = f"set-{self._context.writes.connection:x}-{unique:x}"
-        return await self._context.at_source(opened, lambda: writer.copy(row.path, version, row.path, whole, version, operation))
+        tries = itertools.count(unique in self._context.again)
+
+        def copy() -> Entry:
+            return writer.copy(row.path, version, row.path, whole, version, operation, is_repeat=next(tries) > 0)
+
+        self._context.begin(unique)
+        return await self._context.at_source(opened, copy)
 
     def _touch_stage(self, number: int, mtime_ns: int | None) -> None:
         if mtime_ns is not None:

@@ -83,6 +83,11 @@ class WriteContext:
         self.writes.remember(change.unique, {"inode": inode})
         return inode
 
+    def begin(self, unique: int) -> None:
+        """A change is about to be made at a source: when it is asked for again, the source may show it already."""
+        if unique not in self.again:
+            self.writes.remember(unique, {"step": "begun"})
+
     def writer_of(self, row: Inode) -> OpenSource:
         """Raises: READ_ONLY."""
         if not row.source:

@@ -24,7 +24,7 @@ from fusecache.index.inodes import InodeNo
 
 PATIENCE_SECONDS = 10.0  # for what is recovered to be there before programs look
 _OF_A_FILE = frozenset({ChangeKind.SET_ATTRIBUTES, ChangeKind.SET_XATTR, ChangeKind.REMOVE_XATTR})
-# What is done at the source before the index knows: when it is asked for again, the source may show its effect already.
+# What is always done at the source before the index knows (what changes attributes says so itself, `WriteContext.begin`).
 _AT_SOURCE_FIRST = frozenset({ChangeKind.UNLINK, ChangeKind.MKDIR, ChangeKind.RMDIR, ChangeKind.RENAME, ChangeKind.SYMLINK})
 
 
@@ -102,11 +102,10 @@ class WriteDesk:
             return int(str(outcome["inode"]))
         event = self._under_way[change.unique] = trio.Event()
         try:
-            if change.kind in _AT_SOURCE_FIRST:
-                if outcome is None:
-                    writes.remember(change.unique, {"step": "begun"})
-                else:
-                    self._context.again.add(change.unique)
+            if outcome is not None:
+                self._context.again.add(change.unique)
+            elif change.kind in _AT_SOURCE_FIRST:
+                self._context.begin(change.unique)
             inode = await self._kinds[change.kind](change)
             if change.kind in _OF_A_FILE:
                 await self._acknowledged.renew(self._context.writes.resolve(change.inode))

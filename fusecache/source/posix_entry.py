@@ -78,6 +78,17 @@ def version_of(attributes: Attributes) -> bytes:
     return b"%x-%x-%x-%x" % (inode & _U64, size & _U64, mtime_ns & _U64, ctime_ns & _U64)
 
 
+def without_times(version: bytes) -> bytes:
+    """Return what of a version stays when only attributes are changed, and the mtime with them: inode and size."""
+    return version.rsplit(b"-", 2)[0]
+
+
+def mtime_of(version: bytes) -> int:
+    """Return the mtime that a version was made of, in nanoseconds."""
+    mtime_ns = int(version.rsplit(b"-", 2)[1], 16)
+    return mtime_ns if mtime_ns < 1 << 63 else mtime_ns - (1 << 64)
+
+
 def hidden_reason(mode: int) -> str | None:
     """Return why a file of this mode cannot be shown, or None if it can."""
     return _SPECIAL.get(stat.S_IFMT(mode))

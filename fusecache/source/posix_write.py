@@ -11,7 +11,7 @@ import stat
 from collections.abc import Sequence
 
 from fusecache.contract.errors import CacheError, ErrorKind
-from fusecache.source.posix_entry import Attributes
+from fusecache.source.posix_entry import Attributes, mtime_of, without_times
 from fusecache.source.posix_tree import UPLOAD_PREFIX, PosixTree
 from fusecache.source.protocol import Entry
 from fusecache.source.write_protocol import Body, Guard, Kept, Metadata, Part, Upload, WriteCapabilities
@@ -93,11 +93,21 @@ class PosixWriter:
             self._unlink(_scratch(upload.path, upload.operation))
 
     def copy(
-        self, path: bytes, version: bytes, target: bytes, metadata: Metadata | None, expected: bytes | None, operation: str
+        self,
+        path: bytes,
+        version: bytes,
+        target: bytes,
+        metadata: Metadata | None,
+        expected: bytes | None,
+        operation: str,
+        *,
+        is_repeat: bool = False,
     ) -> Entry:
         if path == target:
-            self._require(path, version)
-            self._tree.change_metadata(path, metadata or Metadata())
+            changed = metadata or Metadata()
+            if not (is_repeat and self._has_same_bytes(path, version, changed.mtime_ns)):
+                self._require(path, version)
+            self._tree.change_metadata(path, changed)
             return self._tree.stat(path)
         kept = metadata or self.read_metadata(path, version)
         upload = self.begin_upload(target, kept, expected, operation)
@@ -164,6 +174,14 @@ class PosixWriter:
         except CacheError as error:
             if error.kind is not ErrorKind.NOT_FOUND:
                 raise
+
+    def _has_same_bytes(self, path: bytes, version: bytes, set_mtime_ns: int | None) -> bool:
+        """Whether what is there differs from a version in its attributes only."""
+        found = self._lstat(path)
+        step = max(1, self._tree.mtime_step_ns)
+        mtimes = [mtime_of(version), *([] if set_mtime_ns is None else [set_mtime_ns])]
+        is_same_file = without_times(version) == without_times(self._tree.version_of(found))
+        return is_same_file and any(abs(found.mtime_ns - mtime) < step for mtime in mtimes)
 
     def _require(self, path: bytes, expected: bytes | None) -> Attributes | None:
         """Return what is there now, which is what was expected."""

@@ -202,10 +202,32 @@ class S3Writer:
                 raise
 
     def copy(
+        self,
+        path: bytes,
+        version: bytes,
+        target: bytes,
+        metadata: Metadata | None,
+        expected: bytes | None,
+        operation: str,
+        *,
+        is_repeat: bool = False,
+    ) -> Entry:
+        try:
+            return self._copy(path, version, target, metadata, expected, operation)
+        except CacheError as error:
+            own = self.own_version(target, [operation], "") if is_repeat and error.kind is ErrorKind.STALE else None
+            if own is None:
+                raise
+            return own
+
+    def _copy(
         self, path: bytes, version: bytes, target: bytes, metadata: Metadata | None, expected: bytes | None, operation: str
     ) -> Entry:
         kept = metadata if metadata is not None else self.read_metadata(path, version)
-        size = self._stat(path).size
+        found = self._stat(path)
+        if found.version != version:  # some stores do not heed the condition of a copy
+            raise self._stale(path)
+        size = found.size
         if size > MOST_COPY_BYTES:
             return self._copy_in_parts(path, version, size, target, kept, expected, operation)
         if path != target:

@@ -164,10 +164,18 @@ class Writer(Protocol):
         """End an upload without an object. One that is not there any more is no error."""
 
     def copy(
-        self, path: bytes, version: bytes, target: bytes, metadata: Metadata | None, expected: bytes | None, operation: str
+        self,
+        path: bytes,
+        version: bytes,
+        target: bytes,
+        metadata: Metadata | None,
+        expected: bytes | None,
+        operation: str,
+        *,
+        is_repeat: bool = False,
     ) -> Entry:
         """Store a version of one object under another path. `metadata` None: that of the original. Where the target is the
-        object itself, this changes its metadata."""
+        object itself, this changes its metadata; `is_repeat`: it may have done so already, so that the version is another one."""
 
     def delete(self, path: bytes, expected: bytes | None) -> None:
         """Remove an object (or symbolic link); None: of whatever version. Nothing there: no error, as it may have been this step

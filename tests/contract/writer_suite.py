@@ -303,6 +303,20 @@ class WriterSuite:
         assert source.stat(path).version == changed.version
         assert body_of(source, path, changed) == body
 
+    def test_metadata_that_change_again_are_no_other_version(self, source: Source, writer: Writer, directory: bytes) -> None:
+        """The answer of a change was lost: whoever asks again still expects the version before it."""
+        path = directory + b"/file"
+        entry = self.put(writer, path, b"bytes")
+        given = Metadata(mode=0o640, mtime_ns=1_600_000_000_000_000_000)
+        step = operation()
+        writer.copy(path, entry.version, path, given, entry.version, step)
+        again = writer.copy(path, entry.version, path, given, entry.version, step, is_repeat=True)
+        assert again.version == source.stat(path).version
+        assert body_of(source, path, again) == b"bytes"
+        other = self.put(writer, path, b"other", again.version)
+        fails(ErrorKind.STALE, lambda: writer.copy(path, entry.version, path, given, entry.version, operation(), is_repeat=True))
+        assert source.stat(path).version == other.version
+
     def test_odd_names(self, source: Source, writer: Writer, world: SourceWorld, directory: bytes) -> None:
         for name in world.odd_names:
             entry = self.put(writer, directory + b"/" + name, name)
