@@ -38,6 +38,7 @@ class Request:
     query: dict[str, bytes]
     headers: dict[str, str]
     host: str
+    body: bytes = b""
 
 
 @dataclass(slots=True)
@@ -82,10 +83,16 @@ class FakeObjectStore:
         return f"http://oss.localhost:{self.port}"
 
     def answer(self, request: Request) -> Answer:
-        honest = self._refuse(request) or (self._list(request) if request.key is None else self._get(request.key, request))
+        honest = self.refuse(request) or self.serve(request)
         return self.lie(request, honest) if self.lie else honest
 
-    def _refuse(self, request: Request) -> Answer | None:
+    def serve(self, request: Request) -> Answer:
+        """Return the honest answer to a request that is not refused."""
+        if request.method not in ("GET", "HEAD"):
+            return error_answer(405, "MethodNotAllowed", "this store is only read")
+        return self._list(request) if request.key is None else self._get(request.key, request)
+
+    def refuse(self, request: Request) -> Answer | None:
         authorization = request.headers.get("authorization", "")
         if not SIGNATURES[self.dialect].fullmatch(authorization):
             return error_answer(403, "AccessDenied", f"not signed as {self.dialect}: {authorization[:100]}")
@@ -195,7 +202,8 @@ class _Handler(BaseHTTPRequestHandler):
             name: value.encode("latin-1") for name, value in parse_qsl(raw_query, keep_blank_values=True, encoding="latin-1")
         }
         headers = {name.lower(): value for name, value in self.headers.items()}
-        request = Request(self.command, bucket, unquote_to_bytes(rest) if rest else None, query, headers, host)
+        body = self.rfile.read(int(headers.get("content-length", "0")))
+        request = Request(self.command, bucket, unquote_to_bytes(rest) if rest else None, query, headers, host, body)
         store.requests.append(request)
         answer = store.answer(request)
         self.send_response_only(answer.status)
@@ -208,7 +216,7 @@ class _Handler(BaseHTTPRequestHandler):
         if answer.headers.get("content-length") != str(len(answer.body)):
             self.close_connection = True
 
-    do_HEAD = do_GET
+    do_HEAD = do_PUT = do_POST = do_DELETE = do_GET
 
     def log_message(self, format: str, *args: object) -> None:
         """Requests are recorded in the store instead."""
