@@ -23,8 +23,8 @@ from __future__ import annotations
 import difflib
 from typing import Any
 
+from fusecache.base.settings import SETTINGS
 from fusecache.cli.config import Config
-from fusecache.cli.settings import SETTINGS
 from fusecache.cli.source_arguments import check_subdir, check_url, split_source
 from fusecache.cli.tier_options import TierRequest, make_tier, parse_tier
 from fusecache.contract.errors import CacheError, ErrorKind

@@ -10,9 +10,9 @@ import socket
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from fusecache.base.run_sockets import connect_in
 from fusecache.contract.errors import CacheError, ErrorKind
 from fusecache.contract.run_files import CONTROL_SOCKET
-from fusecache.custody.run_sockets import connect_in
 
 _MAX_LINE_BYTES = 64 << 20  # the list of what failed in a warm of millions of files
 

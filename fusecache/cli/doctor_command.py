@@ -12,10 +12,10 @@ from collections.abc import Iterator
 
 import click
 
+from fusecache.base.settings import SETTINGS, parse_setting, reject_misspelt
 from fusecache.cli.doctor_finding import FAIL, OK, Finding
 from fusecache.cli.doctor_machine import check_machine
 from fusecache.cli.places import Places
-from fusecache.cli.settings import SETTINGS, parse_setting, reject_misspelt
 from fusecache.cli.source_arguments import split_source
 from fusecache.cli.source_options import assign_options
 from fusecache.cli.spec_building import split_option

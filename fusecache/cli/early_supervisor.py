@@ -7,11 +7,10 @@ with its children when that closes: so it never outlives a command that fails, h
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-SUPERVISOR_MODULE = "fusecache.custody"
+from fusecache.custody.spawn import SUPERVISOR_MODULE, spawn_supervisor
+
 _WITHOUT = frozenset({"--foreground", "--help", "-h"})
 
 _early: EarlySupervisor | None = None
@@ -60,28 +59,3 @@ def abandon() -> None:
         os.close(early.order_fd)
         os.close(early.report_fd)
         os.waitpid(early.pid, 0)
-
-
-def spawn_supervisor(
-    module: str, environment: Mapping[str, str], *, status_fd: int, order_fd: int = -1, spec_path: str = ""
-) -> int:
-    """Return the pid. The supervisor gets a session of its own, and of our descriptors stderr and those named."""
-    named = [fd for fd in (status_fd, order_fd) if fd >= 0]
-    actions: list[Any] = [
-        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-        (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
-        *((os.POSIX_SPAWN_DUP2, fd, fd) for fd in named),  # onto itself: clears close-on-exec
-    ]
-    what = ["--order-fd", str(order_fd)] if order_fd >= 0 else ["--spec", spec_path]
-    arguments = [sys.executable, "-P", "-m", module, *what, "--status-fd", str(status_fd)]
-    return os.posix_spawn(sys.executable, arguments, supervisor_environment(environment), file_actions=actions, setsid=True)
-
-
-def supervisor_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the user's environment with the directory of this very package first on the module path.
-
-    The supervisor is started with -P: `python -m` would otherwise import from whatever directory the user stands in.
-    """
-    package_parent = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    inherited = [os.path.abspath(path) for path in environment.get("PYTHONPATH", "").split(os.pathsep) if path]
-    return {**environment, "PYTHONPATH": os.pathsep.join(dict.fromkeys([package_parent, *inherited]))}

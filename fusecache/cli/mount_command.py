@@ -13,7 +13,6 @@ from collections.abc import Iterator
 
 import click
 
-from fusecache.cli.early_supervisor import SUPERVISOR_MODULE
 from fusecache.cli.interrupts import Interrupts, interruptible
 from fusecache.cli.mount_point import prepare_mountpoint
 from fusecache.cli.places import CreatedDirectories, Places, make_private_directories
@@ -23,6 +22,7 @@ from fusecache.cli.text import printable
 from fusecache.contract.errors import CacheError, ErrorKind
 from fusecache.contract.mount_spec import MountSpec
 from fusecache.contract.run_files import SPEC
+from fusecache.custody.spawn import SUPERVISOR_MODULE
 
 _FLAGS = ("write_mode", "engine", "access", "serve_processes", "uid", "gid", "file_mode", "dir_mode", "ttl")
 

@@ -9,28 +9,12 @@ import os
 import re
 from collections.abc import Iterable
 
+from fusecache.base.secret_names import refuse_secret
 from fusecache.contract.errors import CacheError, ErrorKind
 from fusecache.contract.mount_spec import SourceSpec
 
 READ_ONLY = "read_only"
-_SECRET = re.compile(
-    r"secret|passw|passphrase|token|credential|signature|accesskey|accountkey|privatekey|apikey|connectionstring"
-)
 _FILE_OPTION = re.compile(r"([_-]file|^ca_bundle)$")
-_NAMES_A_FILE = re.compile(r"(file|path|dir)$")
-
-
-def refuse_secret(key: str) -> None:
-    """Refuse a key whose value would be a secret: arguments are visible to everybody, and specs lie in files. Raises: INVALID."""
-    plain = re.sub(r"[^a-z]", "", key.lower())
-    if plain == "signature":  # which kind of one, for oss://
-        return
-    if _SECRET.search(plain) and not _NAMES_A_FILE.search(plain):
-        file_key = (
-            key if key.endswith("_key") else key.replace("access_key_id", "access_key").replace("access_key_secret", "secret_key")
-        )
-        cure = f"write it to a file of mode 0600 and name that: -o {file_key}_file=PATH"
-        raise CacheError(ErrorKind.INVALID, f"{key} would show a secret to everybody who can list processes; {cure}")
 
 
 def assign_options(places: Iterable[tuple[str, str]], pairs: Iterable[tuple[str, str]]) -> list[SourceSpec]:

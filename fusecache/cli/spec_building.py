@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from fusecache.base.settings import SETTINGS, parse_duration, parse_setting, reject_misspelt
 from fusecache.base.units import format_size
 from fusecache.cli.config import Config
 from fusecache.cli.places import Places
-from fusecache.cli.settings import SETTINGS, parse_duration, parse_setting, reject_misspelt
 from fusecache.cli.source_arguments import check_places, split_source
 from fusecache.cli.source_options import assign_options
 from fusecache.cli.storage import file_system_of

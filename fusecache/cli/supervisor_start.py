@@ -17,8 +17,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 from fusecache.cli import early_supervisor
-from fusecache.cli.early_supervisor import SUPERVISOR_MODULE, spawn_supervisor, supervisor_environment
 from fusecache.contract.errors import CacheError, ErrorKind, not_ready_in_time
+from fusecache.custody.spawn import SUPERVISOR_MODULE, spawn_supervisor, supervisor_environment
 
 GIVE_UP_SECONDS = 5.0  # how long a supervisor that is told to stop may clean up after itself
 _MAX_REPORT_BYTES = 64 << 10

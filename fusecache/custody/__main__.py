@@ -1,4 +1,5 @@
-"""`python -m fusecache.custody --spec PATH [--status-fd N] [--foreground] [--timeout SECONDS]`: the supervisor of one mount.
+"""`python -m fusecache.custody --spec PATH [--status-fd N] [--foreground] [--timeout SECONDS] [--custody DIR]`: the supervisor of
+one mount. With `--custody` the mount is one that custody made (contract/keeping.py), else the supervisor makes it itself.
 
 With `--order-fd N` instead of `--spec` the path comes over that pipe when it is known, and if it closes without one all was for
 nothing. Until then the supervisor imports what it needs, and so do its children, which are the first thing that it starts.
@@ -21,7 +22,7 @@ from fusecache.custody.child import FETCH, SERVE, Child
 if TYPE_CHECKING:
     from fusecache.contract.mount_spec import MountSpec
 
-_VALUES = ("--spec", "--order-fd", "--status-fd", "--timeout", "--fetch-module", "--serve-module")
+_VALUES = ("--spec", "--order-fd", "--status-fd", "--timeout", "--custody", "--fetch-module", "--serve-module")
 _DEFAULT_MODULES = {FETCH: "fusecache.fetch", SERVE: "fusecache.serve"}
 _MAX_PATH_BYTES = 4096
 
@@ -77,11 +78,11 @@ def main() -> int:
     os.chdir("/")
     early: list[Child] = []
     try:
-        if not spec_path:
-            os.set_inheritable(int(options["--order-fd"]), False)
+        if not spec_path or "--custody" in options:
             early += [Child(role, module, environment, (), -1) for role, module in modules.items()]
         harden_process()
         if not spec_path:
+            os.set_inheritable(int(options["--order-fd"]), False)
             spec_path = _receive_order(int(options["--order-fd"]))
         return _supervise(spec_path, options, environment, modules, early) if spec_path else 0
     finally:
@@ -115,7 +116,8 @@ def _supervise(
         log_path, log_fd = _log_of(spec)
     logging.basicConfig(level=spec.log_level, format=f"%(asctime)s %(levelname)s{LOG_NAME}%(name)s: %(message)s")
     timeout = float(options.get("--timeout", "0"))
-    config = SupervisorConfig(spec_path, status_fd, log_fd, log_path, environment, modules, early, timeout)
+    custody = options.get("--custody", "")
+    config = SupervisorConfig(spec_path, status_fd, log_fd, log_path, environment, modules, early, timeout, custody)
     return Supervisor(spec, config).run()
 
 

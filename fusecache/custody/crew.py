@@ -19,6 +19,7 @@ from typing import Any
 from fusecache.contract.errors import CacheError, ErrorKind
 from fusecache.contract.mount_spec import Engine
 from fusecache.custody.child import FETCH, SERVE, Child
+from fusecache.custody.custody_client import CustodyClient, CustodyMount
 from fusecache.custody.event_loop import EventLoop
 from fusecache.custody.favours import Favours
 from fusecache.custody.fuse_mount import FuseMount
@@ -105,8 +106,8 @@ class Crew:
         self._rebuilding = False
         self._stopping = False
         self._finishing = False
-        self._mount: FuseMount | None = None
-        self._favours: Favours | None = None
+        self._mount: FuseMount | CustodyMount | None = None
+        self._favours: Favours | CustodyClient | None = None
         self.fetch: Child | None = None
         self.serves: dict[int, Child] = {}
         self.index_id = ""
@@ -154,7 +155,7 @@ class Crew:
                 self._add_spare(role)
         self._launch(FETCH)
 
-    def use_mount(self, mount: FuseMount, favours: Favours) -> None:
+    def use_mount(self, mount: FuseMount | CustodyMount, favours: Favours | CustodyClient) -> None:
         """Serves started from now on get this mount."""
         self._mount, self._favours = mount, favours
 
@@ -181,6 +182,19 @@ class Crew:
         self._heartbeat.begin()
         for role in self._spares:
             self._plan_spare(role)
+
+    def replace_serves(self) -> None:
+        """Let their spares go on: who answers favours has changed, and with it their channels."""
+        for child in self.serves.values():
+            child.is_replaced = True
+            child.kill()
+
+    def end_at_once(self) -> None:
+        """Kill everybody: another daemon waits for the cache."""
+        self._stopping = True
+        for child in (*([self.fetch] if self.fetch else []), *self.serves.values(), *self.spares):
+            child.kill()
+        self._loop.run_until(lambda: self.fetch is None and not self.serves and not self.spares, KILL_SECONDS)
 
     def finish_writes(self) -> None:
         """The mount is gone: let fetch bring up what is not in the store. `pending` says how far it is."""
@@ -268,11 +282,15 @@ class Crew:
     def _start_serve(self, child: Child, index: int) -> None:
         assert self._mount is not None
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        ours.setblocking(False)
-        child.favour_channel = ours
         child.serve_index = index
         self.serves[index] = child
-        self._loop.register(ours.fileno(), lambda: self._on_favour(child))
+        if isinstance(self._favours, CustodyClient):
+            with ours:
+                self._favours.pass_favours_on(ours)
+        else:
+            ours.setblocking(False)
+            child.favour_channel = ours
+            self._loop.register(ours.fileno(), lambda: self._on_favour(child))
         message = {
             "spec": self._config.spec_path,
             "generation": self._generation,
@@ -309,7 +327,7 @@ class Crew:
 
     def _on_favour(self, child: Child) -> None:
         channel = child.favour_channel
-        if channel is not None and self._favours is not None and not self._favours.answer_all(channel):
+        if channel is not None and isinstance(self._favours, Favours) and not self._favours.answer_all(channel):
             self._loop.unregister(channel.fileno())
 
     def _on_message(self, child: Child) -> None:

@@ -22,6 +22,7 @@ from typing import Any
 
 from fusecache.custody import kernel
 from fusecache.custody.event_loop import close_quietly
+from fusecache.custody.favour_table import FavourTable
 
 log = logging.getLogger(__name__)
 
@@ -46,13 +47,29 @@ class Favours:
         problem: why passthrough was last refused, for doctor and status; "" if it never was.
     """
 
-    def __init__(self, fuse_fd: int, tier_paths: Sequence[str], *, allow_passthrough: bool) -> None:
+    def __init__(
+        self,
+        fuse_fd: int,
+        tier_paths: Sequence[str],
+        *,
+        allow_passthrough: bool,
+        owner: int | None = None,
+        table: FavourTable | None = None,
+    ) -> None:
+        """`owner`: uid of the daemon, if it is not ours. `table`: where it is kept what must outlive this process."""
+        self._owner = os.geteuid() if owner is None else owner
+        self._table = table
         self._fuse_fd = fuse_fd
         self._tier_paths = tuple(tier_paths)
         self._allow_passthrough = allow_passthrough
         self._modes: dict[int, InodeMode] = {}
         self._answers: dict[tuple[str, int], dict[str, Any]] = {}
         self.problem = "" if allow_passthrough else "passthrough is switched off for this mount"
+        if table is not None:
+            self._modes = {inode: InodeMode(backing_id, opens) for inode, backing_id, opens in table.modes()}
+            self._answers = {
+                (ask, unique): _opened(backing_id) if ask == "open" else {} for ask, unique, backing_id in table.answers()
+            }
 
     @property
     def open_backing_ids(self) -> int:
@@ -102,6 +119,8 @@ class Favours:
         else:
             raise ValueError(f"unknown favour {ask!r}")
         self._answers[key] = answer
+        if self._table is not None:
+            self._table.answered(*key, answer.get("backing_id", 0))
         if len(self._answers) > REMEMBERED_ANSWERS:
             del self._answers[next(iter(self._answers))]  # the oldest: dictionaries keep their order
         return answer
@@ -111,15 +130,21 @@ class Favours:
         if mode is None:
             mode = self._modes[inode] = InodeMode(0 if container_fd is None else self._open_backing(container_fd))
         mode.opens += 1
-        return {"mode": "passthrough", "backing_id": mode.backing_id} if mode.backing_id else _CACHED
+        if self._table is not None:
+            self._table.put(inode, mode.backing_id, mode.opens)
+        return _opened(mode.backing_id)
 
     def _release(self, inode: int) -> dict[str, Any]:
         mode = self._modes.get(inode)
         if mode is None:
             return {}
         mode.opens -= 1
+        if mode.opens and self._table is not None:
+            self._table.put(inode, mode.backing_id, mode.opens)
         if mode.opens == 0:
             del self._modes[inode]
+            if self._table is not None:
+                self._table.drop(inode)
             if mode.backing_id:
                 try:
                     kernel.close_backing(self._fuse_fd, mode.backing_id)
@@ -149,7 +174,7 @@ class Favours:
         status = os.fstat(container_fd)
         if not stat.S_ISREG(status.st_mode):
             return "the descriptor is not a regular file"
-        if status.st_uid != os.geteuid():
+        if status.st_uid != self._owner:
             return f"the container belongs to uid {status.st_uid}"
         place = os.readlink(f"/proc/self/fd/{container_fd}")
         for path in self._tier_paths:
@@ -157,3 +182,7 @@ class Favours:
                 if place.startswith(os.path.realpath(path) + "/") and os.stat(path).st_dev == status.st_dev:
                     return None
         return f"{place!r} lies in no tier of this mount"
+
+
+def _opened(backing_id: int) -> dict[str, Any]:
+    return {"mode": "passthrough", "backing_id": backing_id} if backing_id else _CACHED

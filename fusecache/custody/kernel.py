@@ -65,8 +65,13 @@ def clone_fuse_device(fuse_fd: int) -> int:
 
 def may_open_backing() -> bool:
     """Whether `open_backing` has a chance: root (CAP_SYS_ADMIN), kernel 6.9 or later."""
+    return os.geteuid() == 0 and has_passthrough()
+
+
+def has_passthrough() -> bool:
+    """Whether the kernel knows passthrough at all (6.9)."""
     major, minor = (int("".join(filter(str.isdigit, part))) for part in os.uname().release.split(".", 2)[:2])
-    return os.geteuid() == 0 and (major, minor) >= (6, 9)
+    return (major, minor) >= (6, 9)
 
 
 def open_backing(fuse_fd: int, file_fd: int) -> int:

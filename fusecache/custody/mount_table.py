@@ -24,6 +24,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
@@ -112,6 +113,17 @@ class MountRecord:
             raise ValueError(f"{run_dir}/{MOUNT_STATE} is no mount record: {error}") from error
         record.run_dir = run_dir
         return record
+
+
+def end_process(process: ProcessId) -> None:
+    """Kill exactly this process, if it is there still."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        pidfd = os.pidfd_open(process.pid)
+        try:
+            if process.is_alive:  # looked at after opening: now the pid cannot change hands any more
+                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        finally:
+            os.close(pidfd)
 
 
 def _private(path: str, flags: int) -> int:

@@ -23,28 +23,37 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from fusecache.base.run_sockets import listen_in
 from fusecache.contract.errors import CacheError, ErrorKind, not_ready_in_time
 from fusecache.contract.exit_status import exit_status_of
 from fusecache.contract.mount_spec import Engine, MountSpec, Verify, WriteMode
 from fusecache.contract.run_files import CONTROL_SOCKET, LOG_PREDECESSOR, MISS_SOCKET, MOUNT_STATE, SUPERVISOR_SOCKET
 from fusecache.contract.shared_memory import WRITE_LANDING_BYTES, WRITE_SPARE_SLOTS, Layout
-from fusecache.custody import kernel, shared_files
+from fusecache.custody import custody_client, kernel, shared_files
 from fusecache.custody.cache_lock import take_cache_lock
 from fusecache.custody.child import Child
 from fusecache.custody.crew import Crew, CrewConfig, CrewEvents
+from fusecache.custody.custody_client import CustodyClient, CustodyMount
 from fusecache.custody.event_loop import HANGUP_ONLY, EventLoop, close_quietly
 from fusecache.custody.favours import Favours
 from fusecache.custody.fuse_mount import FuseMount, check_mountpoint, make_mount
 from fusecache.custody.log_file import CHECK_SECONDS, rotate_if_large
 from fusecache.custody.mount_holders import describe_holders
-from fusecache.custody.mount_table import MountRecord, ProcessId, find_record, remove_leftovers, remove_run_dir
+from fusecache.custody.mount_table import (
+    MountRecord,
+    ProcessId,
+    end_process,
+    find_record,
+    remove_leftovers,
+    remove_run_dir,
+)
 from fusecache.custody.request_server import Reply, RequestServer
-from fusecache.custody.run_sockets import listen_in
 
 log = logging.getLogger(__name__)
 
 PROGRESS_SECONDS = 1.0  # between what is told to whoever waits for files to be uploaded
 THROUGH_SECONDS = 30.0  # when writing through, programs were told already what is not in the store
+LOCK_SECONDS, LOCK_LOOK_SECONDS = 10.0, 0.005  # that a predecessor may take to let go of the cache
 LOG_NAME = " supervisor "  # in each of our own lines of the log that children write to as well
 LOG_TAIL_BYTES = 16 << 10
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -63,6 +72,7 @@ class SupervisorConfig:
         environment: of the children.
         modules: role → module; other ones in tests.
         early: children that were started before the spec was known.
+        custody: directory in which custody listens for this mount; "": the supervisor is custody itself.
     """
 
     spec_path: str
@@ -73,6 +83,7 @@ class SupervisorConfig:
     modules: Mapping[str, str]
     early: Sequence[Child] = ()
     timeout_seconds: float = 0.0
+    custody: str = ""
 
 
 class Supervisor:
@@ -90,8 +101,10 @@ class Supervisor:
         self._leave_pending = False
         self._umount_replies: list[Reply] = []
         self._resources = contextlib.ExitStack()  # closed last, in reverse order
-        self._shared_memory = -1
-        self._mount: FuseMount | None = None
+        self._shared_memory = self._bounce = -1
+        self._mount: FuseMount | CustodyMount | None = None
+        self._custody: CustodyClient | None = None
+        self._is_superseded = False
         self._favours: Favours | None = None
         self._crew: Crew | None = None
         self._server: RequestServer | None = None
@@ -121,7 +134,7 @@ class Supervisor:
             return self._fail(error)
         self._report({"state": "ready"})
         self._loop.run_until(lambda: self._stop_wanted)
-        if self._spec.read_write:
+        if self._spec.read_write and not self._leaves_mount:
             self._finish_writes()
         log.info("stopping")
         self._clean_up()
@@ -137,8 +150,15 @@ class Supervisor:
 
     # -- start -------------------------------------------------------------------------------------
 
+    @property
+    def _leaves_mount(self) -> bool:
+        """Whether the mount goes on without us: custody has it, and a successor is there or will be."""
+        return self._custody is not None and self._mount is not None and self._mount.is_connected()
+
     def _refuse_other_mount(self) -> None:
         """Leave a run directory alone of which something lives. Raises: CacheError(BUSY)."""
+        if self._config.custody:
+            return  # its daemon is told to end
         with contextlib.suppress(OSError, ValueError):
             other = MountRecord.load(self._spec.run_dir)
             if not other.is_leftover:
@@ -154,7 +174,8 @@ class Supervisor:
         root = os.path.dirname(spec.run_dir)
         for mountpoint in remove_leftovers(root, spec.run_dir):
             log.info("removed what a dead mount at %r had left", mountpoint)
-        self._check_mountpoint(root)
+        if not self._config.custody:
+            self._check_mountpoint(root)
         os.makedirs(spec.run_dir, mode=0o700, exist_ok=True)
         os.chmod(spec.run_dir, 0o700)
         crew = self._crew = self._make_crew()
@@ -165,7 +186,10 @@ class Supervisor:
             self._loop.register(self._status_fd, self._on_starter_gone, HANGUP_ONLY)
         self._wait_started(lambda: crew.is_fetch_ready)
         log.info("fetch is ready after %.0f ms", (time.monotonic() - started) * 1000)
-        self._make_mount()
+        if self._custody is None:
+            self._make_mount()
+        elif isinstance(self._mount, CustodyMount):
+            crew.use_mount(self._mount, self._custody)
         crew.launch_first_serve()
         self._wait_started(lambda: crew.is_session_open)
         crew.launch_serves()  # nobody waits for the others: the first one answers
@@ -190,30 +214,69 @@ class Supervisor:
 
     def _make_crew(self) -> Crew:
         spec, config, keep = self._spec, self._config, self._resources
-        lock_fd = take_cache_lock(spec.state_dir, spec.mountpoint)
+        is_initialized = False
+        if config.custody:
+            self._custody = CustodyClient(config.custody, self._loop, self._on_superseded, self._on_custody_back)
+            keep.callback(self._custody.close)
+            self._take_over(self._custody)
+            is_initialized = custody_client.is_initialized(self._custody.shared_memory)
+        lock_fd = self._take_lock()
         keep.callback(close_quietly, lock_fd)
-        layout = Layout(self._serve_count)
-        if spec.read_write:
-            layout = Layout(self._serve_count, landing_bytes=WRITE_LANDING_BYTES, spare_slots=WRITE_SPARE_SLOTS)
-        self._shared_memory = shared_files.make_shared_memory(layout)
-        bounce = shared_files.make_bounce_buffer()
-        keep.callback(close_quietly, self._shared_memory, bounce)
+        if self._custody is None:
+            self._make_memory()
+            keep.callback(close_quietly, self._shared_memory, self._bounce)
+        else:
+            self._shared_memory, self._bounce = self._custody.shared_memory, self._custody.bounce
         miss = keep.enter_context(listen_in(spec.run_dir, MISS_SOCKET, socket.SOCK_SEQPACKET))
         control = keep.enter_context(listen_in(spec.run_dir, CONTROL_SOCKET, socket.SOCK_STREAM))
         crew_config = CrewConfig(
             spec_path=config.spec_path,
             engine=self._engine,
             serve_count=self._serve_count,
-            may_passthrough=kernel.may_open_backing() and spec.verify is not Verify.ALWAYS,
+            may_passthrough=self._may_passthrough and spec.verify is not Verify.ALWAYS,
             modules=config.modules,
             environment=config.environment,
             lock_fd=lock_fd,
             log_fd=config.log_fd,
-            fetch_fds=(self._shared_memory, bounce, miss.fileno(), control.fileno()),
+            fetch_fds=(self._shared_memory, self._bounce, miss.fileno(), control.fileno()),
             early=config.early,
         )
         events = CrewEvents(self._on_change, self._on_mount_gone, self._renew_mount, self._last_log_line)
-        return Crew(self._loop, crew_config, events)
+        crew = Crew(self._loop, crew_config, events)
+        if is_initialized and self._custody is not None and isinstance(self._mount, CustodyMount):
+            crew.use_mount(self._mount, self._custody)  # before fetch starts: the connection is not a fresh one
+        return crew
+
+    @property
+    def _may_passthrough(self) -> bool:
+        return kernel.may_open_backing() if self._custody is None else kernel.has_passthrough()
+
+    def _take_over(self, custody: CustodyClient) -> None:
+        """Take the mount from custody, and end what a predecessor left. Raises: CacheError."""
+        self._mount = mount = custody.take()
+        self._record.device = mount.device
+        with contextlib.suppress(OSError, ValueError):
+            for process in MountRecord.load(self._spec.run_dir).daemons:
+                end_process(process)
+
+    def _take_lock(self) -> int:
+        """Return the lock of the cache; where custody has the mount, as soon as the predecessor has let go of it."""
+        deadline = time.monotonic() + (LOCK_SECONDS if self._custody is not None else 0.0)
+        while True:
+            try:
+                return take_cache_lock(self._spec.state_dir, self._spec.mountpoint)
+            except CacheError as error:
+                if error.kind is not ErrorKind.BUSY or time.monotonic() > deadline:
+                    raise
+            time.sleep(LOCK_LOOK_SECONDS)
+
+    def _make_memory(self) -> None:
+        spec = self._spec
+        layout = Layout(self._serve_count)
+        if spec.read_write:
+            layout = Layout(self._serve_count, landing_bytes=WRITE_LANDING_BYTES, spare_slots=WRITE_SPARE_SLOTS)
+        self._shared_memory = shared_files.make_shared_memory(layout)
+        self._bounce = shared_files.make_bounce_buffer()
 
     def _wait_started(self, condition: Callable[[], bool]) -> None:
         crew = self._crew
@@ -243,7 +306,7 @@ class Supervisor:
 
     def _renew_mount(self) -> None:
         """Replace the mount by a new connection at the same place. Raises: CacheError."""
-        if self._mount is not None:
+        if isinstance(self._mount, FuseMount):
             self._mount.unmount(detach=True)
             self._mount.abort()
             self._mount.close()
@@ -279,6 +342,14 @@ class Supervisor:
         self._detach_quietly()
         self._stop_wanted = True
 
+    def _on_superseded(self) -> None:
+        """Another daemon has the mount, and waits for the cache: leave both to it."""
+        self._is_superseded = self._stop_wanted = True
+
+    def _on_custody_back(self) -> None:
+        if self._crew is not None:
+            self._crew.replace_serves()
+
     def _on_starter_gone(self) -> None:
         self._loop.unregister(self._status_fd)
         self._stop_wanted = True
@@ -293,6 +364,8 @@ class Supervisor:
             self._refresh_record()
             reply({"done": True, **asdict(self._record)})
         elif request.get("do") == "umount":
+            if self._leaves_mount:
+                raise CacheError(ErrorKind.NOT_PERMITTED, "custody has the mount: it is taken away by whoever had it made")
             lazy = bool(request.get("lazy"))
             if not self._stop_wanted:
                 self._umount(lazy=lazy)
@@ -304,7 +377,7 @@ class Supervisor:
 
     def _umount(self, *, lazy: bool) -> None:
         mount = self._mount
-        if mount is None:
+        if not isinstance(mount, FuseMount):
             return
         try:
             mount.unmount(detach=False)
@@ -326,7 +399,7 @@ class Supervisor:
             log.error("%s", error)
 
     def _on_change(self) -> None:
-        if self._crew is not None and self._server is not None:
+        if self._crew is not None and self._server is not None and not self._is_superseded:
             self._store_record()
 
     def _store_record(self) -> None:
@@ -374,11 +447,14 @@ class Supervisor:
         """Take everything away that `_start` made; each step regardless of the others."""
         self._stop_wanted = True
         mount = self._mount
-        if self._crew is not None:
-            self._crew.stop(mount.abort if mount is not None else lambda: None)
+        if self._crew is not None and self._is_superseded:
+            self._crew.end_at_once()
+        elif self._crew is not None:
+            self._crew.stop(mount.abort if isinstance(mount, FuseMount) else lambda: None)
         if mount is not None:
             mount.close()
-        remove_run_dir(self._spec.run_dir)
+        if not self._is_superseded:
+            remove_run_dir(self._spec.run_dir)
         self._resources.close()
         for reply in self._umount_replies:
             reply({"done": True})

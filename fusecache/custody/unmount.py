@@ -15,13 +15,13 @@ import socket
 import time
 from collections.abc import Callable, Iterable
 
+from fusecache.base.run_sockets import connect_in
 from fusecache.contract.errors import CacheError, ErrorKind
 from fusecache.contract.run_files import SUPERVISOR_SOCKET
 from fusecache.custody import fuse_mount, kernel
 from fusecache.custody.mount_holders import describe_holders
 from fusecache.custody.mount_table import MountRecord, ProcessId, find_record, remove_run_dir
 from fusecache.custody.mountinfo import FSTYPE, find_mount, resolve_mountpoint
-from fusecache.custody.run_sockets import connect_in
 
 SUPERVISOR_SECONDS = 30.0  # it gives serve 3 s, fetch 10 s, and kills
 DYING_SECONDS = 0.3

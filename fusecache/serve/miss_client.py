@@ -21,6 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+from fusecache.base.run_sockets import connect_in
 from fusecache.contract import run_files
 from fusecache.contract.messages import MAX_MESSAGE_BYTES, Answer, Op, Request
 from fusecache.fuse.filesystem_protocol import MissClient
@@ -60,7 +61,7 @@ class SocketMissClient:
     """
 
     def __init__(self, run_dir: str | Path, serve_index: int) -> None:
-        self._address = str(Path(run_dir) / run_files.MISS_SOCKET)
+        self._run_dir = str(run_dir)
         self._hello = Request(Op.HELLO, inode=os.getpid(), offset=serve_index).pack()
         self._tokens = itertools.count(1)
         self._outstanding: dict[int, _Outstanding] = {}
@@ -208,11 +209,9 @@ class SocketMissClient:
         """Connect and send everything outstanding again. Returns None once closed."""
         pause = _FIRST_PAUSE_SECONDS
         while not self._closed.is_set():
-            connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
             try:
-                connection.connect(self._address)
+                connection = connect_in(self._run_dir, run_files.MISS_SOCKET, socket.SOCK_SEQPACKET, 0.0)
             except OSError as error:  # ENOENT, ECONNREFUSED, or EAGAIN: as many wait already as the listening socket lets
-                connection.close()
                 log.debug("fetch cannot be reached yet: %s", error)
                 self._closed.wait(pause)
                 pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)

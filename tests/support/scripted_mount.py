@@ -11,9 +11,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from fusecache.base.run_sockets import listen_in
 from fusecache.contract.run_files import CONTROL_SOCKET, SPEC
 from fusecache.custody.mount_table import MountRecord, ProcessId
-from fusecache.custody.run_sockets import listen_in
 
 Script = Callable[[dict[str, Any]], Iterable[dict[str, Any] | None]]
 """Request → answers; None drops the connection."""

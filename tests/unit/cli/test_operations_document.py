@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from fusecache.base.settings import SETTINGS
 from fusecache.cli import commands
-from fusecache.cli.settings import SETTINGS
 from fusecache.contract.control import Status
 from fusecache.contract.exit_status import ExitStatus
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from fusecache.cli.source_options import assign_options, refuse_secret
+from fusecache.base.secret_names import refuse_secret
+from fusecache.cli.source_options import assign_options
 from fusecache.contract.errors import CacheError
 
 _S3 = ("s3://a", "")

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from fusecache.base.run_sockets import connect_in, listen_in
 from fusecache.contract.run_files import MOUNT_STATE
 from fusecache.custody.mount_table import MountRecord, ProcessId, find_record, list_mounts, remove_leftovers, run_root
-from fusecache.custody.run_sockets import connect_in, listen_in
 
 US = ProcessId.of(os.getpid())
 GONE = ProcessId(os.getpid(), 1)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from fusecache.cli.settings import SETTINGS, parse_setting, reject_misspelt
+from fusecache.base.settings import SETTINGS, parse_setting, reject_misspelt
 from fusecache.contract.errors import CacheError
 from fusecache.contract.mount_spec import Access, Engine, MountSpec, Verify
 
