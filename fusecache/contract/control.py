@@ -9,6 +9,7 @@ root; names that are not UTF-8 travel with surrogate escapes.
 | {"do": "warm", "paths": [...]} | often `Progress`; at the end with "done": true, "failures", "failed": [[path, reason], ...] |
 | {"do": "drop", "paths": [...]} | {"done": true, "bytes": freed} |
 | {"do": "refresh", "paths": [...]} | {"done": true, "changed": entries that differ now} |
+| {"do": "look", "paths": [...]} | {"done": true} when the source was asked about each name on the way; NOT_FOUND |
 | {"do": "metrics"} | {"done": true, "text": Prometheus exposition} |
 "failures" counts all, "failed" names the first 1,000.
 Progress is {"files", "files_total", "bytes", "bytes_total", "listing": bool}.

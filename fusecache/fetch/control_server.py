@@ -1,4 +1,4 @@
-"""The control socket: status, warm, drop, refresh, metrics. JSON lines, as contract/control.py says."""
+"""The control socket: status, warm, drop, refresh, look, metrics. JSON lines, as contract/control.py says."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import trio
 from fusecache.contract.errors import CacheError, ErrorKind
 from fusecache.fetch.cache import Cache
 from fusecache.fetch.status import StatusReport
-from fusecache.fetch.warm import Warm, drop, refresh
+from fusecache.fetch.warm import Warm, drop, find, refresh
 from fusecache.index.environment import NoSpaceError
 
 log = logging.getLogger(__name__)
@@ -78,10 +78,14 @@ class ControlServer:
             await _say(stream, {"done": True, "bytes": await drop(self._cache, paths)})
         elif what == "refresh":
             await _say(stream, {"done": True, "changed": await refresh(self._cache, paths)})
+        elif what == "look":
+            for path in paths:
+                await find(self._cache, path, anew=True)
+            await _say(stream, {"done": True})
         elif what == "warm":
             await self._warm(stream, paths)
         else:
-            raise CacheError(ErrorKind.INVALID, f"{what!r} is no request; known are status, warm, drop, refresh, metrics")
+            raise CacheError(ErrorKind.INVALID, f"{what!r} is no request; known are status, warm, drop, refresh, look, metrics")
 
     async def _warm(self, stream: trio.SocketStream, paths: list[bytes]) -> None:
         warm = Warm(self._cache, paths)

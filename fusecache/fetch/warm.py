@@ -196,11 +196,14 @@ def _size_of(blocks: list[int], size: int, block_size: int) -> int:
     return sum(min(block_size, size - block * block_size) for block in blocks)
 
 
-async def find(cache: Cache, path: bytes) -> InodeNo:
-    """Return the inode at a path of the tree, asking the source on the way. Raises: NOT_FOUND, UNAVAILABLE."""
+async def find(cache: Cache, path: bytes, *, anew: bool = False) -> InodeNo:
+    """Return the inode at a path of the tree, asking the source on the way; `anew`: also for what is known lately.
+
+    Raises: NOT_FOUND, UNAVAILABLE.
+    """
     inode = ROOT
     for part in (part for part in path.split(b"/") if part):
-        await cache.listing.look_up(inode, part)
+        await (cache.listing.check_name if anew else cache.listing.look_up)(inode, part)
         row = cache.tree.name(inode, part)
         if row is None:
             raise CacheError(

@@ -41,6 +41,9 @@ class PlainStore:
             expected = None
         writer.put(path.encode(), BufferBody(data), Metadata(), expected, secrets.token_hex(8))
 
+    def make_directory(self, path: str) -> None:
+        self._writer().make_directory(path.encode(), Metadata())
+
     def delete(self, path: str) -> None:
         self._writer().delete(path.encode(), None)
 

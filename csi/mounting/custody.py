@@ -1,0 +1,130 @@
+"""The driver's side of custody: has mounts made and taken away, and custody itself started where nobody else does it.
+
+State: the process that was started, to be reaped. Used from one event loop; questions are asked in threads, with a deadline.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import socket
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from csi.mounting.processes import reap_some_time
+from fusecache.base.run_sockets import connect_in
+from fusecache.contract.errors import CacheError, ErrorKind
+from fusecache.contract.keeping import ADMIN_SOCKET, KEEPER_FILE, MOUNTS_DIR
+from fusecache.contract.mount_spec import MountSpec, Verify
+from fusecache.custody.mount_table import ProcessId
+from fusecache.custody.spawn import supervisor_environment
+
+ASK_SECONDS = 10.0
+START_SECONDS = 10.0
+LOOK_SECONDS = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A mount as custody tells of it. `is_held`: it has the descriptors; without, a daemon has not brought them back yet."""
+
+    mountpoint: str
+    device: str
+    has_daemon: bool
+    is_held: bool
+
+
+class Custody:
+    """`root`: its directory. `environment`: of the process, if we start it; no credential is taken from it."""
+
+    def __init__(self, root: Path, environment: Mapping[str, str]) -> None:
+        self._root = root
+        self._environment = {name: environment[name] for name in ("PATH", "PYTHONPATH", "LANG") if name in environment}
+
+    def socket_directory(self, dataset: str) -> str:
+        return str(self._root / MOUNTS_DIR / dataset)
+
+    async def ensure_running(self) -> None:
+        """Start it if it is not there. Raises: CacheError."""
+        if self._is_alive():
+            return
+        self._root.mkdir(mode=0o711, parents=True, exist_ok=True)
+        pid = _spawn(self._root, self._environment)
+        reap_some_time(pid)
+        deadline = asyncio.get_running_loop().time() + START_SECONDS
+        while asyncio.get_running_loop().time() < deadline:
+            await asyncio.sleep(LOOK_SECONDS)
+            with contextlib.suppress(CacheError):
+                await self.mounts()
+                return
+        raise CacheError(ErrorKind.TIMEOUT, f"custody did not answer within {START_SECONDS:g} s; see {self._root}/log")
+
+    def _is_alive(self) -> bool:
+        with contextlib.suppress(OSError, ValueError, TypeError):
+            return ProcessId(**json.loads((self._root / KEEPER_FILE).read_text())).is_alive
+        return False
+
+    async def mount(self, spec: MountSpec) -> str:
+        """Return the device of the mount, made if it is not there. Raises: CacheError."""
+        order = {
+            "do": "mount",
+            "id": spec.dataset_id,
+            "mountpoint": spec.mountpoint,
+            "serve_count": spec.serve_processes,
+            "read_write": spec.read_write,
+            "allow_other": spec.allow_other,
+            "uid": os.geteuid(),
+            "tiers": [tier.path for tier in spec.tiers],
+            "passthrough": spec.verify is not Verify.ALWAYS,
+        }
+        return str((await self._ask(order))["device"])
+
+    async def unmount(self, dataset: str) -> None:
+        """Take the mount away, busy or not; its daemon sees that. One that is not there is no error. Raises: CacheError."""
+        await self._ask({"do": "unmount", "id": dataset, "detach": True})
+
+    async def note_use(self, dataset: str, volumes: list[str]) -> None:
+        await self._ask({"do": "use", "id": dataset, "volumes": volumes})
+
+    async def mounts(self) -> dict[str, Held]:
+        found = (await self._ask({"do": "list"}))["mounts"]
+        return {name: Held(one["mountpoint"], one["device"], one["has_daemon"], one["is_held"]) for name, one in found.items()}
+
+    async def _ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Raises: CacheError: its answer, or UNAVAILABLE."""
+        try:
+            answer = await asyncio.to_thread(_ask, str(self._root), request)
+        except (OSError, ValueError) as error:
+            raise CacheError(ErrorKind.UNAVAILABLE, f"custody does not answer in {self._root}: {error}") from error
+        if "error" in answer:
+            raise CacheError(ErrorKind(int(answer.get("kind", ErrorKind.BUG))), str(answer["error"]))
+        return answer
+
+
+def _ask(root: str, request: Mapping[str, Any]) -> dict[str, Any]:
+    with connect_in(root, ADMIN_SOCKET, socket.SOCK_STREAM, ASK_SECONDS) as connection, connection.makefile("rb") as lines:
+        connection.sendall(json.dumps(request).encode() + b"\n")
+        answer = json.loads(lines.readline() or b"null")
+    if not isinstance(answer, dict):
+        raise ValueError("it went away while it was asked")
+    return answer
+
+
+def _spawn(root: Path, environment: Mapping[str, str]) -> int:
+    """In a session of its own: it outlives us."""
+    log = os.open(root / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        actions: list[Any] = [
+            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_DUP2, log, 1),
+            (os.POSIX_SPAWN_DUP2, log, 2),
+        ]
+        arguments = [sys.executable, "-P", "-m", "fusecache.custody.keeper", "--root", str(root)]
+        return os.posix_spawn(sys.executable, arguments, supervisor_environment(environment), file_actions=actions, setsid=True)
+    finally:
+        os.close(log)

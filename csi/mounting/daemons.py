@@ -1,0 +1,134 @@
+"""Cache daemons as processes: a supervisor for each dataset's mount, which outlives the driver. Used from one event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+
+from csi.mounting.processes import reap_some_time
+from fusecache.base.run_sockets import connect_in
+from fusecache.contract.errors import CacheError, ErrorKind
+from fusecache.contract.mount_spec import MountSpec
+from fusecache.contract.run_files import CONTROL_SOCKET, LOG, SPEC
+from fusecache.custody.mount_table import MountRecord, end_process, remove_run_dir
+from fusecache.custody.spawn import SUPERVISOR_MODULE, spawn_supervisor
+
+START_SECONDS = 100.0  # kubelet gives a call two minutes
+ASK_SECONDS = 3.0
+LOOK_SECONDS = 0.02
+_TAIL_BYTES = 2000
+
+
+class Daemons:
+    """`environment`: of the daemons: credentials of the node may be in it."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._environment = dict(environment)
+
+    async def start(self, spec: MountSpec, custody: str) -> None:
+        """Return when the mount answers. `custody`: where custody listens for it.
+
+        Raises: CacheError, as the daemons say it; nothing of them is left then.
+        """
+        run_dir = Path(spec.run_dir)
+        spec_path = _store_spec(run_dir, spec)
+        reader, writer = os.pipe2(os.O_CLOEXEC)
+        try:
+            pid = spawn_supervisor(
+                SUPERVISOR_MODULE, self._environment, status_fd=writer, spec_path=str(spec_path), custody=custody
+            )
+        finally:
+            os.close(writer)
+        reap_some_time(pid)
+        try:
+            async with asyncio.timeout(START_SECONDS):
+                line = await _read_line(reader)
+        except BaseException as error:
+            _end(pid)
+            if isinstance(error, TimeoutError):
+                raise CacheError(
+                    ErrorKind.TIMEOUT, f"the mount was not ready within {START_SECONDS:g} s; see {run_dir / LOG}"
+                ) from None
+            raise
+        report = json.loads(line) if line else {}
+        if report.get("state") != "ready":
+            said = report.get("message") or f"its supervisor ended; its log says: {_tail(run_dir / LOG)}"
+            raise CacheError(ErrorKind(report.get("kind", ErrorKind.BUG)), str(said))
+
+    async def wait_ended(self, run_dir: str, seconds: float) -> bool:
+        """Return whether the supervisor, whose mount is gone, has ended in time; it uploads what was written first."""
+        record = record_of(run_dir)
+        deadline = asyncio.get_running_loop().time() + seconds
+        while record is not None and record.supervisor.is_alive:
+            if asyncio.get_running_loop().time() > deadline:
+                return False
+            await asyncio.sleep(LOOK_SECONDS)
+        return True
+
+    def end_remains(self, run_dir: str, record: MountRecord | None = None) -> None:
+        """End what a supervisor that died has left, and remove its files. `record`: of it, if it was read before."""
+        record = record or record_of(run_dir)
+        if record is not None:
+            for process in (record.supervisor, *record.daemons):
+                end_process(process)
+        remove_run_dir(run_dir)
+
+    async def ask(self, run_dir: str, request: Mapping[str, object]) -> dict[str, object]:
+        """Return what fetch answers. Raises: CacheError: its own, or UNAVAILABLE."""
+        try:
+            return await asyncio.to_thread(_ask, run_dir, request)
+        except (OSError, ValueError) as error:
+            raise CacheError(ErrorKind.UNAVAILABLE, f"the daemon of the mount does not answer: {error}") from error
+
+
+def _store_spec(run_dir: Path, spec: MountSpec) -> Path:
+    run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path = run_dir / SPEC
+    with open(path, "w", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
+        file.write(spec.to_json())
+    return path
+
+
+def record_of(run_dir: str) -> MountRecord | None:
+    with contextlib.suppress(OSError, ValueError):
+        return MountRecord.load(run_dir)
+    return None
+
+
+def _ask(run_dir: str, request: Mapping[str, object]) -> dict[str, object]:
+    with connect_in(run_dir, CONTROL_SOCKET, socket.SOCK_STREAM, ASK_SECONDS) as connection, connection.makefile("rb") as lines:
+        connection.sendall(json.dumps(request).encode() + b"\n")
+        answer = json.loads(lines.readline() or b"{}")
+    if not isinstance(answer, dict):
+        raise ValueError("an answer that is not understood")
+    if "error" in answer:
+        raise CacheError(ErrorKind(int(answer.get("kind", ErrorKind.BUG))), str(answer["error"]))
+    return answer
+
+
+async def _read_line(fd: int) -> bytes:
+    """Read a pipe to the end of its first line, and close it."""
+    loop = asyncio.get_running_loop()
+    reader = asyncio.StreamReader()
+    transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(fd, "rb", 0))
+    try:
+        return await reader.readline()
+    finally:
+        transport.close()
+
+
+def _end(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGTERM)
+
+
+def _tail(path: Path) -> str:
+    with contextlib.suppress(OSError):
+        return path.read_text(errors="replace")[-_TAIL_BYTES:].strip().replace("\n", "; ")
+    return "nothing"
