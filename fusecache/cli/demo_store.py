@@ -176,7 +176,7 @@ class Seaweed:
             "master.volumeSizeLimitMB": 1024,
             "volume.port": self.volume_port,
             "volume.port.grpc": grpc_volume,
-            "volume.max": 100,
+            "volume.max": 2000,  # each bucket takes seven or more
             "volume.preStopSeconds": 0,
             "volume.minFreeSpacePercent": 0,
             "filer": "true",

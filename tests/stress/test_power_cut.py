@@ -63,7 +63,7 @@ def cut_once(mounted: Mounted, disk: CutDisk, directory: str, seconds: float, se
         subprocess.Popen(
             [sys.executable, str(PROGRAM), str(mounted.mountpoint / directory), str(WRITERS * seed + number)],
             stdout=subprocess.PIPE,
-            text=True,
+            bufsize=0,  # else what was read with the first line is lost to `communicate`
         )
         for number in range(WRITERS)
     ]
@@ -71,7 +71,7 @@ def cut_once(mounted: Mounted, disk: CutDisk, directory: str, seconds: float, se
     try:
         for writer in writers:
             assert writer.stdout is not None
-            told.read(writer.stdout.readline())
+            told.read(writer.stdout.readline().decode())
         time.sleep(seconds)
         disk.cut()
         for process in (record.supervisor, record.fetch, *record.serve, *record.spares):
@@ -81,7 +81,7 @@ def cut_once(mounted: Mounted, disk: CutDisk, directory: str, seconds: float, se
         with contextlib.suppress(OSError):
             Path(f"/sys/fs/fuse/connections/{minor}/abort").write_text("1")
         for writer in writers:
-            told.read(writer.communicate(timeout=END_SECONDS)[0])
+            told.read(writer.communicate(timeout=END_SECONDS)[0].decode())
     finally:
         for writer in writers:
             writer.kill()
