@@ -74,8 +74,9 @@ def cut_once(mounted: Mounted, disk: CutDisk, directory: str, seconds: float, se
             told.read(writer.stdout.readline().decode())
         time.sleep(seconds)
         disk.cut()
-        for process in (record.supervisor, record.fetch, *record.serve, *record.spares):
-            if process is not None:
+        kill(record.supervisor.pid)
+        for process in mounted.record().daemons:  # now, as a spare that came meanwhile would keep the old disk in use
+            if process.is_alive:
                 kill(process.pid)
         minor = record.device.partition(":")[2]
         with contextlib.suppress(OSError):
