@@ -86,7 +86,7 @@ def test_one_at_a_time(
     finally:
         readers.kill()
     print(f"{kills} kills of {', '.join(roles)}: {seen.reads} reads, longest {seen.longest_seconds:.2f} s")
-    assert kills >= 2
+    assert kills, "nobody was killed: the run proves nothing"
     seen.assert_clean()
     assert seen.longest_seconds < LONGEST_SECONDS, seen.slowest
     driver.unpublish(volume, target)
