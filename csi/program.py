@@ -127,7 +127,7 @@ async def serve(settings: Settings) -> None:
 
     csi_pb2_grpc.add_IdentityServicer_to_server(Identity(is_ready, has_controller=True), server.grpc)
     csi_pb2_grpc.add_ControllerServicer_to_server(controller, server.grpc)
-    csi_pb2_grpc.add_NodeServicer_to_server(Node(settings.node_id, mounts), server.grpc)
+    csi_pb2_grpc.add_NodeServicer_to_server(Node(settings.node_id, mounts, controller.modified), server.grpc)
     await custody.ensure_running()
     await mounts.recover()
     await server.start()

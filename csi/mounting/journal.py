@@ -25,6 +25,9 @@ class Publication:
 
 @dataclass(frozen=True, slots=True)
 class StagedVolume:
+    """`asked`: a digest of what the volume was staged with, to know the same call again: what was modified since is not in it."""
+
+    asked: str
     staging: str
     directory: str
     read_only: bool

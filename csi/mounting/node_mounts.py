@@ -46,15 +46,27 @@ class NodeMounts:
     # -- stage
 
     async def stage(
-        self, volume_id: str, staging: str, parameters: Parameters, secrets: Mapping[str, str], *, read_only: bool
+        self,
+        volume_id: str,
+        staging: str,
+        parameters: Parameters,
+        modified: Mapping[str, str],
+        secrets: Mapping[str, str],
+        *,
+        read_only: bool,
     ) -> None:
-        """Return when the mount that serves the volume answers. Raises: RpcError, CacheError."""
+        """Return when the mount that serves the volume answers. `modified`: settings that were changed since the volume was made.
+
+        Raises: RpcError, CacheError."""
         with self._roots.place(staging, "staging_target_path"):
             pass
-        dataset = dataset_of(parameters, volume_secrets.identity_of(secrets), read_only=read_only)
-        staged = StagedVolume(staging, parameters.directory, read_only)
+        identity = volume_secrets.identity_of(secrets)
+        asked = dataset_of(parameters, identity, read_only=read_only) + parameters.directory
+        staged = StagedVolume(asked, staging, parameters.directory, read_only)
         before = self.journal.of_volume(volume_id)
-        if before is not None and (before.id != dataset or before.volumes[volume_id].directory != staged.directory):
+        parameters = dataclasses.replace(parameters, settings={**parameters.settings, **modified})
+        dataset = dataset_of(parameters, identity, read_only=read_only) if before is None else before.id
+        if before is not None and before.volumes[volume_id].asked != asked:
             raise exists(f"volume {volume_id} is staged already, with other parameters or for another access mode")
         async with self._lock(dataset):
             mount = self.journal.get(dataset)

@@ -240,6 +240,11 @@ class Controller(csi_pb2_grpc.ControllerServicer):
         await self._exclusive.run(volume_id, "ControllerModifyVolume", modify)
         return csi_pb2.ControllerModifyVolumeResponse()
 
+    def modified(self, volume_id: str) -> dict[str, str]:
+        """Return what ControllerModifyVolume may have changed: callers go on telling nodes what the volume was made with."""
+        volume = self._records.get(volume_id)
+        return {} if volume is None else {key: value for key, value in volume.context.items() if key in parameters.MUTABLE}
+
     def _get(self, volume_id: str) -> Volume:
         volume = self._records.get(volume_id)
         if volume is None:

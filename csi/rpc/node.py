@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from csi.errors import invalid, not_found
@@ -29,8 +29,10 @@ _INODES_SHOWN = 1 << 40  # of a store there are as many as anybody wants
 
 
 class Node(csi_pb2_grpc.NodeServicer):
-    def __init__(self, node_id: str, mounts: NodeMounts) -> None:
+    def __init__(self, node_id: str, mounts: NodeMounts, modified: Callable[[str], Mapping[str, str]]) -> None:
+        """`modified`: of a volume id, the settings that its VolumeAttributesClass has changed."""
         self._node_id = node_id
+        self._modified = modified
         self._mounts = mounts
         self._exclusive = Exclusive()
 
@@ -52,7 +54,8 @@ class Node(csi_pb2_grpc.NodeServicer):
         is_reader = capabilities.is_reader(capability)
 
         async def stage() -> None:
-            await self._mounts.stage(volume_id, staging, parsed, given, read_only=is_reader)
+            modified = self._modified(volume_id)
+            await self._mounts.stage(volume_id, staging, parsed, modified, given, read_only=is_reader)
 
         await self._exclusive.run(volume_id, "NodeStageVolume", stage)
         return csi_pb2.NodeStageVolumeResponse()

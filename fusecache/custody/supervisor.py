@@ -4,7 +4,8 @@ State: the lock, memfds, listening sockets, the FUSE mount and the crew. Everyth
 nothing here ever opens or stats the mount, so that a daemon that hangs cannot hang its supervisor. Run by `python -m
 fusecache.custody`.
 
-If the supervisor is killed, its children go on (they hold descriptors and lock themselves) until `unmount.py` ends them.
+If the supervisor is killed, its children go on (they hold descriptors and lock themselves) until `unmount.py` ends them. Where
+custody is a process of its own (custody_client.py), the mount is taken from it and left to it, and a successor ends them.
 libfuse cannot skip INIT: when a pyfuse3 serve dies, the mount is replaced by a new one at the same place, and open files of the
 old one fail.
 """

@@ -70,7 +70,7 @@ def test_one_at_a_time(
     mode = Mode.MULTI_NODE_READER_ONLY
     staging = driver.stage(volume, mode=mode)
     target = driver.publish(volume, staging, "pod", mode=mode)
-    seconds = 60.0 / len(ROLES) * len(roles) if full_length else 6.0
+    seconds = 60.0 / len(ROLES) * len(roles) if full_length else 10.0
     readers = Readers(target, truth, seconds, ["random", "random", "sequential", "walk"], drop_caches=0.02)
     kills = 0
     try:
@@ -86,7 +86,7 @@ def test_one_at_a_time(
     finally:
         readers.kill()
     print(f"{kills} kills of {', '.join(roles)}: {seen.reads} reads, longest {seen.longest_seconds:.2f} s")
-    assert kills, "nobody was killed: the run proves nothing"
+    assert kills >= 2, "too few kills landed"
     seen.assert_clean()
     assert seen.longest_seconds < LONGEST_SECONDS, seen.slowest
     driver.unpublish(volume, target)

@@ -11,6 +11,8 @@ import grpc
 import pytest
 
 from csi.stubs import csi_pb2
+from fusecache.contract.mount_spec import MountSpec
+from fusecache.contract.run_files import SPEC
 from fusecache.custody.mountinfo import find_mount
 from tests.support.csi_driver import CALL_SECONDS, CsiDriver, Mode, capability
 from tests.support.mounted import kill, run_below, wait_until
@@ -108,6 +110,27 @@ def test_a_directory_with_data_is_not_taken_for_a_new_volume(
     assert caught.value.code() is grpc.StatusCode.ALREADY_EXISTS
     assert "belongs to no volume" in caught.value.details()
     assert bucket.may_read(b"claims/precious/data")
+
+
+def test_what_was_modified_holds_from_the_next_stage_on(driver: CsiDriver, parameters: dict[str, str]) -> None:
+    """The caller goes on telling what the volume was made with."""
+    volume = driver.create("pvc-1", parameters)
+    staging = driver.stage(volume)
+    change = csi_pb2.ControllerModifyVolumeRequest(volume_id=volume.volume_id, mutable_parameters={"ttl": "7s"})
+    driver.controller.ControllerModifyVolume(change, timeout=CALL_SECONDS)
+    driver.stage(volume)  # as it is: the mount is in use
+
+    def ttl() -> float:
+        (record,) = driver.records()
+        return MountSpec.load(Path(record.run_dir) / SPEC).ttl_seconds
+
+    assert ttl() == 60.0
+    driver.unstage(volume, staging)
+    driver.stage(volume)
+    assert ttl() == 7.0
+    driver.stage(volume)
+    driver.unstage(volume, staging)
+    assert driver.leftovers() == []
 
 
 def test_the_driver_is_killed_and_pods_do_not_notice(driver: CsiDriver, parameters: dict[str, str]) -> None:
