@@ -11,6 +11,7 @@ JOBS ?= $(shell cores=$$(nproc); echo $$((cores < 3 ? cores + 1 : 4)))
 ARGS ?=
 # What `make promises` runs at full length beside the stress scenarios: it is counted nowhere.
 LONG_TESTS := tests/fuse/test_fsx_writer.py tests/fuse/test_pjdfstest.py tests/fuse/test_fio_verify.py tests/fuse/write_programs
+PROMISES := tests/stress tests/csi
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 BENCH_INSTALLED := .venv/.bench-installed
@@ -19,7 +20,7 @@ TYPED := $(foreach directory,fusecache csi tests/support tests/bench,$(if $(wild
 
 export AWS_EC2_METADATA_DISABLED := true
 
-.PHONY: help venv demo test test-long lint format bench bench-quick promises lock clean
+.PHONY: help venv demo test test-long lint format bench bench-quick promises images lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -67,11 +68,21 @@ $(BENCH_INSTALLED): $(INSTALLED) requirements-bench.lock
 
 promises: $(INSTALLED) ## run every bad day at full length, write docs/promises.md
 	@scripts/test_packages.sh
-	@$(BIN)/python -m pytest tests/stress --full-length $(PYTEST_ARGS)
+ifeq ($(PYTEST_ARGS),)
+	@export FUSECACHE_PROMISES=$$(mktemp); trap 'rm -f $$FUSECACHE_PROMISES' EXIT; status=0; \
+	$(BIN)/python -m pytest $(PROMISES) --full-length --durations=30 -m timed || status=$$?; \
+	$(BIN)/python -m pytest $(PROMISES) --full-length --durations=30 -m "not timed" --numprocesses=2 --dist=worksteal \
+		&& [ $$status = 0 ] && $(BIN)/python -m tests.support.promises $$FUSECACHE_PROMISES
+else
+	@$(BIN)/python -m pytest $(PROMISES) --full-length $(PYTEST_ARGS)
+endif
 
 test-long: $(INSTALLED) ## run fsx, fio, pjdfstest and programs that write at full length
 	@scripts/test_packages.sh
 	@$(BIN)/python -m pytest $(LONG_TESTS) --full-length $(PYTEST_ARGS)
+
+images: ## build the images fusecache-csi and fusecache-fuse with buildah (BASE=IMAGE for another base)
+	@scripts/images.sh
 
 lock: ## resolve the dependencies into the lock files (UPGRADE=1 takes the newest)
 	@scripts/lock.sh

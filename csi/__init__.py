@@ -1,4 +1,6 @@
 """The CSI driver csi.fusecache.io: identity, controller and node services, and what they need on a node."""
 
+from fusecache import __version__
+
 DRIVER_NAME = "csi.fusecache.io"
-VERSION = "0.1.0"
+VERSION = __version__

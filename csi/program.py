@@ -1,152 +1,159 @@
-"""`fusecache-csi`: the driver as a program.
+"""`fusecache-csi`: the driver as a program, in one of three modes (settings.py).
 
-`fusecache-csi --standalone --endpoint unix:///path/csi.sock --node-id NAME --state-dir DIR` serves identity, controller and node
-for one machine without a cluster, and starts the cache daemons itself; they and their mounts outlive it.
+State: none of its own; it puts the parts together, starts and stops them. Cache daemons, custody and mounts outlive it.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import contextlib
 import logging
 import os
 import signal
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Coroutine
 from pathlib import Path
 
-from csi.errors import RpcError
+from csi.errors import RpcError, refused
 from csi.mounting.custody import Custody
 from csi.mounting.daemons import Daemons
+from csi.mounting.inline_volumes import InlineVolumes
 from csi.mounting.node_mounts import NodeMounts
+from csi.mounting.ownership import make_passable
 from csi.mounting.paths import Roots
 from csi.mounting.plan import NodeDirectories
 from csi.rpc.call_metrics import CallMetrics
 from csi.rpc.controller import Controller
+from csi.rpc.health import Health
 from csi.rpc.identity import Identity
 from csi.rpc.node import Node
 from csi.rpc.registration import Registration
 from csi.rpc.server import Server
+from csi.settings import Settings, parse
 from csi.stubs import csi_pb2_grpc
 from csi.volumes.provisioning import Provisioning
 from csi.volumes.records import VolumeRecords
+from fusecache.base.confinement import shut_out
 from fusecache.base.hardening import harden_process
 from fusecache.base.log import configure
 from fusecache.contract.errors import CacheError
 
 log = logging.getLogger(__name__)
 
-KUBELET_ROOT = "/var/lib/kubelet"
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    endpoint: str
-    node_id: str
-    state_dir: Path
-    allowed_roots: tuple[str, ...]
-    log_level: str
-    plugins_registry: Path | None
-    kubelet_endpoint: str
-    metrics: tuple[str, int] | None
-
-
-def parse(arguments: Sequence[str]) -> Settings:
-    """Exits with 2 for what cannot be."""
-    parser = argparse.ArgumentParser(prog="fusecache-csi", description="The CSI driver of fusecache.")
-    parser.add_argument("--standalone", action="store_true", help="serve everything on this machine, without a cluster")
-    parser.add_argument("--endpoint", required=True, help="unix:///path/csi.sock")
-    parser.add_argument("--node-id", required=True, help="the name of this machine")
-    parser.add_argument("--state-dir", required=True, type=Path, help="where volumes, journal, mounts and caches are kept")
-    parser.add_argument(
-        "--allowed-root",
-        action="append",
-        default=[],
-        metavar="DIR",
-        help=f"paths of volumes may lie below it; may be repeated. Always: {KUBELET_ROOT}",
-    )
-    parser.add_argument("--plugins-registry", type=Path, metavar="DIR", help="kubelet's: the driver registers itself there")
-    parser.add_argument("--kubelet-endpoint", metavar="PATH", help="the endpoint's path as kubelet sees it, if another one")
-    parser.add_argument("--metrics", metavar="ADDRESS:PORT", help="where Prometheus may ask, such as 127.0.0.1:9810")
-    parser.add_argument("--log-level", default="INFO", choices=("DEBUG", "INFO", "WARNING", "ERROR"))
-    given = parser.parse_args(arguments)
-    if not given.standalone:
-        parser.error("only --standalone is there yet: the driver inside a cluster comes with the operator")
-    if not 0 < len(given.node_id.encode()) <= 256:
-        parser.error("--node-id has to have 1 to 256 bytes")
-    roots = (KUBELET_ROOT, *given.allowed_root)
-    address, _, port = (given.metrics or "").rpartition(":")
-    if given.metrics and not (address and port.isdigit()):
-        parser.error("--metrics has to be ADDRESS:PORT")
-    return Settings(
-        given.endpoint,
-        given.node_id,
-        given.state_dir.resolve(),
-        roots,
-        given.log_level,
-        given.plugins_registry,
-        given.kubelet_endpoint or given.endpoint.removeprefix("unix://"),
-        (address, int(port)) if given.metrics else None,
-    )
-
 
 def main() -> int:
     settings = parse(sys.argv[1:])
-    configure("csi", settings.log_level)
+    configure("csi", settings.log_level, settings.log_format)
     harden_process()
     os.umask(0o077)
     try:
-        asyncio.run(serve(settings))
+        asyncio.run(_serve(settings))
     except (RpcError, CacheError, OSError) as error:
         sys.stderr.write(f"fusecache-csi: {error}\n")
         return 1
     return 0
 
 
-async def serve(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT. Mounts stay: pods go on reading. Raises: RpcError, OSError."""
-    directories = NodeDirectories(settings.state_dir)
-    custody = Custody(directories.custody, os.environ)
-    mounts = NodeMounts(directories, Roots(settings.allowed_roots), custody, Daemons(os.environ))
-    controller = Controller(VolumeRecords(settings.state_dir / "volumes"), Provisioning(), frozenset({settings.node_id}))
+async def _serve(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT. Mounts stay: pods go on reading. Raises: RpcError, CacheError, OSError."""
+    make_passable(settings.state_dir)
     metrics = CallMetrics()
-    metrics.watch("datasets", "datasets that are mounted here", lambda: len(list(mounts.journal)))
-    metrics.watch("publications", "bind mounts", lambda: sum(len(mount.publications) for mount in mounts.journal))
-    metrics.watch("recoveries_total", "mounts and daemons that were gone and made anew", lambda: mounts.recoveries)
     server = Server(settings.endpoint, metrics)
+    records = VolumeRecords(settings.state_dir / "volumes") if settings.has_controller else None
+    custody = mounts = None
+    if settings.has_node:
+        _check_reachable(settings)
+        custody = _custody(settings)
+        mounts = _node_mounts(settings, custody)
 
     async def is_ready() -> bool:
         try:
-            await custody.mounts()
-        except CacheError as error:
+            if custody is not None:
+                await custody.mounts()
+            if records is not None:
+                records.check()
+        except (CacheError, OSError) as error:
             log.warning("not ready: %s", error)
             return False
         return True
 
-    csi_pb2_grpc.add_IdentityServicer_to_server(Identity(is_ready, has_controller=True), server.grpc)
-    csi_pb2_grpc.add_ControllerServicer_to_server(controller, server.grpc)
-    csi_pb2_grpc.add_NodeServicer_to_server(Node(settings.node_id, mounts, controller.modified), server.grpc)
-    await custody.ensure_running()
-    await mounts.recover()
+    health = Health(is_ready)
+    csi_pb2_grpc.add_IdentityServicer_to_server(Identity(is_ready, has_controller=settings.has_controller), server.grpc)
+    health.add_to(server.grpc)
+    controller = None
+    if records is not None:
+        controller = Controller(records, Provisioning(), settings.nodes, may_modify=mounts is not None)
+        csi_pb2_grpc.add_ControllerServicer_to_server(controller, server.grpc)
+    if mounts is not None and custody is not None:
+        modified = controller.modified if controller is not None else lambda volume_id: {}
+        inline = InlineVolumes(NodeDirectories(settings.state_dir), _custody_root(settings), Roots(settings.allowed_roots))
+        csi_pb2_grpc.add_NodeServicer_to_server(Node(settings.node_id, mounts, inline, modified), server.grpc)
+        _watch(metrics, mounts)
+        await custody.ensure_running()
+        await mounts.recover()
     await server.start()
-    registration = None
-    if settings.plugins_registry is not None:
-        registration = Registration(settings.plugins_registry, settings.kubelet_endpoint)
-        await registration.start()
-    if settings.metrics is not None:
-        metrics.serve(*settings.metrics)
-    log.info("%s serves on %s", settings.node_id, settings.endpoint)
+    log.info("%s %s serves on %s", settings.mode, settings.node_id, settings.endpoint)
+    async with contextlib.AsyncExitStack() as running:
+        running.push_async_callback(server.stop)
+        if settings.metrics is not None:
+            metrics.serve(*settings.metrics)
+        if settings.plugins_registry is not None:
+            registration = Registration(settings.plugins_registry, settings.kubelet_endpoint)
+            await registration.start()
+            running.push_async_callback(registration.stop)
+            await running.enter_async_context(_in_background(registration.watch()))
+        await running.enter_async_context(_in_background(health.watch()))
+        if mounts is not None:
+            await running.enter_async_context(_in_background(mounts.watch()))
+        await _ended()
+
+
+def _custody(settings: Settings) -> Custody:
+    is_ours = settings.custody is None
+    return Custody(_custody_root(settings), settings.daemon_user.uid, os.environ if is_ours else None)
+
+
+def _custody_root(settings: Settings) -> Path:
+    return settings.custody or NodeDirectories(settings.state_dir).custody
+
+
+def _node_mounts(settings: Settings, custody: Custody) -> NodeMounts:
+    directories = NodeDirectories(settings.state_dir)
+    return NodeMounts(directories, Roots(settings.allowed_roots), custody, Daemons(os.environ, settings.daemon_user))
+
+
+def _watch(metrics: CallMetrics, mounts: NodeMounts) -> None:
+    metrics.watch("datasets", "datasets that are mounted here", lambda: len(list(mounts.journal)))
+    metrics.watch("publications", "bind mounts", lambda: sum(len(mount.publications) for mount in mounts.journal))
+    metrics.watch("recoveries_total", "mounts and daemons that were gone and made anew", lambda: mounts.recoveries)
+    metrics.watch("custody_descriptors", "descriptors that custody holds, when it was last asked", lambda: mounts.descriptors)
+
+
+@contextlib.asynccontextmanager
+async def _in_background(work: Coroutine[None, None, None]) -> AsyncIterator[None]:
+    task = asyncio.create_task(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+async def _ended() -> None:
+    """Return when the process is told to end."""
     ended = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ended.set)
-    watching = asyncio.create_task(mounts.watch())
     await ended.wait()
-    watching.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await watching
-    if registration is not None:
-        await registration.stop()
-    await server.stop()
+
+
+def _check_reachable(settings: Settings) -> None:
+    """Raises: RpcError: the daemons cannot run as the user that was named."""
+    needed = [sys.executable, os.__file__, __file__, str(settings.state_dir / "run")]
+    if (directory := shut_out(settings.daemon_user, needed)) is not None:
+        raise refused(
+            f"cache daemons cannot run as user {settings.daemon_user}: {directory} shuts it out; install Python and fusecache"
+            " where all users get to them, choose another --state-dir, or let them be root with --daemon-user 0"
+        )

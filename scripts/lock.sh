@@ -16,7 +16,7 @@ compile() { # compile LOCK ARGUMENT...: one lock file
 
 # Each lock is constrained by those before it, so that one environment can hold them all.
 compile requirements-build.lock --group pyproject.toml:build
-compile requirements.lock pyproject.toml -c requirements-build.lock
-compile requirements-dev.lock pyproject.toml --group pyproject.toml:dev -c requirements-build.lock -c requirements.lock
+compile requirements.lock --extra kubernetes pyproject.toml -c requirements-build.lock
+compile requirements-dev.lock --extra kubernetes pyproject.toml --group pyproject.toml:dev -c requirements-build.lock -c requirements.lock
 compile requirements-pyfuse3.lock --extra pyfuse3 pyproject.toml -c requirements-build.lock -c requirements-dev.lock
 compile requirements-bench.lock --group pyproject.toml:bench -c requirements-dev.lock

@@ -17,6 +17,9 @@ needs=(
     "git"             # programs that write to mounts, this and the next two
     "rsync"
     "vim"
+    "buildah"         # images, this and the next two
+    "debootstrap"
+    "podman"
     "libfuse3-dev"    # from here on: to compile the pyfuse3 engine
     "pkg-config pkgconf"
     "gcc"

@@ -24,6 +24,7 @@ from tests.support.log_check import LogCheck, RecordingHandler
 from tests.support.programs import missing_fuse, missing_program
 
 GRACE_SECONDS = 3.0  # threads and processes that are about to end; a guess for two busy cores
+pytest_plugins = ["tests.support.promise_plugin"]
 MEMORY_FILE_SYSTEMS = {"tmpfs", "ramfs"}
 
 

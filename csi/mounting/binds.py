@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+from collections.abc import Callable
 
 from csi.errors import not_found, refused
 from csi.mounting import syscalls
@@ -15,6 +16,7 @@ from csi.mounting.paths import Place
 from fusecache.custody import kernel
 from fusecache.custody.mountinfo import FSTYPE, MountEntry, find_mount, read_mountinfo
 
+_AT_FDCWD = -100
 MOST_LAYERS = 16  # mounts over each other at one place: the live one, and dead ones that it was mounted over
 
 
@@ -34,11 +36,20 @@ def bind(mountpoint: str, device: str, directory: str, place: Place, *, read_onl
 
     May block as long as the daemon is silent, if `directory` is not "". Raises: NOT_FOUND, FAILED_PRECONDITION.
     """
-    source = f"{mountpoint}/{directory}" if directory else mountpoint
     if (below := find_mount(mountpoint)) is None or below.device != device:
         raise refused(f"the mount at {mountpoint} is gone: it is made anew, ask again")
+    _bind(f"{mountpoint}/{directory}" if directory else mountpoint, directory, place, FSTYPE, read_only=read_only)
+
+
+def bind_directory(source: str, place: Place, *, read_only: bool) -> None:
+    """Mount a directory of a local file system at a place where nothing is mounted. Raises: FAILED_PRECONDITION."""
+    _bind(source, source, place, None, read_only=read_only)
+
+
+def _bind(source: str, directory: str, place: Place, over: str | None, *, read_only: bool) -> None:
+    """`directory`: what it is called in an error. `over`: type of file system that may be there; None: nothing may."""
     try:
-        tree = syscalls.open_tree(-100, source)
+        tree = syscalls.open_tree(_AT_FDCWD, source)
     except OSError as error:
         if error.errno == errno.ENOENT:
             raise not_found(f"there is no directory {directory!r} in the volume's source") from error
@@ -49,7 +60,7 @@ def bind(mountpoint: str, device: str, directory: str, place: Place, *, read_onl
         target = place.make()
         try:
             top = _entry_over(place.parent_fd, target)
-            if top is not None and top.fstype != FSTYPE:
+            if top is not None and top.fstype != over:
                 raise refused(f"{place.path} has another file system on it ({top.fstype}): unmount that first")
             syscalls.move_mount(tree, target)
         finally:
@@ -62,12 +73,22 @@ def bind(mountpoint: str, device: str, directory: str, place: Place, *, read_onl
 
 def unbind(place: Place) -> bool:
     """Take away all of our mounts at a place. Return whether there was one. Raises: FAILED_PRECONDITION for those of others."""
+    return _unbind(place, lambda entry: entry.fstype == FSTYPE)
+
+
+def unbind_directory(source: str, place: Place) -> bool:
+    """As `unbind`, for what `bind_directory` has bound."""
+    number = os.stat(source).st_dev
+    return _unbind(place, lambda entry: entry.device == f"{os.major(number)}:{os.minor(number)}")
+
+
+def _unbind(place: Place, is_ours: Callable[[MountEntry], bool]) -> bool:
     found = False
     for _ in range(MOST_LAYERS):
         top = mounted_at(place)
         if top is None:
             return found
-        if top.fstype != FSTYPE:
+        if not is_ours(top):
             raise refused(f"{place.path} has another file system on it ({top.fstype}): it is not ours to unmount")
         with contextlib.suppress(FileNotFoundError):
             kernel.umount(place.by_descriptor, detach=True)

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from csi.mounting.ownership import make_passable
 from csi.mounting.processes import reap_some_time
 from fusecache.base.run_sockets import connect_in
 from fusecache.contract.errors import CacheError, ErrorKind
@@ -40,20 +41,25 @@ class Held:
 
 
 class Custody:
-    """`root`: its directory. `environment`: of the process, if we start it; no credential is taken from it."""
+    """`root`: its directory. `daemon_uid`: who may have a mount from it. `environment`: for the process, if it is ours to
+    start; no credential is taken from it. None: somebody else runs it."""
 
-    def __init__(self, root: Path, environment: Mapping[str, str]) -> None:
+    def __init__(self, root: Path, daemon_uid: int, environment: Mapping[str, str] | None) -> None:
         self._root = root
-        self._environment = {name: environment[name] for name in ("PATH", "PYTHONPATH", "LANG") if name in environment}
+        self._daemon_uid = daemon_uid
+        self._environment = None
+        if environment is not None:
+            self._environment = {name: environment[name] for name in ("PATH", "PYTHONPATH", "LANG") if name in environment}
+        self.descriptors = 0  # that it holds, when it was last asked
 
     def socket_directory(self, dataset: str) -> str:
         return str(self._root / MOUNTS_DIR / dataset)
 
     async def ensure_running(self) -> None:
-        """Start it if it is not there. Raises: CacheError."""
-        if self._is_alive():
+        """Start it if it is not there, and ours to start. Raises: CacheError."""
+        if self._environment is None or self._is_alive():
             return
-        self._root.mkdir(mode=0o711, parents=True, exist_ok=True)
+        make_passable(self._root)
         pid = _spawn(self._root, self._environment)
         reap_some_time(pid)
         deadline = asyncio.get_running_loop().time() + START_SECONDS
@@ -78,7 +84,7 @@ class Custody:
             "serve_count": spec.serve_processes,
             "read_write": spec.read_write,
             "allow_other": spec.allow_other,
-            "uid": os.geteuid(),
+            "uid": self._daemon_uid,
             "tiers": [tier.path for tier in spec.tiers],
             "passthrough": spec.verify is not Verify.ALWAYS,
         }
@@ -92,7 +98,9 @@ class Custody:
         await self._ask({"do": "use", "id": dataset, "volumes": volumes})
 
     async def mounts(self) -> dict[str, Held]:
-        found = (await self._ask({"do": "list"}))["mounts"]
+        answer = await self._ask({"do": "list"})
+        self.descriptors = int(answer.get("descriptors", 0))
+        found = answer["mounts"]
         return {name: Held(one["mountpoint"], one["device"], one["has_daemon"], one["is_held"]) for name, one in found.items()}
 
     async def _ask(self, request: Mapping[str, Any]) -> dict[str, Any]:

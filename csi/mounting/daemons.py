@@ -10,8 +10,12 @@ import signal
 import socket
 from collections.abc import Mapping
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
+from csi import VERSION
+from csi.mounting.ownership import make_owned
 from csi.mounting.processes import reap_some_time
+from fusecache.base.confinement import Confinement, User
 from fusecache.base.run_sockets import connect_in
 from fusecache.contract.errors import CacheError, ErrorKind
 from fusecache.contract.mount_spec import MountSpec
@@ -26,10 +30,14 @@ _TAIL_BYTES = 2000
 
 
 class Daemons:
-    """`environment`: of the daemons: credentials of the node may be in it."""
+    """`environment`: of the daemons: credentials of the node may be in it. `user`: theirs; they give up being root before all
+    else, and can write only in the directories of their mount."""
 
-    def __init__(self, environment: Mapping[str, str]) -> None:
+    def __init__(self, environment: Mapping[str, str], user: User) -> None:
         self._environment = dict(environment)
+        self.user = user
+        if user.uid != os.geteuid():
+            self._environment["HOME"] = "/nonexistent"  # ours is not to be read by others: libraries would stumble over that
 
     async def start(self, spec: MountSpec, custody: str) -> None:
         """Return when the mount answers. `custody`: where custody listens for it.
@@ -37,11 +45,17 @@ class Daemons:
         Raises: CacheError, as the daemons say it; nothing of them is left then.
         """
         run_dir = Path(spec.run_dir)
-        spec_path = _store_spec(run_dir, spec)
+        make_owned(run_dir, self.user)
+        spec_path = _store_spec(run_dir, spec, self.user)
         reader, writer = os.pipe2(os.O_CLOEXEC)
         try:
             pid = spawn_supervisor(
-                SUPERVISOR_MODULE, self._environment, status_fd=writer, spec_path=str(spec_path), custody=custody
+                SUPERVISOR_MODULE,
+                self._environment,
+                status_fd=writer,
+                spec_path=str(spec_path),
+                custody=custody,
+                confinement=self._confinement(spec),
             )
         finally:
             os.close(writer)
@@ -60,6 +74,20 @@ class Daemons:
         if report.get("state") != "ready":
             said = report.get("message") or f"its supervisor ended; its log says: {_tail(run_dir / LOG)}"
             raise CacheError(ErrorKind(report.get("kind", ErrorKind.BUG)), str(said))
+        scratch = run_dir / f"{SPEC}.new"
+        scratch.unlink(missing_ok=True)
+        scratch.symlink_to(spec_path.name)
+        scratch.rename(run_dir / SPEC)
+
+    def _confinement(self, spec: MountSpec) -> str:
+        """ "" if they stay root, as who started us wants it."""
+        if self.user.uid == os.geteuid():
+            return ""
+        writable = [spec.run_dir, spec.state_dir, *(tier.path for tier in spec.tiers)]
+        if spec.read_write:
+            urls = (urlsplit(source.url) for source in spec.sources)
+            writable += [unquote(url.path) for url in urls if url.scheme == "file" and os.path.isdir(unquote(url.path))]
+        return Confinement(self.user.uid, self.user.gid, tuple(writable)).to_json()
 
     async def wait_ended(self, run_dir: str, seconds: float) -> bool:
         """Return whether the supervisor, whose mount is gone, has ended in time; it uploads what was written first."""
@@ -79,18 +107,18 @@ class Daemons:
                 end_process(process)
         remove_run_dir(run_dir)
 
-    async def ask(self, run_dir: str, request: Mapping[str, object]) -> dict[str, object]:
+    async def ask(self, run_dir: str, request: Mapping[str, object], seconds: float = ASK_SECONDS) -> dict[str, object]:
         """Return what fetch answers. Raises: CacheError: its own, or UNAVAILABLE."""
         try:
-            return await asyncio.to_thread(_ask, run_dir, request)
+            return await asyncio.to_thread(_ask, run_dir, request, seconds)
         except (OSError, ValueError) as error:
             raise CacheError(ErrorKind.UNAVAILABLE, f"the daemon of the mount does not answer: {error}") from error
 
 
-def _store_spec(run_dir: Path, spec: MountSpec) -> Path:
-    run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    path = run_dir / SPEC
-    with open(path, "w", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
+def _store_spec(run_dir: Path, spec: MountSpec, owner: User) -> Path:
+    path = run_dir / f"spec-{VERSION}.json"  # a predecessor of another version goes on reading its own, if we are refused
+    with open(path, "w", opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW, 0o600)) as file:
+        os.chown(file.fileno(), owner.uid, owner.gid)
         file.write(spec.to_json())
     return path
 
@@ -101,8 +129,8 @@ def record_of(run_dir: str) -> MountRecord | None:
     return None
 
 
-def _ask(run_dir: str, request: Mapping[str, object]) -> dict[str, object]:
-    with connect_in(run_dir, CONTROL_SOCKET, socket.SOCK_STREAM, ASK_SECONDS) as connection, connection.makefile("rb") as lines:
+def _ask(run_dir: str, request: Mapping[str, object], seconds: float) -> dict[str, object]:
+    with connect_in(run_dir, CONTROL_SOCKET, socket.SOCK_STREAM, seconds) as connection, connection.makefile("rb") as lines:
         connection.sendall(json.dumps(request).encode() + b"\n")
         answer = json.loads(lines.readline() or b"{}")
     if not isinstance(answer, dict):

@@ -39,6 +39,7 @@ class DatasetMount:
     context: as parameters.Parameters.to_context, without a directory.
     volumes: id → how it was staged; the mount is there as long as there is one.
     publications: target path → what is bound there.
+    default_quota: bytes of its tier, where none was asked for: decided once, as less is free when it has filled.
     """
 
     id: str
@@ -46,12 +47,13 @@ class DatasetMount:
     read_only: bool
     volumes: Mapping[str, StagedVolume] = field(default_factory=dict)
     publications: Mapping[str, Publication] = field(default_factory=dict)
+    default_quota: int = 0
 
     @classmethod
     def of_json(cls, raw: Mapping[str, Any]) -> Self:
         volumes = {name: StagedVolume(**one) for name, one in raw["volumes"].items()}
         publications = {target: Publication(**one) for target, one in raw["publications"].items()}
-        return cls(raw["id"], raw["context"], raw["read_only"], volumes, publications)
+        return cls(raw["id"], raw["context"], raw["read_only"], volumes, publications, raw["default_quota"])
 
 
 class Journal:

@@ -14,21 +14,25 @@ import shutil
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
+from csi import VERSION
 from csi.errors import RpcError, exists, not_found, refused
 from csi.mounting import binds
 from csi.mounting.custody import Custody
 from csi.mounting.daemons import Daemons, record_of
 from csi.mounting.journal import DatasetMount, Journal, Publication, StagedVolume
+from csi.mounting.ownership import make_owned, make_passable
 from csi.mounting.paths import Roots
-from csi.mounting.plan import NodeDirectories, dataset_of, spec_of
+from csi.mounting.plan import NodeDirectories, dataset_of, default_quota, spec_of
 from csi.volumes import parameters as volume_parameters
 from csi.volumes import secrets as volume_secrets
 from csi.volumes.parameters import Parameters
 from fusecache.contract.errors import CacheError, ErrorKind
+from fusecache.contract.mount_spec import MountSpec
 
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 0.2
+USAGE_SECONDS = 9.0  # to count the files of a directory, some million a second
 END_SECONDS = 5.0  # that daemons may take to end
 WRITES_SECONDS = 100.0  # to wait for files that are not in the store yet, before the last volume of a mount is unstaged
 
@@ -41,7 +45,12 @@ class NodeMounts:
         self._daemons = daemons
         self.journal = Journal(directories.journal)
         self._locks: dict[str, asyncio.Lock] = {}
+        self._not_upgraded: set[str] = set()
         self.recoveries = 0
+
+    @property
+    def descriptors(self) -> int:
+        return self._custody.descriptors
 
     # -- stage
 
@@ -72,11 +81,12 @@ class NodeMounts:
             mount = self.journal.get(dataset)
             if mount is None:
                 context = dataclasses.replace(parameters, directory="").to_context()
-                mount = DatasetMount(dataset, context, read_only)
+                mount = DatasetMount(dataset, context, read_only, default_quota=default_quota(self._directories))
             mount = self.journal.put(dataclasses.replace(mount, volumes={**mount.volumes, volume_id: staged}))
             try:
                 if secrets:
-                    volume_secrets.write_files(self._directories.secrets(dataset), secrets)
+                    make_owned(self._directories.secrets(dataset), self._daemons.user)
+                    volume_secrets.write_files(self._directories.secrets(dataset), secrets, self._daemons.user)
                 await self._ensure_running(mount)
             except BaseException:
                 if before is None:
@@ -87,12 +97,10 @@ class NodeMounts:
         """With the lock held: custody has the mount, and a daemon serves it."""
         if self._is_running(mount.id):
             return
-        context = volume_parameters.parse(mount.context)
-        secret_files = {
-            f"{path.name}_file": str(path) for path in self._directories.secrets(mount.id).glob("[a-z]*") if path.is_file()
-        }
-        spec = spec_of(mount.id, context, secret_files, self._directories, read_only=mount.read_only)
-        _make_directories(spec.mountpoint, spec.state_dir, *(tier.path for tier in spec.tiers))
+        spec = self._spec(mount)
+        make_passable(Path(spec.mountpoint))
+        for path in (spec.state_dir, *(tier.path for tier in spec.tiers)):
+            make_owned(Path(path), self._daemons.user)
         await self._custody.ensure_running()
         await self._custody.mount(spec)
         await self._custody.note_use(mount.id, sorted(mount.volumes))
@@ -108,6 +116,13 @@ class NodeMounts:
             self._daemons.end_remains(spec.run_dir, before)
             await self._custody.mount(spec)
             await self._daemons.start(spec, self._custody.socket_directory(mount.id))
+
+    def _spec(self, mount: DatasetMount) -> MountSpec:
+        context = volume_parameters.parse(mount.context)
+        secret_files = {
+            f"{path.name}_file": str(path) for path in self._directories.secrets(mount.id).glob("[a-z]*") if path.is_file()
+        }
+        return spec_of(mount.id, context, secret_files, self._directories, mount.default_quota, read_only=mount.read_only)
 
     def _is_running(self, dataset: str) -> bool:
         record = record_of(str(self._directories.run / dataset))
@@ -150,8 +165,15 @@ class NodeMounts:
             if not has_ended:
                 raise refused(f"files that were written to dataset {dataset} are still being uploaded: ask again")
         self._daemons.end_remains(run_dir)
+        self._free_memory(dataset)
         with contextlib.suppress(OSError):
             self._directories.mountpoint(dataset).rmdir()
+
+    def _free_memory(self, dataset: str) -> None:
+        directory = self._directories.memory(dataset)
+        shutil.rmtree(directory, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            directory.parent.rmdir()
 
     async def _is_uploading(self, run_dir: str) -> bool:
         """Whether there is something to wait for. A daemon that hangs uploads nothing: what it has is left to the next one."""
@@ -232,6 +254,22 @@ class NodeMounts:
             raise not_found(f"volume {volume_id} is not on this node")
         return await self._daemons.ask(str(self._directories.run / mount.id), {"do": "status"})
 
+    async def usage_of(self, volume_id: str) -> dict[str, object]:
+        """Return bytes and files of the volume's directory, as far as they were listed. Raises: RpcError, CacheError."""
+        mount = self.journal.of_volume(volume_id)
+        if mount is None:
+            raise not_found(f"volume {volume_id} is not on this node")
+        run_dir = str(self._directories.run / mount.id)
+        directory = mount.volumes[volume_id].directory
+        if not directory:  # of the whole dataset the daemon keeps the sums
+            return await self._daemons.ask(run_dir, {"do": "status"})
+        try:
+            return await self._daemons.ask(run_dir, {"do": "usage", "paths": [directory]}, USAGE_SECONDS)
+        except CacheError as error:
+            if error.kind is not ErrorKind.NOT_FOUND:
+                raise
+            return {}  # nobody has published it yet
+
     def has_path(self, volume_id: str, path: str) -> bool:
         mount = self.journal.of_volume(volume_id)
         if mount is None:
@@ -252,8 +290,10 @@ class NodeMounts:
 
     async def _recover(self, dataset: str) -> None:
         mount = self.journal.get(dataset)
-        if mount is None or self._is_running(dataset):
+        if mount is None:
             return
+        if self._is_running(dataset):
+            return await self._upgrade(mount)
         log.warning("dataset %s of %d volumes has no daemon, and gets one", dataset, len(mount.volumes))
         before = record_of(str(self._directories.run / dataset))
         await self._ensure_running(mount)
@@ -271,6 +311,18 @@ class NodeMounts:
             except (RpcError, OSError) as error:
                 log.error("volume %s cannot be bound again at %s: %s", one.volume, target, error)
 
+    async def _upgrade(self, mount: DatasetMount) -> None:
+        """Let a daemon of our version take over from one of another. One that cannot go on says so first: it is asked once."""
+        record = record_of(str(self._directories.run / mount.id))
+        if record is None or record.version == VERSION or mount.id in self._not_upgraded:
+            return
+        log.info("the daemon of dataset %s has version %s: one of version %s takes over", mount.id, record.version, VERSION)
+        try:
+            await self._daemons.start(self._spec(mount), self._custody.socket_directory(mount.id))
+        except CacheError as error:
+            self._not_upgraded.add(mount.id)
+            log.error("version %s of the daemon of dataset %s stays: %s", record.version, mount.id, error)
+
     async def watch(self) -> None:
         """Look after the mounts for ever."""
         while True:
@@ -286,8 +338,3 @@ class NodeMounts:
         lock = self._locks.setdefault(dataset, asyncio.Lock())
         async with lock:
             yield
-
-
-def _make_directories(*paths: str) -> None:
-    for path in paths:
-        Path(path).mkdir(mode=0o700, parents=True, exist_ok=True)

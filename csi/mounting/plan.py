@@ -15,9 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from csi.volumes.parameters import Parameters
+from csi.volumes.tiers import TierAsked, parse_tiers
 from fusecache.base.settings import SETTINGS, parse_setting
 from fusecache.contract.mount_spec import Medium, MountSpec, SourceSpec, TierSpec
 
+_MEMORY = Path("/dev/shm")  # each mount has a directory of its own there, which only its daemon enters
+_DISK_TIERS = {Medium.SSD: "blocks", Medium.HDD: "blocks-hdd"}
 DEFAULT_CACHE_BYTES = 100 << 30
 WRITABLE_MODES = {"file_mode": 0o666, "dir_mode": 0o777}  # several users write to one mount; `uid` and `gid` narrow it
 
@@ -46,6 +49,15 @@ class NodeDirectories:
     def cache(self, dataset: str) -> Path:
         return self.state / "cache" / dataset
 
+    def memory(self, dataset: str) -> Path:
+        """Of the tier in memory, which ends with the mount: the memory is wanted back."""
+        return _MEMORY / f"fusecache-csi-{self.name}" / dataset
+
+    @property
+    def name(self) -> str:
+        """Tells two drivers on one machine apart."""
+        return hashlib.sha256(os.fsencode(self.state)).hexdigest()[:12]
+
     def secrets(self, dataset: str) -> Path:
         return self.state / "secrets" / dataset
 
@@ -58,23 +70,29 @@ def dataset_of(parameters: Parameters, identity: str, *, read_only: bool) -> str
         "settings": dict(parameters.settings),
         "identity": identity,
         "read_only": read_only,
+        **({"tiers": parameters.tiers} if parameters.tiers else {}),
     }
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:24]
 
 
 def spec_of(
-    dataset: str, parameters: Parameters, secret_files: Mapping[str, str], directories: NodeDirectories, *, read_only: bool
+    dataset: str,
+    parameters: Parameters,
+    secret_files: Mapping[str, str],
+    directories: NodeDirectories,
+    default_quota: int,
+    *,
+    read_only: bool,
 ) -> MountSpec:
-    """Raises: CacheError(INVALID) for a setting that does not parse."""
+    """`default_quota`: of the one tier, if none was asked for. Raises: CacheError(INVALID) for a setting that does not parse."""
     cache = directories.cache(dataset)
-    tier = cache / "blocks"
     fields: dict[str, Any] = {"uid": os.geteuid(), "gid": os.getegid(), **({} if read_only else WRITABLE_MODES)}
     fields |= {SETTINGS[name].field: parse_setting(name, text) for name, text in parameters.settings.items()}
     return MountSpec(
         dataset_id=dataset,
         mountpoint=str(directories.mountpoint(dataset)),
         sources=(SourceSpec(parameters.source, "", {**parameters.options, **secret_files}),),
-        tiers=(TierSpec(str(tier), Medium.SSD, _quota(cache)),),
+        tiers=tuple(_tier(asked, dataset, directories) for asked in _asked_tiers(parameters, default_quota)),
         state_dir=str(cache),
         run_dir=str(directories.run / dataset),
         read_write=not read_only,
@@ -82,9 +100,18 @@ def spec_of(
     )
 
 
-def _quota(cache: Path) -> int:
+def _asked_tiers(parameters: Parameters, default_quota: int) -> list[TierAsked]:
+    return parse_tiers(parameters.tiers) if parameters.tiers else [TierAsked(Medium.SSD, default_quota)]
+
+
+def _tier(asked: TierAsked, dataset: str, directories: NodeDirectories) -> TierSpec:
+    path = directories.memory(dataset) if asked.medium is Medium.MEM else directories.cache(dataset) / _DISK_TIERS[asked.medium]
+    return TierSpec(str(path), asked.medium, asked.quota_bytes, asked.high, asked.low)
+
+
+def default_quota(directories: NodeDirectories) -> int:
     """Half of what is free, as on the command line."""
-    directory = cache
+    directory = directories.state
     while not directory.is_dir():
         directory = directory.parent
     return max(1 << 20, min(shutil.disk_usage(directory).free // 2, DEFAULT_CACHE_BYTES))

@@ -37,9 +37,12 @@ _TOKEN = re.compile(r"after-(\d{1,15})")
 
 
 class Controller(csi_pb2_grpc.ControllerServicer):
-    """`nodes`: the names of all nodes that a volume can be published to."""
+    """`nodes`: the names of all nodes that a volume can be published to. `may_modify`: a node gets to know what was modified."""
 
-    def __init__(self, records: VolumeRecords, provisioning: Provisioning, nodes: frozenset[str]) -> None:
+    def __init__(
+        self, records: VolumeRecords, provisioning: Provisioning, nodes: frozenset[str], *, may_modify: bool = True
+    ) -> None:
+        self._may_modify = may_modify
         self._records = records
         self._provisioning = provisioning
         self._nodes = nodes
@@ -48,8 +51,13 @@ class Controller(csi_pb2_grpc.ControllerServicer):
     async def ControllerGetCapabilities(
         self, request: csi_pb2.ControllerGetCapabilitiesRequest, context: object
     ) -> csi_pb2.ControllerGetCapabilitiesResponse:
-        claimed = [csi_pb2.ControllerServiceCapability(rpc=csi_pb2.ControllerServiceCapability.RPC(type=one)) for one in CLAIMED]
+        claimed = [
+            csi_pb2.ControllerServiceCapability(rpc=csi_pb2.ControllerServiceCapability.RPC(type=one)) for one in self._claimed()
+        ]
         return csi_pb2.ControllerGetCapabilitiesResponse(capabilities=claimed)
+
+    def _claimed(self) -> tuple[_Rpc, ...]:
+        return CLAIMED if self._may_modify else tuple(one for one in CLAIMED if one != _Rpc.MODIFY_VOLUME)
 
     # -- making and removing
 
@@ -230,6 +238,8 @@ class Controller(csi_pb2_grpc.ControllerServicer):
     async def ControllerModifyVolume(
         self, request: csi_pb2.ControllerModifyVolumeRequest, context: object
     ) -> csi_pb2.ControllerModifyVolumeResponse:
+        if not self._may_modify:
+            raise NotImplementedError
         volume_id = fields.required(request.volume_id, "volume_id")
         changed = parameters.check_mutable(fields.small_map(request.mutable_parameters, "mutable_parameters"))
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from csi.errors import invalid, not_found
+from csi.mounting.inline_volumes import InlineVolumes
 from csi.mounting.node_mounts import NodeMounts
 from csi.state.exclusive import Exclusive
 from csi.stubs import csi_pb2, csi_pb2_grpc
-from csi.volumes import capabilities, fields, parameters, secrets
+from csi.volumes import capabilities, fields, inline, parameters, secrets
 from fusecache.contract.errors import CacheError
 
 log = logging.getLogger(__name__)
@@ -29,11 +31,14 @@ _INODES_SHOWN = 1 << 40  # of a store there are as many as anybody wants
 
 
 class Node(csi_pb2_grpc.NodeServicer):
-    def __init__(self, node_id: str, mounts: NodeMounts, modified: Callable[[str], Mapping[str, str]]) -> None:
+    def __init__(
+        self, node_id: str, mounts: NodeMounts, inline_volumes: InlineVolumes, modified: Callable[[str], Mapping[str, str]]
+    ) -> None:
         """`modified`: of a volume id, the settings that its VolumeAttributesClass has changed."""
         self._node_id = node_id
         self._modified = modified
         self._mounts = mounts
+        self._inline = inline_volumes
         self._exclusive = Exclusive()
 
     async def NodeGetCapabilities(
@@ -73,6 +78,8 @@ class Node(csi_pb2_grpc.NodeServicer):
     ) -> csi_pb2.NodePublishVolumeResponse:
         volume_id = fields.required(request.volume_id, "volume_id")
         target = fields.required(request.target_path, "target_path", fields.MAX_PATH_BYTES)
+        if inline.is_inline(request.volume_context):
+            return await self._publish_inline(request, volume_id, target)
         fields.required(request.staging_target_path, "staging_target_path", fields.MAX_PATH_BYTES)
         capability = _capability(request)
         mode = capability.access_mode.mode
@@ -86,20 +93,41 @@ class Node(csi_pb2_grpc.NodeServicer):
         await self._exclusive.run(volume_id, "NodePublishVolume", publish)
         return csi_pb2.NodePublishVolumeResponse()
 
+    async def _publish_inline(
+        self, request: csi_pb2.NodePublishVolumeRequest, volume_id: str, target: str
+    ) -> csi_pb2.NodePublishVolumeResponse:
+        _capability(request)
+        volume = inline.parse(fields.small_map(request.volume_context, "volume_context"))
+
+        async def publish() -> None:
+            self._inline.publish(volume_id, volume, target, read_only=request.readonly)
+
+        await self._exclusive.run(volume_id, "NodePublishVolume", publish)
+        return csi_pb2.NodePublishVolumeResponse()
+
+    async def _unpublish_inline(self, target: str) -> None:
+        if target in self._inline:
+            self._inline.unpublish(target)
+
     async def NodeUnpublishVolume(
         self, request: csi_pb2.NodeUnpublishVolumeRequest, context: object
     ) -> csi_pb2.NodeUnpublishVolumeResponse:
         volume_id = fields.required(request.volume_id, "volume_id")
         target = fields.required(request.target_path, "target_path", fields.MAX_PATH_BYTES)
-        await self._exclusive.run(volume_id, "NodeUnpublishVolume", lambda: self._mounts.unpublish(volume_id, target))
+        if self._inline.is_at(volume_id, target):
+            await self._exclusive.run(volume_id, "NodeUnpublishVolume", lambda: self._unpublish_inline(target))
+        else:
+            await self._exclusive.run(volume_id, "NodeUnpublishVolume", lambda: self._mounts.unpublish(volume_id, target))
         return csi_pb2.NodeUnpublishVolumeResponse()
 
     async def NodeGetVolumeStats(
         self, request: csi_pb2.NodeGetVolumeStatsRequest, context: object
     ) -> csi_pb2.NodeGetVolumeStatsResponse:
         """From what the daemon knows, never from the mount: that could hang."""
-        status = await self._status(request.volume_id, request.volume_path)
-        used, files = int(status.get("total_bytes", 0)), int(status.get("files", 0))
+        if self._inline.is_at(request.volume_id, request.volume_path):
+            return _usage_of(self._inline.usage_at(request.volume_path))
+        usage_ = await self._usage(request.volume_id, request.volume_path)
+        used, files = int(usage_.get("total_bytes", 0)), int(usage_.get("files", 0))
         total = max(fields.DEFAULT_CAPACITY_BYTES, used)
         usage = [
             csi_pb2.VolumeUsage(unit=_Unit.BYTES, total=total, used=used, available=total - used),
@@ -134,12 +162,12 @@ class Node(csi_pb2_grpc.NodeServicer):
             raise not_found(f"volume {volume_id} is not at {path}")
         return csi_pb2.NodeExpandVolumeResponse(capacity_bytes=fields.capacity(request.capacity_range))
 
-    async def _status(self, volume_id: str, path: str) -> Mapping[str, Any]:
+    async def _usage(self, volume_id: str, path: str) -> Mapping[str, Any]:
         fields.required(volume_id, "volume_id")
         fields.required(path, "volume_path", fields.MAX_PATH_BYTES)
         if not self._mounts.has_path(volume_id, path):
             raise not_found(f"volume {volume_id} is not at {path}")
-        return await self._mounts.status_of(volume_id)
+        return await self._mounts.usage_of(volume_id)
 
 
 def _capability(request: csi_pb2.NodeStageVolumeRequest | csi_pb2.NodePublishVolumeRequest) -> csi_pb2.VolumeCapability:
@@ -147,6 +175,15 @@ def _capability(request: csi_pb2.NodeStageVolumeRequest | csi_pb2.NodePublishVol
         raise invalid("volume_capability is missing")
     capabilities.require([request.volume_capability])
     return request.volume_capability
+
+
+def _usage_of(found: os.statvfs_result) -> csi_pb2.NodeGetVolumeStatsResponse:
+    size, free = found.f_blocks * found.f_frsize, found.f_bavail * found.f_frsize
+    usage = [
+        csi_pb2.VolumeUsage(unit=_Unit.BYTES, total=size, used=size - free, available=free),
+        csi_pb2.VolumeUsage(unit=_Unit.INODES, total=found.f_files, used=found.f_files - found.f_ffree, available=found.f_favail),
+    ]
+    return csi_pb2.NodeGetVolumeStatsResponse(usage=usage)
 
 
 def _problem(status: str, reason: str, message: str) -> csi_pb2.VolumeHealth.VolumeHealthEntry:

@@ -84,7 +84,14 @@ class _Calls(grpc.aio.ServerInterceptor):  # type: ignore[misc]
         finally:
             seconds = time.monotonic() - began
             self._metrics.note(method, code.name, seconds)
-            said("call %d, %s: %s in %.0f ms %s", number, about, code.name, seconds * 1000, message)
+            fields = {
+                "request": number,
+                "method": method,
+                "volume": str(getattr(request, "volume_id", ""))[:128],
+                "code": code.name,
+                "milliseconds": round(seconds * 1000, 1),
+            }
+            said("call %d, %s: %s in %.0f ms %s", number, about, code.name, seconds * 1000, message, extra={"fields": fields})
         await context.abort(code, message)
 
 

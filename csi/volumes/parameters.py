@@ -1,9 +1,9 @@
 """Parameters of a StorageClass, of a volume's context and of its VolumeAttributesClass: which of them are settings of the mount,
 and which are options of the source. Stateless.
 
-`source` names the store, e.g. s3://bucket/prefix. `directory` (contexts only) is that of the volume below it. Everything else
-is a setting of base/settings.py or an option of the source, whose names only the source knows; secrets are refused here, they
-have fields of their own.
+`source` names the store, e.g. s3://bucket/prefix. `directory` (contexts only) is that of the volume below it, `tiers` says what
+the cache may take. Everything else is a setting of base/settings.py or an option of the source, whose names only the source
+knows; secrets are refused here, they have fields of their own.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from csi.errors import RpcError, invalid
+from csi.volumes.tiers import parse_tiers
 from fusecache.base.secret_names import refuse_secret
 from fusecache.base.settings import SETTINGS, parse_setting
 from fusecache.contract.errors import CacheError
 
-SOURCE, DIRECTORY = "source", "directory"
+SOURCE, DIRECTORY, TIERS = "source", "directory", "tiers"
 _OF_KUBERNETES = ("csi.storage.k8s.io/", "storage.kubernetes.io/")
 # What the driver decides itself: where things lie, and what a capability says.
 _DECIDED_HERE = frozenset({"cache_dir", "read_write", "engine", "debug_no_resend", "log_level"})
@@ -29,29 +30,33 @@ MAX_DIRECTORY_BYTES = 100
 
 @dataclass(frozen=True, slots=True)
 class Parameters:
-    """`options`: of the source. `settings`: text as given, each of which parses."""
+    """`options`: of the source. `settings`: text as given, each of which parses. `tiers`: as given; "" for what the node has."""
 
     source: str
     options: Mapping[str, str]
     settings: Mapping[str, str]
     directory: str = ""
+    tiers: str = ""
 
     def to_context(self) -> dict[str, str]:
         """Return what `parse` makes this of again."""
-        directory = {DIRECTORY: self.directory} if self.directory else {}
-        return {SOURCE: self.source, **self.options, **self.settings, **directory}
+        named = {DIRECTORY: self.directory, TIERS: self.tiers}
+        return {SOURCE: self.source, **self.options, **self.settings, **{key: value for key, value in named.items() if value}}
 
 
 def parse(given: Mapping[str, str]) -> Parameters:
     """Raises: INVALID_ARGUMENT."""
     options: dict[str, str] = {}
     settings: dict[str, str] = {}
-    source = directory = ""
+    source = directory = tiers = ""
     for key, value in given.items():
         if key == SOURCE:
             source = value
         elif key == DIRECTORY:
             directory = _checked_directory(value)
+        elif key == TIERS:
+            parse_tiers(value)
+            tiers = value
         elif key.startswith(_OF_KUBERNETES):
             continue
         elif key in _DECIDED_HERE:
@@ -64,7 +69,7 @@ def parse(given: Mapping[str, str]) -> Parameters:
             options[key] = value
     if not source:
         raise invalid("parameter source is missing: it names the store, such as s3://bucket/prefix")
-    return Parameters(source, options, settings, directory)
+    return Parameters(source, options, settings, directory, tiers)
 
 
 def check_mutable(given: Mapping[str, str]) -> dict[str, str]:

@@ -6,7 +6,9 @@ Owns the directory. Used from one event loop; everything is in memory too.
 from __future__ import annotations
 
 import dataclasses
+import errno
 import hashlib
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -51,6 +53,11 @@ class VolumeRecords:
         loaded = (Volume.of_json(raw) for raw in durable_files.load_all(directory).values())
         self._volumes = {volume.id: volume for volume in sorted(loaded, key=lambda volume: volume.number)}
         self._next_number = max((volume.number for volume in self._volumes.values()), default=0) + 1
+
+    def check(self) -> None:
+        """Raises: OSError if nothing could be recorded."""
+        if not os.access(self._directory, os.W_OK | os.X_OK):
+            raise OSError(errno.EACCES, "the records of volumes cannot be written", str(self._directory))
 
     def __iter__(self) -> Iterator[Volume]:
         """In the order of their making."""

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from csi.errors import invalid
+from fusecache.base.confinement import User
 
 _CANONICAL = {
     "access_key": ("accesskey", "accesskeyid", "awsaccesskeyid", "key", "fsossaccesskeyid", "ossaccesskeyid"),
@@ -48,14 +49,16 @@ def identity_of(secrets: Mapping[str, str]) -> str:
     return hashlib.sha256(public.encode()).hexdigest()[:16] if public else ""
 
 
-def write_files(directory: Path, secrets: Mapping[str, str]) -> dict[str, str]:
-    """Write each value into a file of its own, and return the options that name them. Raises: OSError."""
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+def write_files(directory: Path, secrets: Mapping[str, str], owner: User) -> dict[str, str]:
+    """Write each value into a file of its own, and return the options that name them. `directory` is there, and `owner`'s.
+
+    Raises: OSError."""
     options: dict[str, str] = {}
     for name, value in secrets.items():
         path = directory / name
         scratch = directory / f".{name}.new"
         with open(scratch, "w", opener=lambda file, flags: os.open(file, flags | os.O_NOFOLLOW, 0o600)) as file:
+            os.chown(file.fileno(), owner.uid, owner.gid)
             file.write(value)
         scratch.rename(path)
         options[f"{name}_file"] = str(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 import threading
@@ -32,12 +33,35 @@ class _Formatter(logging.Formatter):
         return "".join(c if c.isprintable() or c in "\n\t" else repr(c)[1:-1] for c in text)
 
 
-def configure(role: str, level: str = "INFO") -> None:
-    """Log to stderr as `time level role[pid] module: message`. Called once, in main."""
+class _JsonFormatter(logging.Formatter):
+    """One object a line: time, level, role, pid, logger, message, and the fields of `extra={"fields": {...}}`."""
+
+    def __init__(self, role: str) -> None:
+        super().__init__()
+        self._role = role
+
+    def format(self, record: logging.LogRecord) -> str:
+        what = {
+            "time": self.formatTime(record, "%Y-%m-%dT%H:%M:%S") + f".{int(record.msecs):03d}",
+            "level": record.levelname,
+            "role": self._role,
+            "pid": record.process,
+            "logger": record.name,
+            "message": mask_secrets(record.getMessage()),
+            **getattr(record, "fields", {}),
+        }
+        if record.exc_info:
+            what["exception"] = mask_secrets(self.formatException(record.exc_info))
+        return json.dumps(what)
+
+
+def configure(role: str, level: str = "INFO", style: str = "text") -> None:
+    """Log to stderr, as `time level role[pid] module: message` or ("json") an object a line. Called once, in main."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Formatter(f"%(asctime)s %(levelname)s {role}[%(process)d] %(name)s: %(message)s"))
+    text = _Formatter(f"%(asctime)s %(levelname)s {role}[%(process)d] %(name)s: %(message)s")
+    handler.setFormatter(_JsonFormatter(role) if style == "json" else text)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
-    for noisy in ("botocore", "urllib3", "aiobotocore", "s3fs", "fsspec", "asyncio", "ossfs"):
+    for noisy in ("botocore", "grpc", "urllib3", "aiobotocore", "s3fs", "fsspec", "asyncio", "ossfs"):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, root.level))

@@ -10,6 +10,7 @@ root; names that are not UTF-8 travel with surrogate escapes.
 | {"do": "drop", "paths": [...]} | {"done": true, "bytes": freed} |
 | {"do": "refresh", "paths": [...]} | {"done": true, "changed": entries that differ now} |
 | {"do": "look", "paths": [...]} | {"done": true} when the source was asked about each name on the way; NOT_FOUND |
+| {"do": "usage", "paths": [DIRECTORY]} | {"done": true, "files", "total_bytes", "listing_complete"}, of it and all below |
 | {"do": "metrics"} | {"done": true, "text": Prometheus exposition} |
 "failures" counts all, "failed" names the first 1,000.
 Progress is {"files", "files_total", "bytes", "bytes_total", "listing": bool}.

@@ -1,5 +1,6 @@
-"""`python -m fusecache.custody --spec PATH [--status-fd N] [--foreground] [--timeout SECONDS] [--custody DIR]`: the supervisor of
-one mount. With `--custody` the mount is one that custody made (contract/keeping.py), else the supervisor makes it itself.
+"""`python -m fusecache.custody --spec PATH [--status-fd N] [--foreground] [--timeout SECONDS] [--custody DIR] [--confine JSON]`:
+the supervisor of one mount. With `--custody` the mount is one that custody made (contract/keeping.py), else the supervisor makes
+it itself. With `--confine` (base/confinement.py) it is started by root, and gives that up before all else.
 
 With `--order-fd N` instead of `--spec` the path comes over that pipe when it is known, and if it closes without one all was for
 nothing. Until then the supervisor imports what it needs, and so do its children, which are the first thing that it starts.
@@ -22,7 +23,7 @@ from fusecache.custody.child import FETCH, SERVE, Child
 if TYPE_CHECKING:
     from fusecache.contract.mount_spec import MountSpec
 
-_VALUES = ("--spec", "--order-fd", "--status-fd", "--timeout", "--custody", "--fetch-module", "--serve-module")
+_VALUES = ("--spec", "--order-fd", "--status-fd", "--timeout", "--custody", "--confine", "--fetch-module", "--serve-module")
 _DEFAULT_MODULES = {FETCH: "fusecache.fetch", SERVE: "fusecache.serve"}
 _MAX_PATH_BYTES = 4096
 
@@ -65,6 +66,10 @@ def _open_log(path: str) -> int:
 
 def main() -> int:
     options = _parse(sys.argv[1:])
+    if "--confine" in options:
+        from fusecache.base.confinement import Confinement
+
+        Confinement.from_json(options["--confine"]).apply()
     status_fd = int(options.get("--status-fd", "-1"))
     if status_fd >= 0:
         os.set_inheritable(status_fd, False)

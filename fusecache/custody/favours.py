@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 
 RESENT_BIT = 1 << 63  # FUSE_UNIQUE_RESEND: the kernel asks the same request again
 REMEMBERED_ANSWERS = 16384  # more than the requests that several serve processes can leave unanswered
+TIER_DEPTH = 3  # directories between a tier and its containers, at most
 _MAX_QUESTION_BYTES = 4096
 _CACHED: dict[str, Any] = {"mode": "cached"}
 
@@ -177,11 +178,20 @@ class Favours:
         if status.st_uid != self._owner:
             return f"the container belongs to uid {status.st_uid}"
         place = os.readlink(f"/proc/self/fd/{container_fd}")
-        for path in self._tier_paths:
-            with contextlib.suppress(OSError):
-                if place.startswith(os.path.realpath(path) + "/") and os.stat(path).st_dev == status.st_dev:
-                    return None
+        if any(_is_at(path, place, status) for path in self._tier_paths):
+            return None
         return f"{place!r} lies in no tier of this mount"
+
+
+def _is_at(tier: str, place: str, status: os.stat_result) -> bool:
+    """Whether a file lies in a tier, known by its inode: the path may be of another mount namespace, with the same end."""
+    parts = place.split("/")
+    for depth in range(1, TIER_DEPTH + 1):
+        with contextlib.suppress(OSError):
+            found = os.stat(os.path.join(tier, *parts[-depth:]), follow_symlinks=False)
+            if (found.st_dev, found.st_ino) == (status.st_dev, status.st_ino):
+                return True
+    return False
 
 
 def _opened(backing_id: int) -> dict[str, Any]:

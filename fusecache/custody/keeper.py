@@ -63,8 +63,9 @@ class Keeper:
 
     def run(self) -> int:
         """Serve until SIGTERM or SIGINT. Mounts stay: what the daemons have they keep, and they bring it back to the next one."""
-        for name in (JOURNAL_DIR, MOUNTS_DIR):
-            (self._root / name).mkdir(mode=0o711 if name == MOUNTS_DIR else 0o700, parents=True, exist_ok=True)
+        (self._root / JOURNAL_DIR).mkdir(mode=0o700, parents=True, exist_ok=True)
+        (self._root / MOUNTS_DIR).mkdir(exist_ok=True)
+        (self._root / MOUNTS_DIR).chmod(0o711)  # daemons of other users pass through; the umask would forbid it
         self._loop.catch_signals((signal.SIGTERM, signal.SIGINT), lambda number: self._end())
         durable_files.write(self._root / KEEPER_FILE, asdict(ProcessId.of(os.getpid())))
         self._load()
@@ -108,7 +109,9 @@ class Keeper:
         """Raises: CacheError, which is the answer."""
         what = request.pop("do", None)
         if what == "list":
-            return reply({"done": True, "mounts": {name: _shown(mount) for name, mount in self._mounts.items()}})
+            mounts = {name: _shown(mount) for name, mount in self._mounts.items()}
+            held = sum(len(mount.given_fds()) for mount in self._mounts.values() if mount.is_held)
+            return reply({"done": True, "mounts": mounts, "descriptors": held})
         name = str(request.get("id", ""))
         if not _ID.fullmatch(name):
             raise CacheError(ErrorKind.INVALID, f"{name[:100]!r} is no name of a mount")

@@ -8,6 +8,7 @@ read it.
 | mountpoint, dataset_id, sources, engine | as in the spec; engine is the one in use |
 | run_dir, state_dir | directories of the mount |
 | device | st_dev of the mount, "0:39"; "" before it is mounted. The minor number is the connection in fusectl |
+| version | of the program that serves the mount |
 | state | "starting", "ready", "degraded" (a daemon cannot start, see last_error), "stopping" |
 | access | "openless" or "passthrough", as fetch decided; "" before |
 | supervisor, fetch | {pid, start_time}; fetch null while there is none. start_time: field 22 of /proc/PID/stat |
@@ -72,6 +73,7 @@ class MountRecord:
     passthrough_problem: str = ""
     read_ahead_problem: str = ""
     mounted_at: float = 0.0
+    version: str = ""
 
     @property
     def daemons(self) -> list[ProcessId]:

@@ -11,11 +11,19 @@ SUPERVISOR_MODULE = "fusecache.custody"
 
 
 def spawn_supervisor(
-    module: str, environment: Mapping[str, str], *, status_fd: int, order_fd: int = -1, spec_path: str = "", custody: str = ""
+    module: str,
+    environment: Mapping[str, str],
+    *,
+    status_fd: int,
+    order_fd: int = -1,
+    spec_path: str = "",
+    custody: str = "",
+    confinement: str = "",
 ) -> int:
     """Return the pid. The supervisor gets a session of its own, and of our descriptors stderr and those named.
 
-    `custody`: where custody listens for the mount, if it is not to be made by the supervisor itself."""
+    `custody`: where custody listens for the mount, if it is not to be made by the supervisor itself.
+    `confinement`: what it gives up first, as JSON (base/confinement.py)."""
     named = [fd for fd in (status_fd, order_fd) if fd >= 0]
     actions: list[Any] = [
         (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
@@ -26,6 +34,8 @@ def spawn_supervisor(
     arguments = [sys.executable, "-P", "-m", module, *what, "--status-fd", str(status_fd)]
     if custody:
         arguments += ["--custody", custody]
+    if confinement:
+        arguments += ["--confine", confinement]
     return os.posix_spawn(sys.executable, arguments, supervisor_environment(environment), file_actions=actions, setsid=True)
 
 

@@ -24,6 +24,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from fusecache import __version__
 from fusecache.base.run_sockets import listen_in
 from fusecache.contract.errors import CacheError, ErrorKind, not_ready_in_time
 from fusecache.contract.exit_status import exit_status_of
@@ -117,6 +118,7 @@ class Supervisor:
             run_dir=spec.run_dir,
             state_dir=spec.state_dir,
             supervisor=ProcessId.of(os.getpid()),
+            version=__version__,
         )
 
     def run(self) -> int:
@@ -173,9 +175,9 @@ class Supervisor:
         started = time.monotonic()
         spec = self._spec
         root = os.path.dirname(spec.run_dir)
-        for mountpoint in remove_leftovers(root, spec.run_dir):
-            log.info("removed what a dead mount at %r had left", mountpoint)
         if not self._config.custody:
+            for mountpoint in remove_leftovers(root, spec.run_dir):
+                log.info("removed what a dead mount at %r had left", mountpoint)
             self._check_mountpoint(root)
         os.makedirs(spec.run_dir, mode=0o700, exist_ok=True)
         os.chmod(spec.run_dir, 0o700)
@@ -454,7 +456,8 @@ class Supervisor:
             self._crew.stop(mount.abort if isinstance(mount, FuseMount) else lambda: None)
         if mount is not None:
             mount.close()
-        if not self._is_superseded:
+        is_refused = self._custody is not None and mount is None  # all that lies there belongs to who has the mount
+        if not self._is_superseded and not is_refused:
             remove_run_dir(self._spec.run_dir)
         self._resources.close()
         for reply in self._umount_replies:

@@ -1,4 +1,4 @@
-"""The control socket: status, warm, drop, refresh, look, metrics. JSON lines, as contract/control.py says."""
+"""The control socket: status, usage, warm, drop, refresh, look, metrics. JSON lines, as contract/control.py says."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import trio
 from fusecache.contract.errors import CacheError, ErrorKind
 from fusecache.fetch.cache import Cache
 from fusecache.fetch.status import StatusReport
+from fusecache.fetch.usage import usage_of
 from fusecache.fetch.warm import Warm, drop, find, refresh
 from fusecache.index.environment import NoSpaceError
 
@@ -21,6 +22,7 @@ log = logging.getLogger(__name__)
 MAX_REQUEST_BYTES = 1 << 20
 MAX_CLIENTS = 32
 PROGRESS_SECONDS = 0.2
+KNOWN = "status, usage, warm, drop, refresh, look, metrics"
 
 
 class ControlServer:
@@ -82,10 +84,13 @@ class ControlServer:
             for path in paths:
                 await find(self._cache, path, anew=True)
             await _say(stream, {"done": True})
+        elif what == "usage":
+            for path in paths:
+                await _say(stream, {"done": True, **dataclasses.asdict(await usage_of(self._cache, path))})
         elif what == "warm":
             await self._warm(stream, paths)
         else:
-            raise CacheError(ErrorKind.INVALID, f"{what!r} is no request; known are status, warm, drop, refresh, look, metrics")
+            raise CacheError(ErrorKind.INVALID, f"{what!r} is no request; known are {KNOWN}")
 
     async def _warm(self, stream: trio.SocketStream, paths: list[bytes]) -> None:
         warm = Warm(self._cache, paths)

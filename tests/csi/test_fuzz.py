@@ -6,7 +6,12 @@ right, as wild ones alone come no further than the first check. Nothing names a 
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -16,6 +21,7 @@ from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
 from csi.stubs import csi_pb2
+from fusecache.custody.mountinfo import read_mountinfo
 from tests.support.csi_driver import CsiDriver
 
 pytestmark = [pytest.mark.fuse, pytest.mark.root, pytest.mark.slow]
@@ -71,13 +77,22 @@ def scalars(field: Any, likely: dict[str, Any]) -> st.SearchStrategy[Any]:
 
 
 @pytest.mark.timeout(900)
-def test_wild_requests(driver: CsiDriver, parameters: dict[str, str], full_length: bool) -> None:
+def test_wild_requests(
+    driver: CsiDriver,
+    parameters: dict[str, str],
+    full_length: bool,
+    disk_path: Path,
+    promise: Callable[[str, str, str, str], None],
+) -> None:
+    """A thread swaps one of the paths for a symbolic link to a directory outside of what is allowed, all the time."""
     volume = driver.create("fuzzed", parameters)
-    paths = [str(driver.pods / name) for name in ("one", "two", "missing/parent")]
+    outside = disk_path / "outside"
+    (outside / "parent").mkdir(parents=True)
+    paths = [str(driver.pods / name) for name in ("one", "two", "missing/parent", "raced", "raced/parent")]
     likely: dict[str, Any] = {
         "volume_id": [volume.volume_id, "other"],
         "name": ["fuzzed", "fuzzed-2"],
-        "node_id": [driver.node_id],
+        "node_id": ["node-1"],
         "parameters": parameters,
         "volume_context": dict(volume.volume_context),
         "mutable_parameters": {"ttl": "30s"},
@@ -112,8 +127,12 @@ def test_wild_requests(driver: CsiDriver, parameters: dict[str, str], full_lengt
                 bad.append(f"{method.name}: {error.details()}: {str(request)[:300]}")
         codes[code.name] = codes.get(code.name, 0) + 1
 
-    ask()
-    print(f"{next(numbers)} requests: {codes}")
+    with swapping(driver.pods / "raced", outside):
+        ask()
+    asked = next(numbers)
+    print(f"{asked} requests: {codes}")
+    assert [path.relative_to(outside) for path in outside.rglob("*")] == [Path("parent")], "something was made outside"
+    assert not [entry for entry in read_mountinfo() if entry.mountpoint.startswith(str(outside))], "mounted outside"
     assert not bad, bad[:5]
     assert codes.get("OK", 0) > 20
     assert codes.get("INVALID_ARGUMENT", 0) > 20
@@ -129,3 +148,37 @@ def test_wild_requests(driver: CsiDriver, parameters: dict[str, str], full_lengt
         request = csi_pb2.NodeUnstageVolumeRequest(volume_id=name, staging_target_path=paths[0])
         driver.node.NodeUnstageVolume(request, timeout=CALL_SECONDS)
     assert driver.leftovers() == []
+    promise(
+        "23",
+        "requests of the CSI services with wild values, a racing thread swaps paths for symbolic links",
+        f"{asked} requests ({', '.join(f'{name} {count}' for name, count in sorted(codes.items()))}): 0 INTERNAL, 0 crashes, "
+        "0 paths outside touched, 0 left over",
+        "0",
+    )
+
+
+@contextlib.contextmanager
+def swapping(path: Path, outside: Path) -> Iterator[None]:
+    """Let `path` be a directory, and a symbolic link to `outside`, in turn; what it was as a directory lies beside it."""
+    aside = path.with_name("aside")
+    path.mkdir()
+    ended = threading.Event()
+
+    def swap() -> None:
+        while not ended.is_set():
+            with contextlib.suppress(OSError):
+                path.rename(aside)
+                path.symlink_to(outside)
+            time.sleep(0.0005)
+            with contextlib.suppress(OSError):
+                path.unlink()
+                aside.rename(path)
+            time.sleep(0.0005)
+
+    thread = threading.Thread(target=swap)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
 import signal
-import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,74 +11,19 @@ from typing import Any
 
 import pytest
 
-from fusecache.base.run_sockets import connect_in
 from fusecache.contract.errors import ErrorKind
-from fusecache.contract.keeping import ADMIN_SOCKET, CUSTODY_SOCKET, MOUNTS_DIR, STATE_VERSION
+from fusecache.contract.keeping import STATE_VERSION
 from fusecache.custody.mountinfo import find_mount
-from tests.support.mounted import ROOT, wait_until
+from tests.support.keeper import Keeper
 
 pytestmark = [pytest.mark.fuse, pytest.mark.root, pytest.mark.slow]
 
 GRACE_SECONDS = "1.5"
 
 
-class Keeper:
-    def __init__(self, base: Path) -> None:
-        self.root = base / "custody"
-        self.root.mkdir(exist_ok=True)
-        self.mountpoint = base / "mnt"
-        self.mountpoint.mkdir(exist_ok=True)
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        command = [sys.executable, "-P", "-m", "fusecache.custody.keeper", "--root", str(self.root), "--grace", GRACE_SECONDS]
-        self.process = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=subprocess.DEVNULL)
-        assert wait_until(self._answers, 10.0)
-
-    def _answers(self) -> bool:
-        with contextlib.suppress(OSError):
-            return "mounts" in self.ask({"do": "list"})
-        return False
-
-    def stop(self, number: signal.Signals) -> None:
-        if self.process is not None:
-            self.process.send_signal(number)
-            self.process.wait(10)
-            self.process = None
-
-    def ask(self, request: dict[str, Any]) -> dict[str, Any]:
-        with connect_in(str(self.root), ADMIN_SOCKET, socket.SOCK_STREAM, 10.0) as connection, connection.makefile("rb") as lines:
-            connection.sendall(json.dumps(request).encode() + b"\n")
-            answer = json.loads(lines.readline())
-        assert isinstance(answer, dict)
-        return answer
-
-    def mount(self, **more: Any) -> dict[str, Any]:
-        order = {
-            "do": "mount", "id": "one", "mountpoint": str(self.mountpoint), "serve_count": 1, "read_write": False,
-            "allow_other": True, "uid": 0, "tiers": [], "passthrough": True,
-        }  # fmt: skip
-        return self.ask({**order, **more})
-
-    def say(self, message: dict[str, Any]) -> dict[str, Any]:
-        """As a daemon would, which then goes away."""
-        directory = str(self.root / MOUNTS_DIR / "one")
-        with connect_in(directory, CUSTODY_SOCKET, socket.SOCK_SEQPACKET, 10.0) as connection:
-            connection.sendall(json.dumps(message).encode())
-            data, fds, _, _ = socket.recv_fds(connection, 16384, 64)
-        for fd in fds:
-            os.close(fd)
-        return {**json.loads(data), "fds": len(fds)}
-
-    def close(self) -> None:
-        self.stop(signal.SIGKILL)
-        while find_mount(str(self.mountpoint)) is not None:
-            subprocess.run(["umount", "-l", str(self.mountpoint)], check=True, timeout=10)
-
-
 @pytest.fixture
 def keeper(disk_path: Path) -> Iterator[Keeper]:
-    keeper = Keeper(disk_path)
+    keeper = Keeper(disk_path, GRACE_SECONDS)
     keeper.start()
     yield keeper
     keeper.close()

@@ -1,49 +1,14 @@
-"""Fixtures of the stress scenarios: their length, their data, and where they record what they counted."""
+"""Fixtures of the stress scenarios: their server and their data."""
 
 from __future__ import annotations
 
-import datetime
-import os
-import platform
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.support import promises
 from tests.support.seaweed import Seaweed
-
-ROOT = Path(__file__).parent.parent.parent
-DOCUMENT = ROOT / "docs" / "promises.md"
-
-
-@pytest.fixture(scope="session")
-def _records(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    path = tmp_path_factory.mktemp("promises") / "records"
-    path.touch()
-    yield path
-    if _is_complete(request.config) and request.session.testsfailed == 0 and path.stat().st_size:
-        machine = f"{os.cpu_count()} cores, kernel {platform.release()}"
-        DOCUMENT.write_text(promises.render(path, machine, datetime.date.today().isoformat()))
-
-
-def _is_complete(config: pytest.Config) -> bool:
-    """Whether all scenarios run at full length: a part of them must not replace the document of all."""
-    option = config.option
-    is_selected = option.keyword or option.deselect or not all(Path(argument).is_dir() for argument in config.args)
-    return bool(option.full_length and not is_selected)
-
-
-@pytest.fixture
-def promise(_records: Path) -> Callable[[str, str, str, str], None]:
-    """`promise(figure, what, counted, promise)`: print and keep what a scenario counted."""
-
-    def keep(figure: str, what: str, counted: str, text: str) -> None:
-        print(f"\nfigure {figure}: {what}: {counted}")
-        promises.record(_records, promises.Promise(figure, what, counted, text))
-
-    return keep
 
 
 @pytest.fixture(scope="session")

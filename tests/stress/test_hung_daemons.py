@@ -19,7 +19,7 @@ from tests.support.readers import Readers
 from tests.support.seaweed import Seaweed
 from tests.support.stored_truth import environment, upload
 
-pytestmark = [pytest.mark.stress, pytest.mark.fuse, pytest.mark.root, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.stress, pytest.mark.fuse, pytest.mark.root, pytest.mark.timeout(240), pytest.mark.timed]
 
 PATIENCE_SECONDS = HUNG_SECONDS + 4 * TICK_SECONDS
 

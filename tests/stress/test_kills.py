@@ -16,7 +16,7 @@ from tests.support.readers import Readers, Seen
 from tests.support.seaweed import Seaweed
 from tests.support.stored_truth import environment, upload
 
-pytestmark = [pytest.mark.stress, pytest.mark.fuse, pytest.mark.root]
+pytestmark = [pytest.mark.stress, pytest.mark.fuse, pytest.mark.root, pytest.mark.timed]
 
 Keep = Callable[[str, str, str, str], None]
 MODES = ["random"] * 6 + ["sequential", "sequential", "walk", "direct"]

@@ -16,7 +16,7 @@ from tests.support.seaweed import Seaweed
 from tests.support.small_disks import SmallDisk
 from tests.support.stored_truth import environment, upload
 
-pytestmark = [pytest.mark.stress, pytest.mark.fuse, pytest.mark.root]
+pytestmark = [pytest.mark.stress, pytest.mark.fuse, pytest.mark.root, pytest.mark.timed]
 
 LIMIT_BYTES = 256 << 20
 SHARE = 0.9

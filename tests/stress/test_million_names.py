@@ -14,7 +14,7 @@ import pytest
 
 from tests.support.mounted import Mounted, wait_until
 
-pytestmark = [pytest.mark.stress, pytest.mark.fuse, pytest.mark.root]
+pytestmark = [pytest.mark.stress, pytest.mark.fuse, pytest.mark.root, pytest.mark.timed]
 
 BOUND_MIB = 32  # of anonymous memory per process, for any number of names: a page of names in many shapes
 

@@ -17,7 +17,7 @@ from tests.support.mounted import Mounted
 from tests.support.readers import Readers
 from tests.support.small_disks import SmallDisk
 
-pytestmark = [pytest.mark.stress, pytest.mark.fuse, pytest.mark.root, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.stress, pytest.mark.fuse, pytest.mark.root, pytest.mark.timeout(180), pytest.mark.timed]
 
 QUOTA_BYTES = 64 << 20
 ALLOWED = 1.02

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
 import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +18,7 @@ from tests.support.plain_store import PlainStore
 from tests.support.readers import Readers
 from tests.support.s3_bucket import S3Bucket
 from tests.support.seaweed import ADMIN, Identity, Seaweed
+from tests.support.secret_search import core_limit, texts_below, texts_of_process
 from tests.support.stored_truth import upload
 from tests.support.writers import Writers
 
@@ -216,12 +216,12 @@ def test_a_secret_is_found_nowhere(
         record = mounted.record()
         pids = [process.pid for process in (record.supervisor, *record.daemons)]
         for pid in pids:
-            for name in ("cmdline", "environ", "mountinfo", "mounts", "maps"):
-                texts[f"/proc/PID/{name} of {pid}"] = Path(f"/proc/{pid}/{name}").read_bytes()
+            texts.update(texts_of_process(pid))
             assert core_limit(pid) == ("0", "0"), f"process {pid} may dump its memory"
-        directories = [Path(record.run_dir), Path(record.state_dir), disk_path / "tier", disk_path / "cache", Path("/dev/shm")]
-        for directory in directories:
-            texts.update(contents(directory, record.dataset_id))
+        for directory in (Path(record.run_dir), Path(record.state_dir), disk_path / "tier", disk_path / "cache"):
+            texts.update(texts_below(directory))
+        shared = texts_below(Path("/dev/shm"))
+        texts.update({path: text for path, text in shared.items() if record.dataset_id in path})
         assert b"DEBUG" in texts[f"{record.run_dir}/log"], "the log is not at its most verbose"
         assert "access" in mounted.log().lower() or "denied" in mounted.log().lower(), "the wrong secret went unnoticed"
     found = [(where, canary) for where, text in texts.items() for canary in canaries[1:] if canary.encode() in text]
@@ -238,22 +238,3 @@ def test_a_secret_is_found_nowhere(
     assert len(texts) >= 30
     assert not found
     assert not keys
-
-
-def core_limit(pid: int) -> tuple[str, str]:
-    line = next(line for line in Path(f"/proc/{pid}/limits").read_text().splitlines() if line.startswith("Max core file size"))
-    soft, hard = line.split()[4:6]
-    return soft, hard
-
-
-def contents(directory: Path, dataset_id: str) -> dict[str, bytes]:
-    """Return every regular file below, by path; of shared places only what belongs to this mount."""
-    found = {}
-    for place, _, names in os.walk(directory):
-        if str(directory) == "/dev/shm" and dataset_id not in place:
-            continue
-        for name in names:
-            path = Path(place, name)
-            if path.is_file() and not path.is_symlink():
-                found[str(path)] = path.read_bytes()
-    return found

@@ -24,7 +24,7 @@ from tests.support.readers import Readers
 from tests.support.seaweed import Seaweed
 from tests.support.stored_truth import environment, upload
 
-pytestmark = [pytest.mark.stress, pytest.mark.fuse, pytest.mark.root, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.stress, pytest.mark.fuse, pytest.mark.root, pytest.mark.timeout(400), pytest.mark.timed]
 
 QUOTA_BYTES = 64 << 20
 MODES = ["random"] * 5 + ["sequential", "sequential", "walk", "direct"]

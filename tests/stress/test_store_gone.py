@@ -16,7 +16,7 @@ from tests.support.readers import Readers
 from tests.support.seaweed import Seaweed
 from tests.support.stored_truth import environment, upload
 
-pytestmark = [pytest.mark.stress, pytest.mark.fuse, pytest.mark.root]
+pytestmark = [pytest.mark.stress, pytest.mark.fuse, pytest.mark.root, pytest.mark.timed]
 
 BANDWIDTH = 6 << 20  # bytes/s of the store while it answers: so that readers are in the middle of it when it goes
 DEADLINE = 4.0

@@ -17,7 +17,7 @@ from tests.stress.conftest import make_files
 from tests.support.mounted import CommandFailedError, Mounted, kill, wait_until
 from tests.support.readers import Readers
 
-pytestmark = [pytest.mark.stress, pytest.mark.fuse, pytest.mark.root, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.stress, pytest.mark.fuse, pytest.mark.root, pytest.mark.timeout(120), pytest.mark.timed]
 
 Keep = Callable[[str, str, str, str], None]
 HOLDER = "import os,sys; os.open(sys.argv[1], os.O_RDONLY); print('open', flush=True); sys.stdin.read()"

@@ -14,7 +14,7 @@ from tests.support.killer import Killer
 from tests.support.mounted import Mounted
 from tests.support.readers import Readers
 
-pytestmark = [pytest.mark.stress, pytest.mark.fuse, pytest.mark.root]
+pytestmark = [pytest.mark.stress, pytest.mark.fuse, pytest.mark.root, pytest.mark.timed]
 
 MODES = ["random"] * 5 + ["sequential", "walk", "direct"]
 LONGEST_SECONDS = 1.0

@@ -16,7 +16,7 @@ from tests.support.s3_bucket import S3Bucket
 from tests.support.seaweed import ADMIN, Seaweed
 from tests.support.writers import Writers, Written
 
-pytestmark = [pytest.mark.fuse, pytest.mark.slow]
+pytestmark = [pytest.mark.fuse, pytest.mark.slow, pytest.mark.timed]
 
 Keep = Callable[[str, str, str, str], None]
 INTERVAL_SECONDS = 0.7

@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -20,6 +20,7 @@ from typing import Any, Self
 import grpc
 
 from csi.stubs import csi_pb2, csi_pb2_grpc
+from fusecache.base.confinement import User, shut_out
 from fusecache.contract.keeping import KEEPER_FILE
 from fusecache.custody.mount_table import MountRecord, ProcessId, list_mounts
 from fusecache.custody.mountinfo import FSTYPE, read_mountinfo
@@ -28,28 +29,43 @@ from tests.support.mounted import ROOT, kill, wait_until
 Mode = csi_pb2.VolumeCapability.AccessMode.Mode
 START_SECONDS = 20.0
 CALL_SECONDS = 60.0
+NOBODY = User(65534, 65534)
 
 
 class CsiDriver:
     """Use as a context manager. `base` is short: the socket's path must fit. Volumes may be mounted below `base/pods`."""
 
-    def __init__(self, base: Path, environment: Mapping[str, str], node_id: str = "node-1") -> None:
+    def __init__(
+        self,
+        base: Path,
+        environment: Mapping[str, str],
+        *,
+        mode: Sequence[str] = ("--standalone", "--node-id", "node-1"),
+        package: Path = ROOT,
+    ) -> None:
+        """`mode`: the first arguments. `package`: directory of the code that runs."""
         self.base = base
+        self.package = package
+        self._mode = list(mode)
+        base.mkdir(parents=True, exist_ok=True)
+        _let_others_pass(base)
+        self.daemon_user = "0" if shut_out(NOBODY, [sys.executable, str(package / "csi"), str(base / "state")]) else str(NOBODY)
         self.state = base / "state"
         self.pods = base / "pods"
         self.pods.mkdir(parents=True, exist_ok=True)
         self.endpoint = f"unix://{base}/csi.sock"
-        self.node_id = node_id
-        self._environment = {**os.environ, "AWS_EC2_METADATA_DISABLED": "true", "PYTHONPATH": str(ROOT), **environment}
+        self._environment = {**os.environ, "AWS_EC2_METADATA_DISABLED": "true", **environment}
         self._log = base / "driver.log"
         self.process: subprocess.Popen[bytes] | None = None
         self._channel: grpc.Channel | None = None
 
     def start(self) -> Self:
-        command = [sys.executable, "-P", "-m", "csi", "--standalone", "--endpoint", self.endpoint, "--node-id", self.node_id]
+        command = [sys.executable, "-P", "-m", "csi", *self._mode, "--endpoint", self.endpoint]
         command += ["--state-dir", str(self.state), "--allowed-root", str(self.pods), "--log-level", "DEBUG"]
+        command += ["--daemon-user", self.daemon_user]
+        environment = {**self._environment, "PYTHONPATH": str(self.package)}
         with self._log.open("ab") as log:
-            self.process = subprocess.Popen(command, env=self._environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+            self.process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
         assert wait_until(lambda: self._answers() or self._ended(), START_SECONDS), self.log()
         assert not self._ended(), self.log()
         return self
@@ -187,6 +203,13 @@ class CsiDriver:
         if error is not None:
             print(self.log()[-8000:])
         self.close()
+
+
+def _let_others_pass(path: Path) -> None:
+    """Daemons have another user; directories that were made for tests are private."""
+    for directory in (path, *path.parents):
+        if any("fusecache-test-" in part or "pytest-of-" in part for part in directory.parts):
+            directory.chmod(directory.stat().st_mode & 0o7777 | 0o011)
 
 
 def capability(mode: int = Mode.SINGLE_NODE_WRITER, **mount: Any) -> csi_pb2.VolumeCapability:

@@ -1,12 +1,20 @@
-"""The figures behind the promises: each stress scenario records counts with denominators, here they become docs/promises.md."""
+"""The figures behind the promises: each scenario records counts with denominators, here they become docs/promises.md.
+
+`python -m tests.support.promises RECORDS` writes it, from what several runs of pytest have recorded in one file.
+"""
 
 from __future__ import annotations
 
+import datetime
 import json
+import os
+import platform
 import re
+import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+DOCUMENT = Path(__file__).parents[2] / "docs" / "promises.md"
 HEADER = """# Promises
 
 What must never happen, and what a run of `make promises` counted on {machine}, {date}. Every scenario fails
@@ -33,7 +41,7 @@ def record(path: Path, promise: Promise) -> None:
         file.write(json.dumps(asdict(promise)) + "\n")
 
 
-def render(records: Path, machine: str, date: str, footer: str = "") -> str:
+def render(records: Path, machine: str, date: str) -> str:
     """Return the document; the last record of each figure wins."""
     promises: dict[str, Promise] = {}
     for line in records.read_text().splitlines():
@@ -43,7 +51,12 @@ def render(records: Path, machine: str, date: str, footer: str = "") -> str:
     table = "".join(
         f"| {_cell(one.figure)} | {_cell(one.what)} | {_cell(one.counted)} | {_cell(one.promise)} |\n" for one in rows
     )
-    return HEADER.format(machine=machine, date=date) + table + footer
+    return HEADER.format(machine=machine, date=date) + table
+
+
+def main() -> None:
+    machine = f"{os.cpu_count()} cores, kernel {platform.release()}"
+    DOCUMENT.write_text(render(Path(sys.argv[1]), machine, datetime.date.today().isoformat()))
 
 
 def _number(figure: str) -> int:
@@ -55,3 +68,7 @@ def _number(figure: str) -> int:
 
 def _cell(text: str) -> str:
     return text.replace("|", "\\|")
+
+
+if __name__ == "__main__":
+    main()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from csi.errors import RpcError
 from csi.stubs import csi_pb2
 from csi.volumes import fields, parameters, secrets
 from csi.volumes.records import Volume, VolumeRecords, volume_id_of
+from fusecache.base.confinement import User
 
 GOOD = {"source": "s3://bucket/claims", "endpoint_url": "http://s3", "ttl": "30s", "csi.storage.k8s.io/pvc/name": "claim"}
 
@@ -52,7 +54,8 @@ def test_keys_of_secrets(tmp_path: Path) -> None:
     given = {"AWS_ACCESS_KEY_ID": "id", "secretKey": "canary", "aws-session-token": "t"}
     found = secrets.canonical(given)
     assert found == {"access_key": "id", "secret_key": "canary", "session_token": "t"}
-    options = secrets.write_files(tmp_path / "secrets", found)
+    (tmp_path / "secrets").mkdir()
+    options = secrets.write_files(tmp_path / "secrets", found, User(os.getuid(), os.getgid()))
     assert {name: Path(path).read_text() for name, path in options.items()} == {
         "access_key_file": "id", "secret_key_file": "canary", "session_token_file": "t",
     }  # fmt: skip

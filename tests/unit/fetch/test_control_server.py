@@ -99,6 +99,26 @@ def test_warm_reads_everything_and_status_says_so(tmp_path: Path, source: FakeSo
         assert source.counts.calls["read"] == asked
 
 
+def test_usage_counts_one_directory_as_far_as_it_is_listed(
+    tmp_path: Path, source: FakeSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fusecache.fetch.usage.STEP_NAMES", 2)
+    for number in range(3):
+        source.put(f"d/deep/f{number}", content("deep", 7))
+    source.put("other/f", content("other", 1000))
+    with controlled(tmp_path, source) as (_, reader, client):
+        assert client.ask(do="usage", paths=["d"])["kind"] == ErrorKind.NOT_FOUND
+        reader.read_file(b"d/f1")
+        before = client.ask(do="usage", paths=["d"])
+        client.ask(do="warm", paths=["d"])
+        after = client.ask(do="usage", paths=["d"])
+        assert (after["files"], after["total_bytes"], after["listing_complete"]) == (8, 221, True)
+        assert before["files"] <= 8
+        assert not before["listing_complete"]
+        everything = client.ask(do="usage", paths=[""])
+        assert not everything["listing_complete"], "nobody has looked into the other directory"
+
+
 def test_blocks_of_replaced_objects_do_not_count_as_cached(tmp_path: Path, source: FakeSource) -> None:
     """They did: half of the data could be uncached and `status` said 100 %."""
     with controlled(tmp_path, source) as (_, reader, client):
