@@ -90,9 +90,10 @@ class Custody:
         }
         return str((await self._ask(order))["device"])
 
-    async def unmount(self, dataset: str) -> None:
-        """Take the mount away, busy or not; its daemon sees that. One that is not there is no error. Raises: CacheError."""
-        await self._ask({"do": "unmount", "id": dataset, "detach": True})
+    async def unmount(self, dataset: str, *, abort: bool = False) -> None:
+        """Take the mount away, busy or not; its daemon sees that. One that is not there is no error. `abort`: the daemon does not
+        answer. Raises: CacheError."""
+        await self._ask({"do": "unmount", "id": dataset, "detach": True, "abort": abort})
 
     async def note_use(self, dataset: str, volumes: list[str]) -> None:
         await self._ask({"do": "use", "id": dataset, "volumes": volumes})

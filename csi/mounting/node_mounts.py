@@ -158,8 +158,9 @@ class NodeMounts:
         """Take the mount away; its daemon uploads what was written, and ends. Raises: FAILED_PRECONDITION if that takes long."""
         run_dir = str(self._directories.run / dataset)
         await self._custody.ensure_running()
-        await self._custody.unmount(dataset)
-        has_ended = await self._daemons.wait_ended(run_dir, END_SECONDS)
+        answers = await self._answers(run_dir)
+        await self._custody.unmount(dataset, abort=not answers)
+        has_ended = await self._daemons.wait_ended(run_dir, END_SECONDS if answers else 0.0)
         if not has_ended and await self._is_uploading(run_dir):
             has_ended = await self._daemons.wait_ended(run_dir, WRITES_SECONDS)
             if not has_ended:
@@ -174,6 +175,12 @@ class NodeMounts:
         shutil.rmtree(directory, ignore_errors=True)
         with contextlib.suppress(OSError):
             directory.parent.rmdir()
+
+    async def _answers(self, run_dir: str) -> bool:
+        try:
+            return bool(await self._daemons.ask(run_dir, {"do": "status"}))
+        except CacheError:
+            return False
 
     async def _is_uploading(self, run_dir: str) -> bool:
         """Whether there is something to wait for. A daemon that hangs uploads nothing: what it has is left to the next one."""

@@ -15,7 +15,8 @@ admin.sock (an answer has "done": true; an error "error": SENTENCE, "kind": Erro
 
     {"do": "mount", "id", "mountpoint", "serve_count", "read_write", "allow_other", "uid", "tiers": [PATH], "passthrough": bool}
         -> {"device"}; a mount that is there is left as it is
-    {"do": "unmount", "id", "detach": bool} -> {}; the daemon sees its connection end, and finishes what was written
+    {"do": "unmount", "id", "detach": bool, "abort": bool} -> {}; the daemon sees its connection end, and finishes what was
+        written. "abort": nobody answers in the mount, so that even unmounting could wait for ever
     {"do": "list"} -> {"mounts": {ID: {"mountpoint", "device", "has_daemon", "is_held"}}, "descriptors": how many it holds}
     {"do": "use", "id", "volumes": [ID]} -> {}; noted in the journal
 

@@ -120,7 +120,7 @@ class Keeper:
         mount = self._mounts.get(name)
         if what == "unmount":
             if mount is not None:
-                self._unmount(mount, detach=bool(request.get("detach")))
+                self._unmount(mount, detach=bool(request.get("detach")), abort=bool(request.get("abort")))
         elif what == "use":
             if mount is None:
                 raise CacheError(ErrorKind.NOT_FOUND, f"{name} is not mounted")
@@ -154,8 +154,8 @@ class Keeper:
         log.info("mounted %s at %s", order.id, order.mountpoint)
         return mount
 
-    def _unmount(self, mount: KeptMount, *, detach: bool) -> None:
-        mount.unmount(detach=detach)
+    def _unmount(self, mount: KeptMount, *, detach: bool, abort: bool = False) -> None:
+        mount.unmount(detach=detach, abort=abort)
         self._forget(mount)
         log.info("unmounted %s", mount.order.id)
 

@@ -121,8 +121,11 @@ class KeptMount:
     def read_ahead_problem(self) -> str:
         return self.mount.raise_read_ahead() if self.mount is not None else "the mount is not held"
 
-    def unmount(self, *, detach: bool) -> None:
-        """Take the mount away and let go of it. Raises: CacheError(BUSY) unless `detach`."""
+    def unmount(self, *, detach: bool, abort: bool = False) -> None:
+        """Take the mount away and let go of it; programs that still have something open get errors. `abort`: nobody answers any
+        more, so that even unmounting could wait. Raises: CacheError(BUSY) unless `detach`."""
+        if abort:
+            self._abort()
         if self.mount is not None:
             self.mount.unmount(detach=detach)
         elif self.is_mounted:
@@ -131,7 +134,14 @@ class KeptMount:
 
     def end_connection(self) -> None:
         """Whatever waits in the mount fails, now and from now on."""
-        if self.order.device and self.is_mounted:
+        self._abort()
+        self.let_go()
+
+    def _abort(self) -> None:
+        # Its number is the connection's as long as the mount is there, or a descriptor of ours is connected: who has files open,
+        # or has it in another mount namespace, keeps it alive after it was unmounted.
+        is_alive = self.is_mounted or (self.mount is not None and self.mount.is_connected())
+        if self.order.device and is_alive:
             try:
                 kernel.abort_fuse_connection(int(self.order.device.partition(":")[2]))
             except OSError as error:
@@ -139,7 +149,6 @@ class KeptMount:
                     raise CacheError(
                         ErrorKind.DENIED, f"the connection of {self.order.mountpoint} cannot be ended: {error}"
                     ) from error
-        self.let_go()
 
     def let_go(self) -> None:
         if self.mount is not None:
