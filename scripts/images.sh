@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 command -v buildah >/dev/null || { echo "images.sh: buildah is not installed (Debian, Ubuntu: apt install buildah)" >&2; exit 3; }
 storage=()
 if [ $# -gt 0 ]; then
-    storage=(--root "$1/storage" --runroot "$1/run" --storage-driver vfs)
+    storage=(--root "$1/storage" --runroot "$1/run")
     tar=$(scripts/image_base.sh) || exit $?
     container=$(buildah "${storage[@]}" from scratch)
     buildah "${storage[@]}" add --quiet "$container" "$tar" / >&2
@@ -16,7 +16,8 @@ if [ $# -gt 0 ]; then
 fi
 
 # A build sees the package index that this machine uses, and the certificates that it trusts.
-given=(--isolation chroot --layers=false ${BASE:+--build-arg BASE="$BASE"})
+# Layers: most of the two builds is the same.
+given=(--isolation chroot --layers ${BASE:+--build-arg BASE="$BASE"})
 bundle=/etc/ssl/certs/ca-certificates.crt
 [ ! -f $bundle ] || given+=(-v $bundle:$bundle:ro --env PIP_CERT=$bundle)
 [ ! -f /etc/pip.conf ] || given+=(-v /etc/pip.conf:/etc/pip.conf:ro)

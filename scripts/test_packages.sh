@@ -17,7 +17,8 @@ needs=(
     "git"             # programs that write to mounts, this and the next two
     "rsync"
     "vim"
-    "buildah"         # images, this and the next two
+    "buildah"         # images, this and the next three
+    "runc"
     "debootstrap"
     "podman"
     "libfuse3-dev"    # from here on: to compile the pyfuse3 engine
