@@ -55,7 +55,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 @pytest.fixture(scope="session")
 def run_directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A directory of this run on a real disk, removed at the end. Everything a test makes lies here or under tmp_path."""
-    candidates = [tmp_path_factory.getbasetemp(), Path("/var/tmp"), Path.cwd()]
+    # Not pytest's own directory first: that is private, and daemons of another user have to get here.
+    candidates = [Path("/var/tmp"), tmp_path_factory.getbasetemp(), Path.cwd()]
     parent = next((path for path in candidates if os.access(path, os.W_OK) and not _is_in_memory(path)), candidates[0])
     directory = Path(tempfile.mkdtemp(prefix="fusecache-test-", dir=parent))
     directory.chmod(0o755)
