@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from csi.operator.model.scalars import INT_OR_STRING, QUANTITY
+from csi.operator.model.scalars import QUANTITY
 from csi.operator.model.structure import Schema
 
 Raw = dict[str, Any]
@@ -86,6 +86,4 @@ NodeAffinity = Annotated[Raw, Schema(_OPEN, "node affinity")]
 PodSpec = Annotated[Raw, Schema(_OPEN, "pod specification")]
 Probe = Annotated[Raw, Schema(_OPEN, "probe")]
 Lifecycle = Annotated[Raw, Schema(_OPEN, "lifecycle hooks")]
-PortMap = Annotated[dict[str, int], Schema({"type": "object", "additionalProperties": {"type": "integer"}}, "map of numbers")]
 AnyMap = Annotated[Raw, Schema(_OPEN, "object")]
-IntOrString = Annotated[int | str, Schema(INT_OR_STRING, "integer or string")]

@@ -33,7 +33,15 @@ _NEEDED = {
     "dict_type": ("a mapping", "write key: value below it"),
     "model_type": ("a mapping", "write key: value below it"),
 }
-_TYPES = {str: "text", bool: "true or false", int: "a number", float: "a number", list: "a list", dict: "a mapping"}
+_TYPES = {
+    str: "text",
+    bool: "true or false",
+    int: "a number",
+    float: "a number",
+    list: "a list",
+    dict: "a mapping",
+    type(None): "null",
+}
 
 
 def parse(raw: Mapping[str, Any]) -> Object:
@@ -96,8 +104,8 @@ def _told(error: ErrorDetails) -> str:
             return f"{path} has too many entries: {limits['max_length']} are allowed"
         case "greater_than_equal":
             return f"{path} is {value}: write {limits['ge']} or more"
-        case "less_than":
-            return f"{path} is {value}: write less than {limits['lt']}"
+        case "less_than_equal":
+            return f"{path} is {value}: write {limits['le']} or less"
         case "value_error":
             return f"{path}: {limits['error']}"
         case kind if kind in _NEEDED:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from csi.operator.model.data import Data
 from csi.operator.model.foreign_image import VersionSpec
-from csi.operator.model.kubernetes import ContainerPort, EnvVar, PortMap, Resources, SecretName, Toleration, Volume, VolumeMount
+from csi.operator.model.kubernetes import ContainerPort, EnvVar, Resources, SecretName, Toleration, Volume, VolumeMount
 from csi.operator.model.management import CleanCachePolicy, RuntimeManagement
 from csi.operator.model.marks import OTHER_REPLICAS, WITHOUT_HDFS, Mark
 from csi.operator.model.pod_metadata import PodMetadata
-from csi.operator.model.scalars import Int32, NetworkMode, StringMap
+from csi.operator.model.scalars import Int32, NetworkMode, PortNumbers, StringMap
 from csi.operator.model.structure import Structure, field
 from csi.operator.model.tiered_store import TieredStore
 from csi.operator.model.user import User
@@ -64,7 +64,7 @@ class WithJvmOptions(Structure):
 
 
 class WithPortMap(Structure):
-    ports: PortMap = field(Mark.IGNORED, "Ports of the engine, by name.", {})
+    ports: PortNumbers = field(Mark.IGNORED, "Ports of the engine, by name.", {})
 
 
 class WithPortList(Structure):

@@ -133,7 +133,7 @@ def test_names_of_python_are_no_keys() -> None:
             "spec.replicas is true or false where a whole number is needed: write it without quotes",
         ),
         ("AlluxioRuntime", {"replicas": -1}, "spec.replicas is -1: write 0 or more"),
-        ("AlluxioRuntime", {"replicas": 1 << 31}, "spec.replicas is 2147483648: write less than 2147483648"),
+        ("AlluxioRuntime", {"replicas": 1 << 31}, "spec.replicas is 2147483648: write 2147483647 or less"),
         ("AlluxioRuntime", {"worker": {"replicas": 0}}, "spec.worker.replicas is 0: write 1 or more"),
         (
             "JindoRuntime",
