@@ -20,7 +20,7 @@ TYPED := $(foreach directory,fusecache csi tests/support tests/bench,$(if $(wild
 
 export AWS_EC2_METADATA_DISABLED := true
 
-.PHONY: help venv demo test test-long lint format bench bench-quick promises images lock clean
+.PHONY: help venv demo test test-long lint format crds bench bench-quick promises images lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,6 +53,9 @@ lint: $(INSTALLED) ## check format, lint, types and the direction of imports
 format: $(INSTALLED) ## format the code, mend what ruff can mend
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
+
+crds: $(INSTALLED) ## write deploy/crds and docs/api-reference.md from csi/operator/model
+	@$(BIN)/python -m csi.operator.crds
 
 bench: $(BENCH_INSTALLED) ## compare with JuiceFS, rclone and tmpfs, write docs/benchmarks.md (ARGS=--quick for a part)
 	@scripts/test_packages.sh

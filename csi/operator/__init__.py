@@ -1,0 +1,1 @@
+"""The operator: Datasets, runtimes and operations of a cluster."""

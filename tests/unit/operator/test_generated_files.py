@@ -1,0 +1,35 @@
+"""What is generated of the model is what lies in the repository."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from csi.operator.crds.files import DEFINITIONS, REFERENCE, generated, write
+from csi.operator.model.kinds import KINDS
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture(scope="module")
+def files() -> dict[Path, str]:
+    return generated()
+
+
+def test_files_are_as_the_model_says(files: dict[Path, str]) -> None:
+    assert len(files) == len(KINDS) + 1
+    assert [str(path) for path, text in files.items() if (ROOT / path).read_text() != text] == [], "run `make crds`"
+
+
+def test_there_are_no_others(files: dict[Path, str]) -> None:
+    assert {path.relative_to(ROOT) for path in (ROOT / DEFINITIONS).iterdir()} == files.keys() - {REFERENCE}
+
+
+def test_writing_removes_definitions_of_former_kinds(tmp_path: Path) -> None:
+    former, kept = tmp_path / DEFINITIONS / "former.yaml", DEFINITIONS / "kept.yaml"
+    former.parent.mkdir(parents=True)
+    former.write_text("")
+    write(tmp_path, {kept: "a", REFERENCE: "b"})
+    assert not former.exists()
+    assert ((tmp_path / kept).read_text(), (tmp_path / REFERENCE).read_text()) == ("a", "b")
