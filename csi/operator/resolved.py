@@ -1,4 +1,4 @@
-"""What a Dataset and its runtime come to, whatever kind the runtime is: the one thing that rendering, status and operations look at.
+"""What a Dataset and its runtime come to, whatever kind the runtime is: what rendering, status and operations look at.
 
 Made by resolve/ from the model, or a list of problems instead. Plain data; no secret value is ever in it.
 """
