@@ -1,0 +1,142 @@
+"""Which nodes cache a Dataset: chosen once, kept as long as they will do. Pure: nodes in, labels out.
+
+A worker is a node with tiers; a node that only mounts is a consumer, and is labelled when a pod is attached there. Both labels
+have the Dataset's key, so that a node is one or the other: a worker that mounts is a worker.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from csi.operator.names import OWN_DOMAIN
+from csi.operator.resolved import Resolved
+
+WORKER, CONSUMER = "worker", "consumer"
+EXCLUSIVE_LABEL = f"{OWN_DOMAIN}/exclusive"  # of a node whose worker shares it with no other Dataset's
+_DIGITS = 12
+_REFUSING = ("NoSchedule", "NoExecute")
+
+
+def node_label(namespace: str, name: str) -> str:
+    """Return the key of the label of nodes that have a Dataset's cache pod."""
+    return f"{OWN_DOMAIN}/d-{hashlib.sha256(f'{namespace}/{name}'.encode()).hexdigest()[:_DIGITS]}"
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """What counts of a node. `is_usable`: ready, and not cordoned."""
+
+    name: str
+    labels: Mapping[str, str] = field(default_factory=dict)
+    taints: Sequence[Mapping[str, Any]] = ()
+    is_usable: bool = True
+
+    @classmethod
+    def of_json(cls, raw: Mapping[str, Any]) -> Node:
+        spec, conditions = raw.get("spec", {}), raw.get("status", {}).get("conditions", [])
+        is_ready = any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
+        labels = raw["metadata"].get("labels", {})
+        return cls(raw["metadata"]["name"], labels, spec.get("taints", ()), is_ready and not spec.get("unschedulable", False))
+
+    def workers(self) -> list[str]:
+        """Return the keys of Datasets that it caches."""
+        return [key for key, value in self.labels.items() if key.startswith(f"{OWN_DOMAIN}/d-") and value == WORKER]
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """`workers`: names of nodes, the wanted number or fewer. `reason`: why there are fewer, in a sentence; else ""."""
+
+    workers: tuple[str, ...]
+    reason: str = ""
+
+
+def choose_workers(resolved: Resolved, nodes: Iterable[Node]) -> Placement:
+    """Keep workers that may stay, and add the nodes with the fewest other workers. A node that is down for a while stays: what it
+    has cached is there when it comes back; one that was cordoned is being drained."""
+    key = node_label(resolved.namespace, resolved.name)
+    every = sorted(nodes, key=lambda node: node.name)
+    allowed = [node for node in every if _may_cache(resolved, node)]
+    kept = [node for node in allowed if node.labels.get(key) == WORKER][: resolved.replicas]
+    free = [node for node in allowed if node not in kept and node.is_usable and not _is_taken(resolved, node, key)]
+    free.sort(key=lambda node: (node.labels.get(key) != CONSUMER, len(node.workers()), node.name))
+    chosen = [*kept, *free[: resolved.replicas - len(kept)]]
+    if len(chosen) == resolved.replicas:
+        return Placement(tuple(node.name for node in chosen))
+    return Placement(tuple(node.name for node in chosen), _why_fewer(resolved, every, allowed, len(chosen), key))
+
+
+def _may_cache(resolved: Resolved, node: Node) -> bool:
+    return (
+        all(node.labels.get(name) == value for name, value in resolved.worker.node_selector.items())
+        and (not resolved.node_affinity or any(_matches(term, node) for term in resolved.node_affinity))
+        and all(_is_tolerated(taint, resolved.worker.tolerations) for taint in node.taints if taint["effect"] in _REFUSING)
+    )
+
+
+def _is_taken(resolved: Resolved, node: Node, key: str) -> bool:
+    others = [other for other in node.workers() if other != key]
+    return bool(others) and (resolved.is_exclusive or node.labels.get(EXCLUSIVE_LABEL) == "true")
+
+
+def _why_fewer(resolved: Resolved, every: Sequence[Node], allowed: Sequence[Node], chosen: int, key: str) -> str:
+    taken = [node for node in allowed if _is_taken(resolved, node, key)]
+    unusable = [node for node in allowed if not node.is_usable]
+    parts = [f"{len(every)} nodes"]
+    if len(allowed) < len(every):
+        parts.append(f"{len(every) - len(allowed)} of them are shut out by nodeSelector, nodeAffinity or taints")
+    if unusable:
+        parts.append(f"{len(unusable)} not ready or cordoned")
+    if taken:
+        parts.append(f"{len(taken)} held by another Dataset (placement Exclusive)")
+    return f"{chosen} of {resolved.replicas} workers have a node: there are {', '.join(parts)}; lower replicas, or make room"
+
+
+def _is_tolerated(taint: Mapping[str, Any], tolerations: Iterable[Mapping[str, Any]]) -> bool:
+    return any(
+        one.get("effect", "") in ("", taint["effect"])
+        and (
+            (one.get("operator", "Equal") == "Exists" and one.get("key", "") in ("", taint["key"]))
+            or (one.get("operator", "Equal") == "Equal" and one.get("key") == taint["key"] and _same_value(one, taint))
+        )
+        for one in tolerations
+    )
+
+
+def _same_value(toleration: Mapping[str, Any], taint: Mapping[str, Any]) -> bool:
+    return bool(toleration.get("value", "") == taint.get("value", ""))
+
+
+def _matches(term: Mapping[str, Any], node: Node) -> bool:
+    """One term of a node selector: all of its expressions. An empty term matches nothing, as in Kubernetes."""
+    expressions = [(node.labels, one) for one in term.get("matchExpressions", ())]
+    expressions += [({"metadata.name": node.name}, one) for one in term.get("matchFields", ())]
+    return bool(expressions) and all(_holds(labels, one) for labels, one in expressions)
+
+
+def _holds(labels: Mapping[str, str], expression: Mapping[str, Any]) -> bool:
+    key, operator, values = expression["key"], expression["operator"], expression.get("values", ())
+    value = labels.get(key)
+    match operator:
+        case "In":
+            return value in values
+        case "NotIn":
+            return value not in values
+        case "Exists":
+            return value is not None
+        case "DoesNotExist":
+            return value is None
+        case "Gt" | "Lt":
+            return _is_number(value) and _is_number(values[0]) and _compare(operator, int(value or 0), int(values[0]))
+    return False
+
+
+def _is_number(text: str | None) -> bool:
+    return text is not None and text.lstrip("-").isdigit()
+
+
+def _compare(operator: str, left: int, right: int) -> bool:
+    return left > right if operator == "Gt" else left < right

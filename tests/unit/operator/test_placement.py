@@ -1,0 +1,108 @@
+"""Which nodes cache a Dataset."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from csi.operator.placement import CONSUMER, EXCLUSIVE_LABEL, WORKER, Node, choose_workers, node_label
+from csi.operator.resolved import PodOptions, Resolved
+
+KEY = node_label("team", "demo")
+OTHER = node_label("team", "other")
+
+
+def resolved(replicas: int = 1, **more: Any) -> Resolved:
+    return Resolved("team", "demo", "AlluxioRuntime", replicas=replicas, **more)
+
+
+def nodes(*labels: dict[str, str], **more: Any) -> list[Node]:
+    return [Node(f"n{number}", one, **more) for number, one in enumerate(labels)]
+
+
+def test_the_label_is_a_label() -> None:
+    prefix, _, name = node_label("n" * 63, "d" * 63).partition("/")
+    assert prefix == "fusecache.io"
+    assert len(name) <= 63
+    assert node_label("a", "b-c") != node_label("a-b", "c")
+
+
+def test_workers_stay_and_are_spread() -> None:
+    assert choose_workers(resolved(), nodes({}, {KEY: WORKER}, {})).workers == ("n1",)
+    assert choose_workers(resolved(2), nodes({OTHER: WORKER}, {}, {KEY: WORKER})).workers == ("n2", "n1")
+    assert choose_workers(resolved(), nodes({}, {KEY: CONSUMER})).workers == ("n1",), "where it is mounted anyway"
+    assert choose_workers(resolved(1), nodes({KEY: WORKER}, {KEY: WORKER})).workers == ("n0",), "scaled in"
+    assert choose_workers(resolved(0), nodes({KEY: WORKER})).workers == ()
+
+
+def test_more_replicas_than_nodes() -> None:
+    placement = choose_workers(resolved(3), [*nodes({}, {"disk": "none"}), Node("down", is_usable=False)])
+    assert placement.workers == ("n0", "n1")
+    assert "2 of 3 workers" in placement.reason
+    assert "1 not ready" in placement.reason
+
+
+def test_a_worker_whose_node_is_down_stays() -> None:
+    down = Node("n0", {KEY: WORKER}, is_usable=False)
+    assert choose_workers(resolved(), [down, Node("n1")]).workers == ("n0",)
+
+
+@pytest.mark.parametrize(
+    ("tolerations", "fits"),
+    [
+        ((), False),
+        (({"operator": "Exists"},), True),
+        (({"key": "gpu", "operator": "Exists"},), True),
+        (({"key": "gpu", "value": "yes", "effect": "NoSchedule"},), True),
+        (({"key": "gpu", "value": "no"},), False),
+        (({"key": "gpu", "operator": "Exists", "effect": "NoExecute"},), False),
+    ],
+)
+def test_taints(tolerations: Any, fits: bool) -> None:
+    tainted = nodes({}, taints=[{"key": "gpu", "value": "yes", "effect": "NoSchedule"}])
+    assert bool(choose_workers(resolved(worker=PodOptions(tolerations=tolerations)), tainted).workers) == fits
+    soft = nodes({}, taints=[{"key": "gpu", "value": "yes", "effect": "PreferNoSchedule"}])
+    assert choose_workers(resolved(), soft).workers == ("n0",)
+
+
+@pytest.mark.parametrize(
+    ("expression", "chosen"),
+    [
+        ({"key": "zone", "operator": "In", "values": ["a", "b"]}, ("n0", "n1")),
+        ({"key": "zone", "operator": "NotIn", "values": ["a"]}, ("n1", "n2")),
+        ({"key": "zone", "operator": "Exists"}, ("n0", "n1")),
+        ({"key": "zone", "operator": "DoesNotExist"}, ("n2",)),
+        ({"key": "disks", "operator": "Gt", "values": ["2"]}, ("n0",)),
+        ({"key": "disks", "operator": "Lt", "values": ["3"]}, ("n1",)),
+        ({"key": "zone", "operator": "Unknown"}, ()),
+    ],
+)
+def test_node_affinity(expression: dict[str, Any], chosen: tuple[str, ...]) -> None:
+    every = nodes({"zone": "a", "disks": "4"}, {"zone": "b", "disks": "2"}, {})
+    assert choose_workers(resolved(3, node_affinity=({"matchExpressions": [expression]},)), every).workers == chosen
+    assert choose_workers(resolved(3, node_affinity=({},)), every).workers == ()
+    by_name = ({"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["n2"]}]},)
+    assert choose_workers(resolved(3, node_affinity=by_name), every).workers == ("n2",)
+
+
+def test_exclusive_datasets_share_no_node() -> None:
+    every = nodes({OTHER: WORKER}, {})
+    assert choose_workers(resolved(2, is_exclusive=True), every).workers == ("n1",)
+    assert "another Dataset" in choose_workers(resolved(2, is_exclusive=True), every).reason
+    assert choose_workers(resolved(2), nodes({OTHER: WORKER, EXCLUSIVE_LABEL: "true"}, {})).workers == ("n1",)
+
+
+@given(
+    st.integers(0, 6),
+    st.lists(st.tuples(st.sampled_from(["", WORKER, CONSUMER]), st.booleans()), max_size=6),
+)
+def test_choosing_again_changes_nothing(replicas: int, described: list[tuple[str, bool]]) -> None:
+    every = [Node(f"n{number}", {KEY: role} if role else {}, (), usable) for number, (role, usable) in enumerate(described)]
+    first = choose_workers(resolved(replicas), every)
+    assert len(set(first.workers)) == len(first.workers) <= replicas
+    assert bool(first.reason) == (len(first.workers) < replicas)
+    labelled = [Node(one.name, {KEY: WORKER} if one.name in first.workers else {}, (), one.is_usable) for one in every]
+    assert set(choose_workers(resolved(replicas), labelled).workers) == set(first.workers)
