@@ -4,7 +4,16 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 harness=(.venv/bin/python -m tests.cluster_harness)
-run_tests() { .venv/bin/python -m pytest tests/cluster --cluster "$@"; }
+run_tests() { # run_tests ARGUMENT...: all of tests/cluster unless an argument is a path
+    local argument
+    for argument; do
+        if [ -e "${argument%%::*}" ]; then
+            .venv/bin/python -m pytest --cluster "$@"
+            return
+        fi
+    done
+    .venv/bin/python -m pytest --cluster tests/cluster "$@"
+}
 
 if [ -n "${KUBECONFIG:-}" ]; then
     run_tests "$@"

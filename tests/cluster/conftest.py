@@ -22,7 +22,7 @@ def kubeconfig() -> Path:
     if find_kubectl() is None:
         pytest.skip("kubectl is not installed (make test-cluster installs it)")
     if path := os.environ.get("KUBECONFIG"):
-        return Path(path)
+        return Path(path.split(os.pathsep)[0])
     pytest.skip(needs.missing() or "KUBECONFIG names no cluster (make test-cluster boots one)")
 
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import threading
+import urllib.request
 from dataclasses import dataclass
 from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -99,6 +102,22 @@ def test_pods_reach_each_other_across_nodes_and_through_services(servers: Server
                 assert wait_until(partial(servers.serves, client, server, one), SOON_SECONDS, 0.5), (client, server, one)
 
 
+def test_pods_and_the_machine_reach_each_other(cluster: Cluster, servers: Servers, tmp_path: Path) -> None:
+    (tmp_path / "hostname").write_text("the machine")
+    handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
+    with ThreadingHTTPServer((cluster.addresses.machine, PORT), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            for name, address in servers.pods.items():
+                assert servers.serves(name, "the machine", "machine.fusecache.internal")
+                assert _fetch(f"http://{address}:{PORT}/hostname") == name
+                assert _fetch(f"http://{servers.services[f'to-{name}']}:{PORT}/hostname") == name
+        finally:
+            server.shutdown()
+            thread.join()
+
+
 def test_names_of_the_cluster_resolve_and_others_do_not(cluster: Cluster, servers: Servers) -> None:
     namespace = servers.kubectl.namespace
     for client in servers.pods:
@@ -164,6 +183,12 @@ def test_nothing_of_a_node_is_outside_of_its_directory(cluster: Cluster) -> None
         for path in ("/var/lib/kubelet", "/var/lib/containerd", "/var/log/pods", "/var/lib/cni", "/etc/cni/net.d"):
             assert any((node.root / path.lstrip("/")).iterdir()), path
     assert str(cluster.directory) not in Path("/proc/self/mounts").read_text()
+
+
+def _fetch(url: str) -> str:
+    with urllib.request.urlopen(url, timeout=10) as response:
+        content: bytes = response.read()
+    return content.decode().strip()
 
 
 def _is_ready(node: dict[str, dict[str, list[dict[str, str]]]]) -> bool:

@@ -18,7 +18,7 @@ from tests.cluster_harness.boxes import wait_ended
 from tests.cluster_harness.cluster import Cluster
 from tests.cluster_harness.record import RECORD_FILE
 
-CGROUP_SECONDS = 15.0
+CGROUP_SECONDS = 60.0
 
 
 class RemovalError(Exception):
