@@ -20,8 +20,10 @@ if [ $# = 0 ]; then
     set -- "${names[@]}"
 fi
 
-go_install() { # go_install DIRECTORY PACKAGE VERSION: a program whose module go install takes
-    GOBIN=$1 go install -ldflags "-s -w" "$2@$3"
+go_install() { # go_install DIRECTORY PACKAGE VERSION [NAME=VALUE...]: a program whose module go install takes, with variables set
+    local directory=$1 package=$2 wanted=$3 flags="-s -w" assignment
+    for assignment in "${@:4}"; do flags+=" -X $assignment"; done
+    GOBIN=$directory go install -ldflags "$flags" "$package@$wanted"
 }
 
 go_build_required() { # go_build_required DIRECTORY PACKAGE VERSION: one whose module has replace lines, which go install refuses
@@ -37,8 +39,12 @@ build() { # build NAME DIRECTORY
     coredns) go_install "$2" github.com/coredns/coredns "$wanted" ;;
     csi-attacher) go_build_required "$2" github.com/kubernetes-csi/external-attacher/v4/cmd/csi-attacher "$wanted" ;;
     csi-provisioner) go_build_required "$2" github.com/kubernetes-csi/external-provisioner/v6/cmd/csi-provisioner "$wanted" ;;
-    helm) go_install "$2" helm.sh/helm/v3/cmd/helm "$wanted" ;;
-    kubeconform) go_install "$2" github.com/yannh/kubeconform/cmd/kubeconform "$wanted" ;;
+    helm) # without a cluster it renders charts for Kubernetes 1.20 unless it is told otherwise here
+        go_install "$2" helm.sh/helm/v3/cmd/helm "$wanted" "helm.sh/helm/v3/internal/version.version=$wanted" \
+            helm.sh/helm/v3/pkg/chartutil.k8sVersionMajor=1 \
+            "helm.sh/helm/v3/pkg/chartutil.k8sVersionMinor=$(cut -d. -f2 <<<"${version[kubernetes]}")"
+        ;;
+    kubeconform) go_install "$2" github.com/yannh/kubeconform/cmd/kubeconform "$wanted" "main.version=$wanted" ;;
     kubernetes) "$here/kubernetes/build.sh" "$2" "$wanted" ;;
     pause) go build -ldflags "-s -w" -o "$2/pause" "$here/pause/main.go" ;;
     esac
