@@ -15,15 +15,17 @@ PROMISES := tests/stress tests/csi
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 BENCH_INSTALLED := .venv/.bench-installed
+CLUSTER_INSTALLED := .venv/.cluster-installed
+CLUSTER_DIR ?= /var/tmp/fusecache-cluster
 LOCKS := requirements-build.lock requirements-dev.lock
-TYPED := $(foreach directory,fusecache csi tests/support tests/bench,$(if $(wildcard $(directory)/*.py),$(directory)))
+TYPED := $(foreach directory,fusecache csi tests/support tests/bench tests/cluster_harness,$(if $(wildcard $(directory)/*.py),$(directory)))
 
 export AWS_EC2_METADATA_DISABLED := true
 
-.PHONY: help venv demo test test-long lint format crds bench bench-quick promises images lock clean
+.PHONY: help venv demo test test-long lint format crds bench bench-quick promises images cluster cluster-down test-cluster lock clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 venv: $(INSTALLED) ## make .venv from the lock files (PYTHON=... chooses the interpreter)
 
@@ -86,6 +88,20 @@ test-long: $(INSTALLED) ## run fsx, fio, pjdfstest and programs that write at fu
 
 images: ## build the images fusecache-csi and fusecache-fuse with buildah (BASE=IMAGE for another base)
 	@scripts/images.sh
+
+cluster: $(CLUSTER_INSTALLED) ## boot a Kubernetes of three nodes on this machine (as root; CLUSTER_DIR=... holds all of it)
+	@[ "$$(id -u)" != 0 ] || scripts/cluster/packages.sh
+	@$(BIN)/python -m tests.cluster_harness --directory="$(CLUSTER_DIR)" up
+
+cluster-down: $(INSTALLED) ## remove that Kubernetes, and everything that a start of it left
+	@$(BIN)/python -m tests.cluster_harness --directory="$(CLUSTER_DIR)" down
+
+test-cluster: $(CLUSTER_INSTALLED) ## run the tests that need a Kubernetes: KUBECONFIG's, or one booted for them and removed again
+	@scripts/cluster/test.sh $(PYTEST_ARGS)
+
+$(CLUSTER_INSTALLED): $(INSTALLED) requirements-cluster.lock
+	@scripts/pip_install.sh --require-hashes -r requirements-cluster.lock
+	@touch $@
 
 lock: ## resolve the dependencies into the lock files (UPGRADE=1 takes the newest)
 	@scripts/lock.sh

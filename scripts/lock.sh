@@ -20,3 +20,4 @@ compile requirements.lock --extra kubernetes pyproject.toml -c requirements-buil
 compile requirements-dev.lock --extra kubernetes pyproject.toml --group pyproject.toml:dev -c requirements-build.lock -c requirements.lock
 compile requirements-pyfuse3.lock --extra pyfuse3 pyproject.toml -c requirements-build.lock -c requirements-dev.lock
 compile requirements-bench.lock --group pyproject.toml:bench -c requirements-dev.lock
+compile requirements-cluster.lock --group pyproject.toml:cluster -c requirements-dev.lock

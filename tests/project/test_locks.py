@@ -20,6 +20,7 @@ EXPECTED = {
     "requirements-dev.lock": PROJECT["project"]["dependencies"] + PROJECT["dependency-groups"]["dev"],
     "requirements-build.lock": PROJECT["dependency-groups"]["build"],
     "requirements-bench.lock": PROJECT["dependency-groups"]["bench"],
+    "requirements-cluster.lock": PROJECT["dependency-groups"]["cluster"],
     "requirements-pyfuse3.lock": PROJECT["project"]["optional-dependencies"]["pyfuse3"],
 }
 

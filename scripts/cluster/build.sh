@@ -1,0 +1,81 @@
+#!/usr/bin/env bash
+# Prints where the programs of a cluster are, a line "NAME DIRECTORY" for each name given (all without arguments), and builds what is
+# not there: into a cache outside of this tree, one directory for each version, in place only when it is complete.
+# `build.sh --missing NAME...` builds nothing and prints the names that would have to be built.
+# Ends with 3 if Go is needed and not there.
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+# shellcheck source=scripts/cluster/versions.sh
+source "$here/versions.sh"
+cache="${XDG_CACHE_HOME:-$HOME/.cache}/fusecache-build"
+export GOFLAGS="-mod=mod -buildvcs=false -trimpath" CGO_ENABLED=0 GOWORK=off
+
+missing_only=
+if [ "${1:-}" = --missing ]; then
+    missing_only=1
+    shift
+fi
+if [ $# = 0 ]; then
+    mapfile -t names < <(printf '%s\n' "${!version[@]}" | sort)
+    set -- "${names[@]}"
+fi
+
+go_install() { # go_install DIRECTORY PACKAGE VERSION [NAME=VALUE...]: a program whose module go install takes, with variables set
+    local directory=$1 package=$2 wanted=$3 flags="-s -w" assignment
+    for assignment in "${@:4}"; do flags+=" -X $assignment"; done
+    GOBIN=$directory go install -ldflags "$flags" "$package@$wanted"
+}
+
+go_build_required() { # go_build_required DIRECTORY PACKAGE VERSION: one whose module has replace lines, which go install refuses
+    local work
+    work=$(mktemp -d)
+    (cd "$work" && go mod init fusecache.build/program && go get "$2@$3" && go build -ldflags "-s -w -X main.version=$3" -o "$1/" "$2")
+    rm -rf "$work"
+}
+
+build() { # build NAME DIRECTORY
+    local wanted=${version[$1]}
+    case $1 in
+    coredns) go_install "$2" github.com/coredns/coredns "$wanted" ;;
+    csi-attacher) go_build_required "$2" github.com/kubernetes-csi/external-attacher/v4/cmd/csi-attacher "$wanted" ;;
+    csi-provisioner) go_build_required "$2" github.com/kubernetes-csi/external-provisioner/v6/cmd/csi-provisioner "$wanted" ;;
+    helm) # without a cluster it renders charts for Kubernetes 1.20 unless it is told otherwise here
+        go_install "$2" helm.sh/helm/v3/cmd/helm "$wanted" "helm.sh/helm/v3/internal/version.version=$wanted" \
+            helm.sh/helm/v3/pkg/chartutil.k8sVersionMajor=1 \
+            "helm.sh/helm/v3/pkg/chartutil.k8sVersionMinor=$(cut -d. -f2 <<<"${version[kubernetes]}")"
+        ;;
+    kubeconform) go_install "$2" github.com/yannh/kubeconform/cmd/kubeconform "$wanted" "main.version=$wanted" ;;
+    kubernetes) "$here/kubernetes/build.sh" "$2" "$wanted" ;;
+    pause) go build -ldflags "-s -w" -o "$2/pause" "$here/pause/main.go" ;;
+    esac
+}
+
+for name; do
+    [ -n "${version[$name]:-}" ] || { echo "build.sh: there is no $name; there are: ${!version[*]}" >&2; exit 2; }
+    directory="$cache/$name-${version[$name]}"
+    if [ -n "$missing_only" ]; then
+        [ -d "$directory" ] || echo "$name"
+        continue
+    fi
+    mkdir -p "$cache"
+    exec 9>"$cache/.$name.lock"
+    flock 9 # somebody else may build the same just now
+    if [ ! -d "$directory" ]; then
+        command -v go >/dev/null || {
+            echo "building $name needs Go 1.24 or newer, which is not installed" >&2
+            exit 3
+        }
+        echo "Building $name ${version[$name]} (once, about ${seconds[$name]} s) ..." >&2
+        rm -rf "$directory.part"
+        mkdir "$directory.part"
+        build "$name" "$directory.part" >"$cache/$name.log" 2>&1 9>&- || {
+            echo "$name could not be built; $cache/$name.log ends with:" >&2
+            tail -n 15 "$cache/$name.log" >&2
+            exit 1
+        }
+        mv "$directory.part" "$directory"
+        rm -f "$cache/$name.log"
+    fi
+    exec 9>&-
+    echo "$name $directory"
+done
