@@ -11,7 +11,7 @@ JOBS ?= $(shell cores=$$(nproc); echo $$((cores < 3 ? cores + 1 : 4)))
 ARGS ?=
 # What `make promises` runs at full length beside the stress scenarios: it is counted nowhere.
 LONG_TESTS := tests/fuse/test_fsx_writer.py tests/fuse/test_pjdfstest.py tests/fuse/test_fio_verify.py tests/fuse/write_programs
-PROMISES := tests/stress tests/csi
+PROMISES := tests/stress tests/csi tests/images
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 BENCH_INSTALLED := .venv/.bench-installed

@@ -110,7 +110,8 @@ async def _serve(settings: Settings) -> None:
 
 def _custody(settings: Settings) -> Custody:
     is_ours = settings.custody is None
-    return Custody(_custody_root(settings), settings.daemon_user.uid, os.environ if is_ours else None)
+    environment = os.environ if is_ours else None
+    return Custody(_custody_root(settings), settings.daemon_user.uid, environment, settings.grace_seconds)
 
 
 def _custody_root(settings: Settings) -> Path:

@@ -9,6 +9,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from fusecache.base.confinement import User
+from fusecache.contract.keeping import GRACE_SECONDS
 
 KUBELET_ROOT = "/var/lib/kubelet"
 DAEMON_USER = "65534:65534"  # nobody
@@ -30,6 +31,7 @@ class Settings:
         nodes: names of the nodes that a controller may publish volumes to.
         allowed_roots: staging and target paths lie below one of them.
         custody: directory of a custody that somebody else runs; None: the driver starts its own.
+        grace_seconds: how long its own custody lets a mount be without a daemon.
         plugins_registry: kubelet's directory, if the driver is to register itself.
         kubelet_endpoint: path of the endpoint as kubelet sees it.
         metrics: address and port, or None.
@@ -43,6 +45,7 @@ class Settings:
     allowed_roots: tuple[str, ...]
     daemon_user: User
     custody: Path | None
+    grace_seconds: float
     plugins_registry: Path | None
     kubelet_endpoint: str
     metrics: tuple[str, int] | None
@@ -85,6 +88,7 @@ def parse(arguments: Sequence[str]) -> Settings:
         allowed_roots=(KUBELET_ROOT, *given.allowed_root),
         daemon_user=daemon_user,
         custody=given.custody and given.custody.resolve(),
+        grace_seconds=given.grace,
         plugins_registry=given.plugins_registry,
         kubelet_endpoint=given.kubelet_endpoint or given.endpoint.removeprefix("unix://"),
         metrics=(address, int(port)) if given.metrics else None,
@@ -116,6 +120,13 @@ def _parser() -> argparse.ArgumentParser:
         help=f"of the cache daemons: {DAEMON_USER} if not given; 0 is root",
     )
     add("--custody", type=Path, metavar="DIR", help="of custody that runs by itself; if not given, it is started")
+    add(
+        "--grace",
+        type=float,
+        default=GRACE_SECONDS,
+        metavar="SECONDS",
+        help=f"custody ends the connection of a mount that has no daemon for so long: {GRACE_SECONDS:g} if not given",
+    )
     add("--plugins-registry", type=Path, metavar="DIR", help="kubelet's: the driver registers itself there")
     add("--kubelet-endpoint", metavar="PATH", help="the endpoint's path as kubelet sees it, if another one")
     add("--metrics", metavar="ADDRESS:PORT", help="where Prometheus may ask, such as 127.0.0.1:9810")

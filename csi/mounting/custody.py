@@ -42,10 +42,12 @@ class Held:
 
 class Custody:
     """`root`: its directory. `daemon_uid`: who may have a mount from it. `environment`: for the process, if it is ours to
-    start; no credential is taken from it. None: somebody else runs it."""
+    start; no credential is taken from it. None: somebody else runs it. `grace_seconds`: that it lets a mount be
+    without a daemon."""
 
-    def __init__(self, root: Path, daemon_uid: int, environment: Mapping[str, str] | None) -> None:
+    def __init__(self, root: Path, daemon_uid: int, environment: Mapping[str, str] | None, grace_seconds: float) -> None:
         self._root = root
+        self._grace_seconds = grace_seconds
         self._daemon_uid = daemon_uid
         self._environment = None
         if environment is not None:
@@ -60,7 +62,7 @@ class Custody:
         if self._environment is None or self._is_alive():
             return
         make_passable(self._root)
-        pid = _spawn(self._root, self._environment)
+        pid = _spawn(self._root, self._environment, self._grace_seconds)
         reap_some_time(pid)
         deadline = asyncio.get_running_loop().time() + START_SECONDS
         while asyncio.get_running_loop().time() < deadline:
@@ -124,7 +126,7 @@ def _ask(root: str, request: Mapping[str, Any]) -> dict[str, Any]:
     return answer
 
 
-def _spawn(root: Path, environment: Mapping[str, str]) -> int:
+def _spawn(root: Path, environment: Mapping[str, str], grace_seconds: float) -> int:
     """In a session of its own: it outlives us."""
     log = os.open(root / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
@@ -134,6 +136,7 @@ def _spawn(root: Path, environment: Mapping[str, str]) -> int:
             (os.POSIX_SPAWN_DUP2, log, 2),
         ]
         arguments = [sys.executable, "-P", "-m", "fusecache.custody.keeper", "--root", str(root)]
+        arguments += ["--grace", str(grace_seconds)]
         return os.posix_spawn(sys.executable, arguments, supervisor_environment(environment), file_actions=actions, setsid=True)
     finally:
         os.close(log)

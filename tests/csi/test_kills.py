@@ -137,6 +137,53 @@ def test_one_at_a_time(
 
 
 @pytest.mark.timeout(200)
+def test_pairs_in_turn(
+    driver: CsiDriver,
+    seaweed: Seaweed,
+    bucket: S3Bucket,
+    truth: Path,
+    full_length: bool,
+    promise: Callable[[str, str, str, str], None],
+) -> None:
+    """Every pair of what the driver has started, and the driver: with custody alive nothing fails."""
+    upload(seaweed, bucket.bucket, truth)
+    context = {"source": f"s3://{bucket.bucket}", "endpoint_url": seaweed.endpoint_url}
+    volume = csi_pb2.Volume(volume_id="static", volume_context=context)
+    mode = Mode.MULTI_NODE_READER_ONLY
+    staging = driver.stage(volume, mode=mode)
+    target = driver.publish(volume, staging, "pod", mode=mode)
+    pairs = list(itertools.combinations(("serve", "fetch", "supervisor", "driver"), 2))
+    seconds = 60.0 if full_length else 15.0
+    readers = Readers(target, truth, seconds, ["random", "random", "sequential", "walk"], drop_caches=0.02)
+    kills = 0
+    try:
+        end = time.monotonic() + seconds - 1.0
+        for pair in itertools.cycle(pairs):
+            if time.monotonic() > end:
+                break
+            for role in pair:
+                kill_role(driver, role)
+            kills += 2
+            time.sleep(INTERVAL_SECONDS)
+            assert wait_until(lambda: is_settled(driver), 10.0), driver.log()[-3000:]
+        seen = readers.collect()
+    finally:
+        readers.kill()
+    promise(
+        "1p",
+        "serve, fetch, supervisor of a CSI volume and the driver killed in pairs, in turn, readers in the bind mount",
+        f"{kills} kills, {seen.reads} reads: {seen.failed} failed, {seen.wrong} wrong, {seen.hung} hung, longest "
+        f"{seen.longest_seconds:.2f} s",
+        "0 failed, 0 wrong, 0 hung",
+    )
+    assert kills >= 8, "too few kills landed"
+    seen.assert_clean()
+    driver.unpublish(volume, target)
+    driver.unstage(volume, staging)
+    assert driver.leftovers() == []
+
+
+@pytest.mark.timeout(200)
 @pytest.mark.parametrize("pair", PAIRS, ids="-".join)
 def test_pairs(
     driver: CsiDriver,

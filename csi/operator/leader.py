@@ -1,0 +1,131 @@
+"""One operator writes at a time: a Lease (coordination.k8s.io) is taken before anything starts, and renewed; who loses it ends.
+
+State: the Lease as it was written last. Used from one event loop.
+
+Clocks of machines are not compared: a Lease is taken over when it did not change for its duration by our own clock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import logging
+import time
+from typing import NoReturn
+
+from lightkube import ApiError, AsyncClient
+from lightkube.models.coordination_v1 import LeaseSpec
+from lightkube.models.meta_v1 import ObjectMeta
+from lightkube.resources.coordination_v1 import Lease
+
+log = logging.getLogger(__name__)
+
+DURATION_SECONDS = 15
+RENEW_SECONDS = 5.0
+RETRY_SECONDS = 2.0
+_NOT_FOUND, _CONFLICT = 404, 409
+
+
+class LostError(Exception):
+    """Somebody else may be writing by now: end at once."""
+
+
+class Leadership:
+    """`identity`: of this process, never the same twice. Use `acquire`, then run `keep`."""
+
+    def __init__(
+        self, client: AsyncClient, namespace: str, name: str, identity: str, duration_seconds: float = DURATION_SECONDS
+    ) -> None:
+        self._client = client
+        self._namespace = namespace
+        self._name = name
+        self._identity = identity
+        self._duration = duration_seconds
+        self._lease: Lease | None = None
+
+    async def acquire(self) -> None:
+        """Return when the Lease is ours. Raises: ApiError for what asking again does not mend."""
+        seen, since = "", time.monotonic()
+        while True:
+            lease = await self._read()
+            if lease is None:
+                if await self._create():
+                    return
+                continue
+            assert lease.metadata is not None
+            assert lease.spec is not None
+            version = lease.metadata.resourceVersion or ""
+            if version != seen:
+                seen, since = version, time.monotonic()
+                log.info("%s is the operator; we stand by", lease.spec.holderIdentity or "nobody")
+            is_free = not lease.spec.holderIdentity or lease.spec.holderIdentity == self._identity
+            if (is_free or time.monotonic() - since > self._duration) and await self._take(lease):
+                return
+            await asyncio.sleep(min(RETRY_SECONDS, self._duration / 4))
+
+    async def keep(self) -> NoReturn:
+        """Renew for ever. Raises: LostError."""
+        renewed = time.monotonic()
+        while True:
+            await asyncio.sleep(min(RENEW_SECONDS, self._duration / 3))
+            assert self._lease is not None
+            try:
+                async with asyncio.timeout(self._duration / 3):
+                    if not await self._take(self._lease):
+                        raise LostError(f"the Lease {self._namespace}/{self._name} has another holder")
+                renewed = time.monotonic()
+            except (ApiError, OSError, TimeoutError) as error:
+                log.warning("the Lease was not renewed: %s", error)
+                if time.monotonic() - renewed > self._duration * 2 / 3:
+                    raise LostError("the Lease could not be renewed in time: the API server does not answer") from error
+
+    async def release(self) -> None:
+        """Let somebody else have it at once."""
+        if self._lease is not None:
+            await self._write(self._lease, holder="")
+            self._lease = None
+
+    async def _read(self) -> Lease | None:
+        try:
+            return await self._client.get(Lease, self._name, namespace=self._namespace)
+        except ApiError as error:
+            if error.status.code == _NOT_FOUND:
+                return None
+            raise
+
+    async def _create(self) -> bool:
+        metadata = ObjectMeta(name=self._name, namespace=self._namespace)
+        try:
+            self._lease = await self._client.create(Lease(metadata=metadata, spec=self._spec(self._identity, None)))
+        except ApiError as error:
+            if error.status.code == _CONFLICT:
+                return False
+            raise
+        return True
+
+    async def _take(self, lease: Lease) -> bool:
+        """Write ourselves into the very version that was read; False if somebody was faster."""
+        return await self._write(lease, holder=self._identity)
+
+    async def _write(self, lease: Lease, holder: str) -> bool:
+        assert lease.metadata is not None
+        assert lease.spec is not None
+        metadata = ObjectMeta(name=self._name, namespace=self._namespace, resourceVersion=lease.metadata.resourceVersion)
+        try:
+            self._lease = await self._client.replace(Lease(metadata=metadata, spec=self._spec(holder, lease.spec)))
+        except ApiError as error:
+            if error.status.code in (_CONFLICT, _NOT_FOUND):
+                return False
+            raise
+        return True
+
+    def _spec(self, holder: str, before: LeaseSpec | None) -> LeaseSpec:
+        now = datetime.datetime.now(datetime.UTC)
+        is_new = before is None or before.holderIdentity != holder
+        return LeaseSpec(
+            holderIdentity=holder,
+            leaseDurationSeconds=max(1, round(self._duration)),
+            renewTime=now,
+            acquireTime=now if before is None or is_new else before.acquireTime,
+            leaseTransitions=(before.leaseTransitions or 0) + is_new if before else 0,
+        )

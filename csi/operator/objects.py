@@ -1,0 +1,105 @@
+"""Objects of the cluster as plain dictionaries: read, applied server-side under our name, deleted. One door to the API server.
+
+State: the client's connections. Used from one event loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from lightkube import ApiError, AsyncClient, codecs
+from lightkube.generic_resource import create_global_resource, create_namespaced_resource
+from lightkube.types import PatchType
+
+FIELD_MANAGER = "fusecache"
+NOT_FOUND = 404
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """`group` "": of the core."""
+
+    group: str
+    version: str
+    kind: str
+    plural: str
+    is_namespaced: bool = True
+
+    @property
+    def api_version(self) -> str:
+        return f"{self.group}/{self.version}" if self.group else self.version
+
+
+class Objects:
+    """Dictionaries in, dictionaries out. Raises: ApiError, but for what is said of each call."""
+
+    def __init__(self, client: AsyncClient) -> None:
+        self._client = client
+        self._types: dict[Kind, Any] = {}
+
+    async def get(self, kind: Kind, name: str, namespace: str | None = None) -> dict[str, Any] | None:
+        """Return None for what is not there."""
+        try:
+            found = await self._client.get(self._type(kind), name, namespace=namespace)
+        except ApiError as error:
+            if error.status.code == NOT_FOUND:
+                return None
+            raise
+        return _plain(found)
+
+    async def list(
+        self, kind: Kind, namespace: str | None = None, labels: Mapping[str, str] | None = None
+    ) -> AsyncIterator[dict[str, Any]]:
+        """Yield all of a kind, in all namespaces if none is named, a page at a time."""
+        where = namespace if namespace is not None or not kind.is_namespaced else "*"
+        async for one in self._client.list(self._type(kind), namespace=where, labels=dict(labels or {}), chunk_size=500):
+            yield _plain(one)
+
+    async def apply(self, raw: Mapping[str, Any], *, force: bool = True) -> dict[str, Any]:
+        """Make an object what it is to be, whatever it was: fields that others own are left to them unless we name them."""
+        applied = await self._client.apply(codecs.from_dict(dict(raw)), field_manager=FIELD_MANAGER, force=force)
+        return _plain(applied)
+
+    async def merge(
+        self, kind: Kind, name: str, patch: Mapping[str, Any], namespace: str | None = None, *, is_status: bool = False
+    ) -> bool:
+        """Merge a patch into an object, or into its status; None removes a key. Return False for what is not there."""
+        target = self._type(kind).Status if is_status else self._type(kind)
+        try:
+            await self._client.patch(
+                target, name, dict(patch), namespace=namespace, patch_type=PatchType.MERGE, field_manager=FIELD_MANAGER
+            )
+        except ApiError as error:
+            if error.status.code == NOT_FOUND:
+                return False
+            raise
+        return True
+
+    async def delete(self, kind: Kind, name: str, namespace: str | None = None) -> bool:
+        """Return False for what was not there."""
+        try:
+            await self._client.delete(self._type(kind), name, namespace=namespace)
+        except ApiError as error:
+            if error.status.code == NOT_FOUND:
+                return False
+            raise
+        return True
+
+    async def watch(self, kind: Kind, resource_version: str | None = None) -> AsyncIterator[tuple[str, dict[str, Any]]]:
+        """Yield (ADDED, MODIFIED, DELETED; object) of all namespaces until the server ends it."""
+        where = "*" if kind.is_namespaced else None
+        async for what, found in self._client.watch(self._type(kind), namespace=where, resource_version=resource_version):
+            yield what, _plain(found)
+
+    def _type(self, kind: Kind) -> Any:
+        if kind not in self._types:
+            make = create_namespaced_resource if kind.is_namespaced else create_global_resource
+            self._types[kind] = make(kind.group, kind.version, kind.kind, kind.plural)
+        return self._types[kind]
+
+
+def _plain(found: Any) -> dict[str, Any]:
+    raw: dict[str, Any] = found.to_dict() if hasattr(found, "to_dict") else dict(found)
+    return raw
