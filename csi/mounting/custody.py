@@ -52,6 +52,7 @@ class Custody:
         self._environment = None
         if environment is not None:
             self._environment = {name: environment[name] for name in ("PATH", "PYTHONPATH", "LANG") if name in environment}
+        self._starting = asyncio.Lock()
         self.descriptors = 0  # that it holds, when it was last asked
 
     def socket_directory(self, dataset: str) -> str:
@@ -59,10 +60,15 @@ class Custody:
 
     async def ensure_running(self) -> None:
         """Start it if it is not there, and ours to start. Raises: CacheError."""
-        if self._environment is None or self._is_alive():
+        if self._environment is None:
             return
+        async with self._starting:  # a call and the one that looks after mounts must not start two
+            if not self._is_alive():
+                await self._start(self._environment)
+
+    async def _start(self, environment: Mapping[str, str]) -> None:
         make_passable(self._root)
-        pid = _spawn(self._root, self._environment, self._grace_seconds)
+        pid = _spawn(self._root, environment, self._grace_seconds)
         reap_some_time(pid)
         deadline = asyncio.get_running_loop().time() + START_SECONDS
         while asyncio.get_running_loop().time() < deadline:

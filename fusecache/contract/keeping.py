@@ -6,6 +6,7 @@ mount, the shared memory of its requests, the bounce buffer, and the table of ba
 | name | meaning |
 |---|---|
 | keeper.json | "pid", "start_time" (field 22 of /proc/PID/stat) of the custody that runs, or ran last |
+| keeper.lock | locked by the custody that runs: there is one for a directory |
 | admin.sock | STREAM, JSON lines, for root: what to mount, below |
 | journal/ID.json | each mount, before it is made and until it is gone; synced |
 | mounts/ID/custody.sock | SEQPACKET, one JSON object a datagram, for the daemon's uid: that mount's supervisor |
@@ -37,6 +38,7 @@ from __future__ import annotations
 
 ADMIN_SOCKET = "admin.sock"
 KEEPER_FILE = "keeper.json"
+LOCK_FILE = "keeper.lock"
 JOURNAL_DIR = "journal"
 MOUNTS_DIR = "mounts"
 CUSTODY_SOCKET = "custody.sock"

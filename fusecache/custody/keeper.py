@@ -33,11 +33,13 @@ from fusecache.contract.keeping import (
     GRACE_SECONDS,
     JOURNAL_DIR,
     KEEPER_FILE,
+    LOCK_FILE,
     MAX_DATAGRAM_BYTES,
     MAX_FDS,
     MOUNTS_DIR,
     STATE_VERSION,
 )
+from fusecache.custody import kernel
 from fusecache.custody.event_loop import EventLoop, close_quietly
 from fusecache.custody.kept_mount import KeptMount, Order
 from fusecache.custody.mount_table import ProcessId
@@ -60,10 +62,14 @@ class Keeper:
         self._mounts: dict[str, KeptMount] = {}
         self._listeners: dict[str, socket.socket] = {}
         self._stop_wanted = False
+        self._lock_fd = -1
 
     def run(self) -> int:
         """Serve until SIGTERM or SIGINT. Mounts stay: what the daemons have they keep, and they bring it back to the next one."""
         (self._root / JOURNAL_DIR).mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not self._take_lock():
+            log.error("another custody runs for %s: this one ends", self._root)
+            return 1
         (self._root / MOUNTS_DIR).mkdir(exist_ok=True)
         (self._root / MOUNTS_DIR).chmod(0o711)  # daemons of other users pass through; the umask would forbid it
         self._loop.catch_signals((signal.SIGTERM, signal.SIGINT), lambda number: self._end())
@@ -77,6 +83,11 @@ class Keeper:
 
     def _end(self) -> None:
         self._stop_wanted = True
+
+    def _take_lock(self) -> bool:
+        """Return whether we are the only one for this directory. The lock ends with the process, however that ends."""
+        self._lock_fd = os.open(self._root / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        return kernel.lock_exclusively(self._lock_fd)
 
     # -- the journal
 

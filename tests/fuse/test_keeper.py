@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +17,7 @@ from fusecache.contract.errors import ErrorKind
 from fusecache.contract.keeping import STATE_VERSION
 from fusecache.custody.mountinfo import find_mount
 from tests.support.keeper import Keeper
+from tests.support.mounted import ROOT
 
 pytestmark = [pytest.mark.fuse, pytest.mark.root, pytest.mark.slow]
 
@@ -46,6 +49,20 @@ def test_a_mount_is_made_once_given_and_taken_away(keeper: Keeper) -> None:
     assert find_mount(str(keeper.mountpoint)) is None
     assert keeper.ask({"do": "list"})["mounts"] == {}
     assert list((keeper.root / "journal").iterdir()) == []
+
+
+def test_there_is_one_for_a_directory(keeper: Keeper) -> None:
+    """Two were started when a call and the driver's own look met a custody that had just died; the first stayed for ever."""
+    second = Keeper(keeper.root.parent, GRACE_SECONDS)
+    command = [sys.executable, "-P", "-m", "fusecache.custody.keeper", "--root", str(second.root)]
+    done = subprocess.run(
+        command, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=10, check=False
+    )
+    assert done.returncode == 1
+    assert "another custody runs" in done.stderr
+    assert "error" not in keeper.ask({"do": "list"})
+    keeper.stop(signal.SIGKILL)
+    keeper.start()
 
 
 @pytest.mark.parametrize(
