@@ -140,9 +140,7 @@ class Endpoints:
 
     async def _refresh(self, paths: list[str], reply: Reply) -> None:
         """Have the source asked what is new, and tell meanwhile that something is under way. Raises: CacheError, OSError."""
-        asking = asyncio.create_task(
-            call(self._run_dir, CONTROL_SOCKET, {"do": "refresh", "paths": paths}, REFRESH_SECONDS), name="refresh"
-        )
+        asking = asyncio.create_task(self._ask_to_refresh(paths), name="refresh")
         try:
             while True:
                 await _say(reply, {"files": 0, "files_total": 0, "bytes": 0, "bytes_total": 0, "listing": True})
@@ -152,6 +150,11 @@ class Endpoints:
                     return
         finally:
             asking.cancel()
+
+    async def _ask_to_refresh(self, paths: list[str]) -> None:
+        """First for the names on the way, which may be new themselves. Raises: CacheError."""
+        for what in ("look", "refresh"):
+            await call(self._run_dir, CONTROL_SOCKET, {"do": what, "paths": paths}, REFRESH_SECONDS)
 
     async def _warm_until_done(self, paths: list[str], reply: Reply) -> None:
         """A fetch process that dies meanwhile is replaced, and asked again: what is cached costs nothing. Raises: CacheError,

@@ -91,12 +91,15 @@ class HttpServer:
 
     async def run(self, address: str, port: int) -> None:
         """Serve until cancelled. A port that is taken is waited for: reading goes on without us."""
+        said = False
         while True:
             try:
                 listener = _listen(address, port)
                 break
             except OSError as error:
-                log.error("the HTTP server cannot listen on port %d: %s; it tries again", port, error)
+                if not said:
+                    log.error("the HTTP server cannot listen on port %d, and goes on trying: %s", port, error)
+                said = True
                 await asyncio.sleep(BIND_AGAIN_SECONDS)
         self.port = listener.getsockname()[1]
         server = await asyncio.start_server(self._on_client, sock=listener, limit=MAX_HEAD_BYTES)

@@ -14,7 +14,7 @@ import signal
 from pathlib import Path
 
 from fusecache.base.log import configure
-from fusecache.contract.errors import CacheError
+from fusecache.contract.errors import CacheError, ErrorKind
 from fusecache.contract.exit_status import exit_status_of
 from fusecache.contract.mount_spec import MountSpec
 from fusecache.contract.run_files import PROBLEM, SPEC
@@ -30,6 +30,7 @@ from fusecache.pod.supervisor_process import SupervisorProcess
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 1.0  # for a secret that is missing: kubelet takes up to a minute anyway
+LAST_WORD_SECONDS = 1.0
 MAX_PROBLEM_BYTES = 1000
 
 
@@ -74,22 +75,25 @@ class Pod:
         ended = asyncio.create_task(self._supervisor.wait_ended())
         try:
             await asyncio.wait({serving, stopped, ended}, return_when=asyncio.FIRST_COMPLETED)
-            if serving.done() and (error := serving.exception()) is not None:
-                self._supervisor.terminate()
-                await ended
-                if not isinstance(error, CacheError):
-                    raise error
-                self._tell_problem(error)
-                return exit_status_of(error.kind)
             if stopped.done() and not ended.done():
                 await self._end()
-            return await ended
+                return await ended
+            await asyncio.wait({serving}, timeout=LAST_WORD_SECONDS)  # it reads what the supervisor said before it ended
+            error = serving.exception() if serving.done() else None
+            self._supervisor.terminate()
+            status = await ended
+            if isinstance(error, CacheError):
+                self._tell_problem(error)
+                return status or exit_status_of(error.kind)
+            if error is not None:
+                raise error
+            return status
         finally:
             for task in (serving, stopped, ended):
                 task.cancel()
 
     async def _serve(self) -> None:
-        """Wait for what has to be there, have the mount served, and then for ever. Raises: CacheError, OSError."""
+        """Wait for what has to be there, have the mount served, and then for ever. Raises: CacheError."""
         config = load(self._arguments)
         await self._wait_for_secrets(config)
         if not self._turn.take_nowait():
@@ -98,8 +102,9 @@ class Pod:
             await self._turn.wait()
             log.info("the cache is ours")
         self._state.enter(Phase.STARTING, "the daemon starts: it waits for the mount of custody, and for the source")
-        self._turn.note_holder(config.spec.mountpoint)
-        self._supervisor.order(_store_spec(config.spec))
+        spec_path = _store_spec(config.spec)
+        self._turn.leave_to_supervisor(config.spec.mountpoint)
+        self._supervisor.order(spec_path)
         report = await self._supervisor.report()
         if report.error is not None:
             await self._supervisor.wait_ended()
@@ -139,11 +144,16 @@ class Pod:
 
 
 def _store_spec(spec: MountSpec) -> str:
-    """Called with the lock of the cache: a pod before us has removed its files, or left them to us. Raises: OSError."""
+    """Called with the lock of the cache: a pod before us has removed its files, or left them to us. Raises: CacheError."""
     path = Path(spec.run_dir) / SPEC
     scratch = path.with_suffix(".new")
-    scratch.unlink(missing_ok=True)
-    with open(scratch, "w", opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW | os.O_EXCL, 0o600)) as file:
-        file.write(spec.to_json())
-    scratch.rename(path)
+    try:
+        scratch.unlink(missing_ok=True)
+        with open(scratch, "w", opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW | os.O_EXCL, 0o600)) as file:
+            file.write(spec.to_json())
+        scratch.rename(path)
+    except OSError as error:
+        raise CacheError(
+            ErrorKind.DENIED, f"{path} cannot be written: {error.strerror}; mount the Dataset's custody volume at {spec.run_dir}"
+        ) from error
     return str(path)

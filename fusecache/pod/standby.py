@@ -43,8 +43,10 @@ class Turn:
         finally:
             os.close(mark)
 
-    def note_holder(self, mountpoint: str) -> None:
+    def leave_to_supervisor(self, mountpoint: str) -> None:
+        """The lock, which was taken, is the supervisor's alone from now on: who waits need not wait for our end, too."""
         note_holder(self._lock_fd, mountpoint)
+        os.close(self._lock_fd)
 
     @property
     def somebody_waits(self) -> bool:

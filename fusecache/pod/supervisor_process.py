@@ -73,15 +73,16 @@ class SupervisorProcess:
 
     def terminate(self) -> None:
         """Have it end, with or without an order."""
+        if self._ended.done():
+            return
         if self._order_fd >= 0:
             return self._close_order()
         with contextlib.suppress(ProcessLookupError):
             os.kill(self._pid, signal.SIGTERM)
 
     def _close_order(self) -> None:
-        if self._order_fd >= 0:
-            os.close(self._order_fd)
-            self._order_fd = -1
+        os.close(self._order_fd)
+        self._order_fd = -1
 
     def _reap(self) -> None:
         asyncio.get_running_loop().remove_reader(self._pidfd)
