@@ -28,7 +28,7 @@ from tests.support.s3_bucket import S3Bucket
 from tests.support.seaweed import Seaweed
 from tests.support.stored_truth import upload
 
-pytestmark = [pytest.mark.fuse, pytest.mark.root, pytest.mark.slow, pytest.mark.timed, pytest.mark.requires("unshare", "setpriv")]
+pytestmark = [pytest.mark.fuse, pytest.mark.root, pytest.mark.slow, pytest.mark.requires("unshare", "setpriv")]
 
 MODE = Mode.MULTI_NODE_READER_ONLY
 LONGEST_SECONDS = 2.0
@@ -138,7 +138,7 @@ def test_a_volume_that_comes_before_its_pod_waits(node: CsiDriver, pods: Pods, t
         volume_id="demo", staging_target_path=str(staging), volume_context=volume.volume_context,
         volume_capability=csi_pb2.VolumeCapability(
             mount=csi_pb2.VolumeCapability.MountVolume(),
-            access_mode=csi_pb2.VolumeCapability.AccessMode(mode=MODE),  # type: ignore[arg-type]
+            access_mode=csi_pb2.VolumeCapability.AccessMode(mode=MODE),
         ),
     )  # fmt: skip
     with pytest.raises(grpc.RpcError) as failed:
@@ -174,6 +174,7 @@ def test_a_volume_that_comes_before_its_pod_waits(node: CsiDriver, pods: Pods, t
     assert leftovers(node) == []
 
 
+@pytest.mark.timed
 def test_a_pod_is_killed_and_replaced(
     node: CsiDriver, pods: Pods, truth: Path, full_length: bool, promise: Callable[[str, str, str, str], None]
 ) -> None:
@@ -215,6 +216,7 @@ def test_a_pod_is_killed_and_replaced(
     assert leftovers(node) == []
 
 
+@pytest.mark.timed
 def test_a_surge_pod_stands_by_and_takes_over(
     node: CsiDriver, pods: Pods, truth: Path, full_length: bool, promise: Callable[[str, str, str, str], None]
 ) -> None:
@@ -398,14 +400,16 @@ def test_a_mount_of_another_kind_is_made_when_nobody_uses_the_old_one(node: CsiD
     assert leftovers(node) == []
 
 
-def test_what_is_written_is_in_the_store(node: CsiDriver, pods: Pods, bucket: S3Bucket) -> None:
+def test_what_is_written_is_in_the_store(node: CsiDriver, pods: Pods, bucket: S3Bucket, disk_path: Path) -> None:
     pod = pods("a", read_write=True)
     pod.start()
     pod.wait_serving()
     volume = volume_of("demo")
     staging = node.stage(volume)
     target = node.publish(volume, staging, "consumer")
-    run_below(target, ["sh", "-c", "echo bytes > file"], 30.0)
+    original = disk_path / "bytes"
+    original.write_text("bytes\n")
+    run_below(target, ["cp", str(original), "file"], 30.0)
     assert bucket.may_read(b"file")
     pod.end(signal.SIGKILL)
     pod.start()

@@ -170,7 +170,7 @@ def test_the_daemon_as_a_restricted_pod_runs_it(
 
 def is_healthy(port: int) -> bool:
     with contextlib.suppress(OSError):
-        return urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=5).read() == b"serving\n"
+        return bool(urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=5).read() == b"serving\n")
     return False
 
 

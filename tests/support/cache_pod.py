@@ -26,7 +26,14 @@ from tests.support.seaweed import ADMIN, Identity, free_ports
 NAMESPACE, NAME = "team", "demo"
 TOKEN = "token-of-the-tests"
 QUOTA = 256 << 20
-BIND = 'mount --bind "$0" "$1" && mount --bind "$2" "$3" && shift 3 && exec "$@"'
+BIND = f"""
+import os, sys
+sys.path.insert(0, {str(ROOT)!r})
+from fusecache.custody import kernel
+for source, target in (sys.argv[1:3], sys.argv[3:5]):
+    kernel.mount(source, target, "", 4096, "")  # MS_BIND
+os.execvp(sys.argv[5], sys.argv[5:])
+"""
 
 
 class CachePod:
@@ -109,7 +116,7 @@ class CachePod:
         for name in ("cache", "custody"):
             Path(places[name]).mkdir(parents=True, exist_ok=True)
         command = ["unshare", "--pid", "--fork", "--kill-child=KILL", "--mount-proc", "--propagation", "slave"]
-        command += ["sh", "-c", BIND, str(self.cache), places["cache"], str(self.custody), places["custody"]]
+        command += [sys.executable, "-c", BIND, str(self.cache), places["cache"], str(self.custody), places["custody"]]
         if not shut_out(User(self.uid, self.uid), [sys.executable, str(ROOT / "csi"), str(self.cache)]):
             command += ["setpriv", f"--reuid={self.uid}", f"--regid={self.uid}", "--clear-groups", "--bounding-set=-all"]
             command += ["--inh-caps=-all", "--no-new-privs"]
