@@ -16,6 +16,7 @@ from csi.mounting.plan import NodeDirectories
 from csi.mounting.pod_daemons import PodDaemons
 from csi.volumes.inline import Directory, InlineVolume, MountAttributes
 from fusecache.contract.errors import CacheError, ErrorKind
+from fusecache.contract.keeping import GRACE_SECONDS
 from tests.support.log_check import LogCheck
 
 CONTEXT = {"fusecache.io/namespace": "team", "fusecache.io/dataset": "demo"}
@@ -28,7 +29,7 @@ class FakeCustody(Custody):
     """`held`: of the dataset, or the error that is answered. `refuses`: what a mount is refused with, the first time."""
 
     def __init__(self, root: Path, held: Held | CacheError | None, refuses: CacheError | None = None) -> None:
-        super().__init__(root, None)
+        super().__init__(root, None, GRACE_SECONDS)
         self._held = held
         self._refuses = refuses
         self.done: list[str] = []
