@@ -204,7 +204,11 @@ class SourceSuite:
         buffer = memoryview(bytearray(1 << 20))
         for offset in {0, size // 3}:
             pieces: list[bytes] = []
-            source.read_through(path, version, offset, size - offset, buffer, lambda piece, to=pieces: to.append(bytes(piece)))
+
+            def keep(piece: memoryview, to: list[bytes] = pieces) -> None:
+                to.append(bytes(piece))
+
+            source.read_through(path, version, offset, size - offset, buffer, keep)
             assert all(len(piece) == 1 << 20 for piece in pieces[:-1])
             assert b"".join(pieces) == body[offset:]
 
