@@ -18,7 +18,7 @@ from fusecache.base.confinement import Confinement, User
 from fusecache.contract.errors import CacheError, ErrorKind
 from fusecache.contract.mount_spec import MountSpec
 from fusecache.contract.run_files import LOG, SPEC
-from fusecache.custody.mount_table import MountRecord, end_process, remove_run_dir
+from fusecache.custody.mount_table import MountRecord, ProcessId, end_process, remove_run_dir
 from fusecache.custody.spawn import SUPERVISOR_MODULE, spawn_supervisor
 
 START_SECONDS = 100.0  # kubelet gives a call two minutes
@@ -101,7 +101,8 @@ class Daemons:
         record = record or record_of(run_dir)
         if record is not None:
             for process in (record.supervisor, *record.daemons):
-                end_process(process)
+                if _uid_of(process) == self.user.uid:  # they wrote the record themselves, and name no others to be killed
+                    end_process(process)
         remove_run_dir(run_dir)
 
 
@@ -116,6 +117,13 @@ def _store_spec(run_dir: Path, spec: MountSpec, owner: User) -> Path:
 def record_of(run_dir: str) -> MountRecord | None:
     with contextlib.suppress(OSError, ValueError):
         return MountRecord.load(run_dir)
+    return None
+
+
+def _uid_of(process: ProcessId) -> int | None:
+    """Return the real uid of a process that is alive. Who owns its directory in /proc is no answer: daemons are not dumpable."""
+    with contextlib.suppress(OSError, StopIteration), open(f"/proc/{process.pid}/status") as status:
+        return int(next(line for line in status if line.startswith("Uid:")).split()[1])
     return None
 
 
@@ -136,6 +144,8 @@ def _end(pid: int) -> None:
 
 
 def _tail(path: Path) -> str:
+    """Return the end of a log. It is the daemon's: what it links to is not read, as it is shown to users."""
     with contextlib.suppress(OSError):
-        return path.read_text(errors="replace")[-_TAIL_BYTES:].strip().replace("\n", "; ")
+        with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), errors="replace") as log:
+            return log.read()[-_TAIL_BYTES:].strip().replace("\n", "; ")
     return "nothing"

@@ -5,6 +5,7 @@ The directories stay when a pod goes: the next one finds what is cached, and cus
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from pathlib import Path
@@ -72,7 +73,8 @@ class InlineVolumes:
             return directory
         directory = self._custody_root / MOUNTS_DIR / volume.id
         make_owned(directory, owner)
-        (directory / KEPT_MARK).touch(mode=0o600)
+        with contextlib.suppress(FileExistsError):  # whatever it is: the pod owns the directory, and we follow no link of its
+            os.close(os.open(directory / KEPT_MARK, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
         return directory
 
     def _record(self, target: str) -> Path:

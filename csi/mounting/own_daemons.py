@@ -71,9 +71,11 @@ class OwnDaemons:
             volume_secrets.write_files(self._directories.secrets(mount.id), secrets, self._daemons.user)
         if not self._is_running(mount.id):
             await self._start(mount)
-        record = record_of(self.run_dir(mount.id))
-        assert record is not None
-        return Served(record.mountpoint, record.device)
+        # What is bound into pods is never taken from what the daemon has written: it has no privileges, we have.
+        held = (await self._custody.mounts()).get(mount.id)
+        if held is None:
+            raise CacheError(ErrorKind.UNAVAILABLE, f"the mount of dataset {mount.id} is gone: it is made anew, ask again")
+        return Served(str(self._directories.mountpoint(mount.id)), held.device)
 
     def mount_for_pod(self, volume: InlineVolume) -> DatasetMount:
         raise refused(_NO_PODS)

@@ -68,6 +68,19 @@ def test_the_directory_of_custody_is_the_one_where_custody_listens(driver: CsiDr
     assert there.is_dir()
 
 
+def test_a_link_that_a_pod_has_planted_leads_nowhere(driver: CsiDriver, disk_path: Path) -> None:
+    """The mark in custody's directory was touched by root, through whatever the pod had put there."""
+    there = driver.state / "custody" / "mounts" / inline.dataset_id("team", "demo")
+    publish(driver, driver.pods / "custody", fusecache_io__directory="custody")
+    unpublish(driver, driver.pods / "custody")
+    victim = disk_path / "victim"
+    (there / ".kept").unlink()
+    (there / ".kept").symlink_to(victim)
+    publish(driver, driver.pods / "custody", fusecache_io__directory="custody")
+    assert not victim.exists()
+    unpublish(driver, driver.pods / "custody")
+
+
 @pytest.mark.parametrize(
     ("changed", "code"),
     [

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from csi.stubs import csi_pb2
 from fusecache.base import landlock
+from fusecache.contract.run_files import MOUNT_STATE
+from fusecache.custody.mount_table import ProcessId
+from fusecache.custody.mountinfo import find_mount
 from tests.support.csi_driver import NOBODY, CsiDriver, Mode
 from tests.support.mounted import ROOT, wait_until
 from tests.support.s3_bucket import S3Bucket
@@ -87,6 +92,35 @@ def test_daemons_without_privileges(
     )
     driver.unpublish(volume, target)
     driver.unstage(volume, staging)
+    assert driver.leftovers() == []
+
+
+def test_what_a_daemon_writes_of_itself_leads_the_driver_nowhere(driver: CsiDriver, seaweed: Seaweed, bucket: S3Bucket) -> None:
+    """mount.json is the daemon's: with another mount point in it, the driver bound that into the pod; and killed who it named."""
+    bucket.put(b"file", b"bytes")
+    context = {"source": f"s3://{bucket.bucket}", "endpoint_url": seaweed.endpoint_url}
+    volume = csi_pb2.Volume(volume_id="static", volume_context=context)
+    mode = Mode.MULTI_NODE_READER_ONLY
+    staging = driver.stage(volume, mode=mode)
+    (record,) = driver.records()
+    path = Path(record.run_dir) / MOUNT_STATE
+    raw = json.loads(path.read_text())
+    other = find_mount("/proc")
+    assert other is not None
+    innocent = subprocess.Popen(["sleep", "60"])
+    try:
+        named = asdict(ProcessId.of(innocent.pid))
+        path.write_text(json.dumps({**raw, "mountpoint": "/proc", "device": other.device, "spares": [named]}))
+        target = driver.publish(volume, staging, "pod", mode=mode)
+        command = ["timeout", "-s", "KILL", "20", "cat", str(target / "file")]
+        assert subprocess.run(command, capture_output=True, check=True).stdout == b"bytes"
+        driver.unpublish(volume, target)
+        driver.unstage(volume, staging)
+        if driver.daemon_user != "0":
+            assert innocent.poll() is None, "the driver killed who the daemon named"
+    finally:
+        innocent.kill()
+        innocent.wait()
     assert driver.leftovers() == []
 
 
