@@ -145,7 +145,7 @@ def _end(pid: int) -> None:
 
 def _tail(path: Path) -> str:
     """Return the end of a log. It is the daemon's: what it links to is not read, as it is shown to users."""
-    with contextlib.suppress(OSError):
-        with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), errors="replace") as log:
-            return log.read()[-_TAIL_BYTES:].strip().replace("\n", "; ")
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    with contextlib.suppress(OSError), open(os.open(path, flags), errors="replace") as log:
+        return log.read()[-_TAIL_BYTES:].strip().replace("\n", "; ")
     return "nothing"
