@@ -14,29 +14,43 @@ from fusecache.contract.mount_spec import Medium
 
 @dataclass(frozen=True, slots=True)
 class SecretKey:
-    """A value in a Secret of the Dataset's namespace."""
+    """A value in a Secret of the Dataset's namespace. `is_optional`: nothing is wrong if it is not there."""
 
     secret: str
     key: str
+    is_optional: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ClearText:
+    """A credential that somebody wrote into an object instead of a Secret: where it stands, which is below `spec`.
+
+    Not the value: that goes from the object into our Secret (`csi.operator.resolve.clear_text`), and nowhere else.
+    """
+
+    path: tuple[str | int, ...]
+    on_runtime: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class ResolvedSource:
     """Attributes:
     url: as a source of ours understands it, without credentials: s3://, oss://, nfs://, https://, file:// (below /claims/NAME
-        for pvc://NAME).
+        for pvc://NAME, below /local for local://).
     place: components in the Dataset's tree joined by "/", "" for the root.
     options: names and values of docs/sources.md.
     secrets: option that takes a file (`access_key` for `access_key_file`) → where its value is.
     claim: name of the PVC that the url leads into; "" for others.
+    host_path: directory of the node that the url leads into; "" for others.
     """
 
     url: str
     place: str = ""
     options: Mapping[str, str] = field(default_factory=dict)
-    secrets: Mapping[str, SecretKey] = field(default_factory=dict)
+    secrets: Mapping[str, SecretKey | ClearText] = field(default_factory=dict)
     read_only: bool = False
     claim: str = ""
+    host_path: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +58,7 @@ class ResolvedTier:
     """Attributes:
     directory: its name below the cache volume, or below the memory volume for MEM; unique in the Dataset.
     host_path: directory of the node that the user named, with /NAMESPACE/NAME appended; "": below the driver's state directory.
-    is_empty_dir: it lives and dies with the pod.
+    is_empty_dir: it lives and dies with the pod, as tiers in memory always do.
     """
 
     directory: str
@@ -123,6 +137,10 @@ class Resolved:
     node_affinity: required node selector terms of the Dataset, Kubernetes' own JSON.
     is_exclusive: no other Dataset's tiers on the same node.
     lists_everything: false: sizes are not counted, names are looked up on demand (autoSync: false).
+    mount_node_selector: labels of the nodes where the volume may be mounted.
+    has_mount: false: the runtime asks for a cache without mounts (`fuse.disabled`), so that no pod gets the volume.
+    is_scraped: pods are marked for a scraper of metrics.
+    cleanup_seconds, cleanup_attempts: how long the removal of cached files may take, and how often it is tried again.
     """
 
     namespace: str
@@ -142,6 +160,11 @@ class Resolved:
     node_affinity: tuple[Mapping[str, Any], ...] = ()
     is_exclusive: bool = False
     lists_everything: bool = True
+    mount_node_selector: Mapping[str, str] = field(default_factory=dict)
+    has_mount: bool = True
+    is_scraped: bool = True
+    cleanup_seconds: int = 60
+    cleanup_attempts: int = 3
     remarks: tuple[Remark, ...] = ()
 
     @property
