@@ -1,11 +1,12 @@
 """Brings the cluster to what one Dataset needs: looks at all of it each time, and keeps nothing in between.
 
-Order: what is written is resolved, what it needs is applied, nodes are chosen and labelled, daemons are asked, statuses are written.
-A step that fails ends the look; the queue tries again.
+Order: what is written is resolved, what it needs is applied, nodes are chosen and labelled, daemons are asked, statuses are
+written. A step that fails ends the look; the queue tries again.
 """
 
 from __future__ import annotations
 
+import base64
 import datetime
 import secrets
 from collections.abc import Mapping, Sequence
@@ -260,8 +261,6 @@ def _parsed(raw: dict[str, Any] | None) -> Object | None:
 
 
 def _secret_value(raw: Mapping[str, Any] | None, key: str) -> str | None:
-    import base64
-
     value = ((raw or {}).get("data") or {}).get(key)
     return None if value is None else base64.b64decode(value).decode(errors="replace")
 
