@@ -19,9 +19,12 @@ from csi.mounting.custody import Custody
 from csi.mounting.daemons import Daemons
 from csi.mounting.inline_volumes import InlineVolumes
 from csi.mounting.node_mounts import NodeMounts
+from csi.mounting.own_daemons import OwnDaemons
 from csi.mounting.ownership import make_passable
 from csi.mounting.paths import Roots
 from csi.mounting.plan import NodeDirectories
+from csi.mounting.pod_daemons import PodDaemons
+from csi.mounting.serving import Serving
 from csi.rpc.call_metrics import CallMetrics
 from csi.rpc.controller import Controller
 from csi.rpc.health import Health
@@ -66,7 +69,8 @@ async def _serve(settings: Settings) -> None:
     records = VolumeRecords(settings.state_dir / "volumes") if settings.has_controller else None
     custody = mounts = None
     if settings.has_node:
-        _check_reachable(settings)
+        if not settings.has_pods:
+            _check_reachable(settings)
         custody = _custody(settings)
         mounts = _node_mounts(settings, custody)
 
@@ -114,8 +118,7 @@ async def _serve(settings: Settings) -> None:
 
 def _custody(settings: Settings) -> Custody:
     is_ours = settings.custody is None
-    environment = os.environ if is_ours else None
-    return Custody(_custody_root(settings), settings.daemon_user.uid, environment, settings.grace_seconds)
+    return Custody(_custody_root(settings), os.environ if is_ours else None, settings.grace_seconds)
 
 
 def _custody_root(settings: Settings) -> Path:
@@ -124,7 +127,12 @@ def _custody_root(settings: Settings) -> Path:
 
 def _node_mounts(settings: Settings, custody: Custody) -> NodeMounts:
     directories = NodeDirectories(settings.state_dir)
-    return NodeMounts(directories, Roots(settings.allowed_roots), custody, Daemons(os.environ, settings.daemon_user))
+    serving: Serving
+    if settings.has_pods:
+        serving = PodDaemons(directories, custody)
+    else:
+        serving = OwnDaemons(directories, custody, Daemons(os.environ, settings.daemon_user))
+    return NodeMounts(directories, Roots(settings.allowed_roots), custody, serving)
 
 
 def _watch(metrics: CallMetrics, mounts: NodeMounts) -> None:

@@ -30,6 +30,7 @@ class Settings:
         endpoint: unix:///path of the CSI services.
         nodes: names of the nodes that a controller may publish volumes to.
         allowed_roots: staging and target paths lie below one of them.
+        has_pods: cache pods serve the mounts; else the driver starts daemons of its own.
         custody: directory of a custody that somebody else runs; None: the driver starts its own.
         grace_seconds: how long its own custody lets a mount be without a daemon.
         plugins_registry: kubelet's directory, if the driver is to register itself.
@@ -44,6 +45,7 @@ class Settings:
     state_dir: Path
     allowed_roots: tuple[str, ...]
     daemon_user: User
+    has_pods: bool
     custody: Path | None
     grace_seconds: float
     plugins_registry: Path | None
@@ -72,6 +74,8 @@ def parse(arguments: Sequence[str]) -> Settings:
         parser.error("a controller without a cluster has to be told the nodes: --node NAME for each")
     if mode is not Mode.CONTROLLER and not 0 < len((given.node_id or "").encode()) <= MAX_NODE_ID_BYTES:
         parser.error(f"--node-id has to have 1 to {MAX_NODE_ID_BYTES} bytes")
+    if mode is not Mode.NODE and given.daemons != "own":
+        parser.error("--daemons pods is for a node of a cluster: say node")
     try:
         daemon_user = User.parse(given.daemon_user)
     except ValueError:
@@ -87,6 +91,7 @@ def parse(arguments: Sequence[str]) -> Settings:
         state_dir=given.state_dir.resolve(),
         allowed_roots=(KUBELET_ROOT, *given.allowed_root),
         daemon_user=daemon_user,
+        has_pods=given.daemons == "pods",
         custody=given.custody and given.custody.resolve(),
         grace_seconds=given.grace,
         plugins_registry=given.plugins_registry,
@@ -118,6 +123,12 @@ def _parser() -> argparse.ArgumentParser:
         default=DAEMON_USER,
         metavar="UID[:GID]",
         help=f"of the cache daemons: {DAEMON_USER} if not given; 0 is root",
+    )
+    add(
+        "--daemons",
+        default="own",
+        choices=("own", "pods"),
+        help="who serves mounts: daemons that the driver starts for volumes with a source (own), or cache pods for Datasets",
     )
     add("--custody", type=Path, metavar="DIR", help="of custody that runs by itself; if not given, it is started")
     add(

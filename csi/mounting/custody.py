@@ -12,9 +12,9 @@ import os
 import socket
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from csi.mounting.ownership import make_passable
 from csi.mounting.processes import reap_some_time
@@ -31,24 +31,60 @@ LOOK_SECONDS = 0.02
 
 
 @dataclass(frozen=True, slots=True)
+class MountOrder:
+    """What custody is to mount; the fields are those of contract/keeping.py. `uid`: who may have it."""
+
+    id: str
+    mountpoint: str
+    serve_count: int
+    read_write: bool
+    allow_other: bool
+    uid: int
+    tiers: tuple[str, ...]
+    passthrough: bool
+
+    @classmethod
+    def of_spec(cls, spec: MountSpec, uid: int) -> Self:
+        return cls(
+            id=spec.dataset_id,
+            mountpoint=spec.mountpoint,
+            serve_count=spec.serve_processes,
+            read_write=spec.read_write,
+            allow_other=spec.allow_other,
+            uid=uid,
+            tiers=tuple(tier.path for tier in spec.tiers),
+            passthrough=spec.verify is not Verify.ALWAYS,
+        )
+
+    @classmethod
+    def of_json(cls, raw: Mapping[str, Any]) -> Self:
+        return cls(**{**raw, "tiers": tuple(raw["tiers"])})
+
+
+@dataclass(frozen=True, slots=True)
 class Held:
-    """A mount as custody tells of it. `is_held`: it has the descriptors; without, a daemon has not brought them back yet."""
+    """A mount as custody tells of it (contract/keeping.py)."""
 
     mountpoint: str
     device: str
     has_daemon: bool
     is_held: bool
+    is_initialized: bool
+    is_connected: bool
+
+    @property
+    def is_served(self) -> bool:
+        """A daemon has it, and INIT was answered: whoever reads in it is answered."""
+        return self.has_daemon and self.is_initialized
 
 
 class Custody:
-    """`root`: its directory. `daemon_uid`: who may have a mount from it. `environment`: for the process, if it is ours to
-    start; no credential is taken from it. None: somebody else runs it. `grace_seconds`: that it lets a mount be
-    without a daemon."""
+    """`root`: its directory. `environment`: for the process, if it is ours to start; no credential is taken from it. None:
+    somebody else runs it. `grace_seconds`: that it lets a mount be without a daemon."""
 
-    def __init__(self, root: Path, daemon_uid: int, environment: Mapping[str, str] | None, grace_seconds: float) -> None:
+    def __init__(self, root: Path, environment: Mapping[str, str] | None, grace_seconds: float) -> None:
         self._root = root
         self._grace_seconds = grace_seconds
-        self._daemon_uid = daemon_uid
         self._environment = None
         if environment is not None:
             self._environment = {name: environment[name] for name in ("PATH", "PYTHONPATH", "LANG") if name in environment}
@@ -83,20 +119,9 @@ class Custody:
             return ProcessId(**json.loads((self._root / KEEPER_FILE).read_text())).is_alive
         return False
 
-    async def mount(self, spec: MountSpec) -> str:
-        """Return the device of the mount, made if it is not there. Raises: CacheError."""
-        order = {
-            "do": "mount",
-            "id": spec.dataset_id,
-            "mountpoint": spec.mountpoint,
-            "serve_count": spec.serve_processes,
-            "read_write": spec.read_write,
-            "allow_other": spec.allow_other,
-            "uid": self._daemon_uid,
-            "tiers": [tier.path for tier in spec.tiers],
-            "passthrough": spec.verify is not Verify.ALWAYS,
-        }
-        return str((await self._ask(order))["device"])
+    async def mount(self, order: MountOrder) -> str:
+        """Return the device of the mount, made if it is not there. Raises: CacheError; EXISTS if it is there in another way."""
+        return str((await self._ask({"do": "mount", **asdict(order)}))["device"])
 
     async def unmount(self, dataset: str, *, abort: bool = False) -> None:
         """Take the mount away, busy or not; its daemon sees that. One that is not there is no error. `abort`: the daemon does not
@@ -109,8 +134,9 @@ class Custody:
     async def mounts(self) -> dict[str, Held]:
         answer = await self._ask({"do": "list"})
         self.descriptors = int(answer.get("descriptors", 0))
-        found = answer["mounts"]
-        return {name: Held(one["mountpoint"], one["device"], one["has_daemon"], one["is_held"]) for name, one in found.items()}
+        known = [field.name for field in fields(Held)]
+        # A custody that was started before this version says less; nobody asks it for that.
+        return {name: Held(**{field: one.get(field, True) for field in known}) for name, one in answer["mounts"].items()}
 
     async def _ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Raises: CacheError: its answer, or UNAVAILABLE."""

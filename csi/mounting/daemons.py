@@ -7,7 +7,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -16,15 +15,13 @@ from csi import VERSION
 from csi.mounting.ownership import make_owned
 from csi.mounting.processes import reap_some_time
 from fusecache.base.confinement import Confinement, User
-from fusecache.base.run_sockets import connect_in
 from fusecache.contract.errors import CacheError, ErrorKind
 from fusecache.contract.mount_spec import MountSpec
-from fusecache.contract.run_files import CONTROL_SOCKET, LOG, SPEC
+from fusecache.contract.run_files import LOG, SPEC
 from fusecache.custody.mount_table import MountRecord, end_process, remove_run_dir
 from fusecache.custody.spawn import SUPERVISOR_MODULE, spawn_supervisor
 
 START_SECONDS = 100.0  # kubelet gives a call two minutes
-ASK_SECONDS = 3.0
 LOOK_SECONDS = 0.02
 _TAIL_BYTES = 2000
 
@@ -107,13 +104,6 @@ class Daemons:
                 end_process(process)
         remove_run_dir(run_dir)
 
-    async def ask(self, run_dir: str, request: Mapping[str, object], seconds: float = ASK_SECONDS) -> dict[str, object]:
-        """Return what fetch answers. Raises: CacheError: its own, or UNAVAILABLE."""
-        try:
-            return await asyncio.to_thread(_ask, run_dir, request, seconds)
-        except (OSError, ValueError) as error:
-            raise CacheError(ErrorKind.UNAVAILABLE, f"the daemon of the mount does not answer: {error}") from error
-
 
 def _store_spec(run_dir: Path, spec: MountSpec, owner: User) -> Path:
     path = run_dir / f"spec-{VERSION}.json"  # a predecessor of another version goes on reading its own, if we are refused
@@ -127,17 +117,6 @@ def record_of(run_dir: str) -> MountRecord | None:
     with contextlib.suppress(OSError, ValueError):
         return MountRecord.load(run_dir)
     return None
-
-
-def _ask(run_dir: str, request: Mapping[str, object], seconds: float) -> dict[str, object]:
-    with connect_in(run_dir, CONTROL_SOCKET, socket.SOCK_STREAM, seconds) as connection, connection.makefile("rb") as lines:
-        connection.sendall(json.dumps(request).encode() + b"\n")
-        answer = json.loads(lines.readline() or b"{}")
-    if not isinstance(answer, dict):
-        raise ValueError("an answer that is not understood")
-    if "error" in answer:
-        raise CacheError(ErrorKind(int(answer.get("kind", ErrorKind.BUG))), str(answer["error"]))
-    return answer
 
 
 async def _read_line(fd: int) -> bytes:

@@ -17,9 +17,7 @@ from csi.mounting.plan import NodeDirectories
 from csi.volumes.inline import Directory, InlineVolume
 from fusecache.base import durable_files
 from fusecache.base.confinement import User
-from fusecache.contract.keeping import MOUNTS_DIR
-
-_KEPT = ".kept"  # custody removes its directory of a mount that is gone, if there is nothing in it
+from fusecache.contract.keeping import KEPT_MARK, MOUNTS_DIR
 
 
 class InlineVolumes:
@@ -74,7 +72,7 @@ class InlineVolumes:
             return directory
         directory = self._custody_root / MOUNTS_DIR / volume.id
         make_owned(directory, owner)
-        (directory / _KEPT).touch(mode=0o600)
+        (directory / KEPT_MARK).touch(mode=0o600)
         return directory
 
     def _record(self, target: str) -> Path:

@@ -40,6 +40,9 @@ class DatasetMount:
     volumes: id → how it was staged; the mount is there as long as there is one.
     publications: target path → what is bound there.
     default_quota: bytes of its tier, where none was asked for: decided once, as less is free when it has filled.
+    device: st_dev of the mount that the publications are bound to, "" if it is not known.
+    order: what custody was told to mount, where cache pods serve the dataset (custody.MountOrder); {} before there was a pod.
+    holders: target paths of the cache pods' custody volumes; the mount is there as long as there is one, too.
     """
 
     id: str
@@ -48,12 +51,20 @@ class DatasetMount:
     volumes: Mapping[str, StagedVolume] = field(default_factory=dict)
     publications: Mapping[str, Publication] = field(default_factory=dict)
     default_quota: int = 0
+    device: str = ""
+    order: Mapping[str, Any] = field(default_factory=dict)
+    holders: tuple[str, ...] = ()
+
+    @property
+    def is_needed(self) -> bool:
+        return bool(self.volumes or self.holders)
 
     @classmethod
     def of_json(cls, raw: Mapping[str, Any]) -> Self:
         volumes = {name: StagedVolume(**one) for name, one in raw["volumes"].items()}
         publications = {target: Publication(**one) for target, one in raw["publications"].items()}
-        return cls(raw["id"], raw["context"], raw["read_only"], volumes, publications, raw["default_quota"])
+        more = {"device": raw.get("device", ""), "order": raw.get("order", {}), "holders": tuple(raw.get("holders", ()))}
+        return cls(raw["id"], raw["context"], raw["read_only"], volumes, publications, raw["default_quota"], **more)
 
 
 class Journal:
@@ -71,6 +82,9 @@ class Journal:
 
     def of_volume(self, volume_id: str) -> DatasetMount | None:
         return next((mount for mount in self._mounts.values() if volume_id in mount.volumes), None)
+
+    def of_holder(self, target: str) -> DatasetMount | None:
+        return next((mount for mount in self._mounts.values() if target in mount.holders), None)
 
     def at_target(self, target: str) -> tuple[DatasetMount, Publication] | None:
         return next(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -16,6 +17,14 @@ def make_passable(directory: Path) -> None:
     for one in reversed(missing):
         one.mkdir(mode=0o711, exist_ok=True)
         one.chmod(0o711)
+
+
+def make_mountpoint(directory: Path) -> None:
+    """Make a directory of ours to mount on. What is mounted there already is not asked for anything: nobody may answer."""
+    make_passable(directory.parent)
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(directory, 0o711)
+        directory.chmod(0o711)
 
 
 def make_owned(directory: Path, user: User) -> None:

@@ -6,23 +6,16 @@ have the Dataset's key, so that a node is one or the other: a worker that mounts
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from csi.operator.names import OWN_DOMAIN
+from csi.operator.render.object_names import CONSUMER, WORKER, node_label
 from csi.operator.resolved import Resolved
 
-WORKER, CONSUMER = "worker", "consumer"
 EXCLUSIVE_LABEL = f"{OWN_DOMAIN}/exclusive"  # of a node whose worker shares it with no other Dataset's
-_DIGITS = 12
 _REFUSING = ("NoSchedule", "NoExecute")
-
-
-def node_label(namespace: str, name: str) -> str:
-    """Return the key of the label of nodes that have a Dataset's cache pod."""
-    return f"{OWN_DOMAIN}/d-{hashlib.sha256(f'{namespace}/{name}'.encode()).hexdigest()[:_DIGITS]}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,6 +88,14 @@ class PodOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class ObjectMetadata:
+    """Labels and annotations that users want on an object of ours."""
+
+    labels: Mapping[str, str] = field(default_factory=dict)
+    annotations: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Reference:
     """dataset://namespace/name/path. `path` "": all of it."""
 
@@ -140,6 +148,7 @@ class Resolved:
     mount_node_selector: labels of the nodes where the volume may be mounted.
     has_mount: false: the runtime asks for a cache without mounts (`fuse.disabled`), so that no pod gets the volume.
     is_scraped: pods are marked for a scraper of metrics.
+    volume_metadata, claim_metadata: asked for on PV and PVC, beside ours.
     cleanup_seconds, cleanup_attempts: how long the removal of cached files may take, and how often it is tried again.
     """
 
@@ -163,6 +172,8 @@ class Resolved:
     mount_node_selector: Mapping[str, str] = field(default_factory=dict)
     has_mount: bool = True
     is_scraped: bool = True
+    volume_metadata: ObjectMetadata = field(default_factory=ObjectMetadata)
+    claim_metadata: ObjectMetadata = field(default_factory=ObjectMetadata)
     cleanup_seconds: int = 60
     cleanup_attempts: int = 3
     remarks: tuple[Remark, ...] = ()

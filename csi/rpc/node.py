@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 from collections.abc import Callable, Mapping
@@ -10,9 +11,10 @@ from typing import Any
 from csi.errors import invalid, not_found
 from csi.mounting.inline_volumes import InlineVolumes
 from csi.mounting.node_mounts import NodeMounts
+from csi.mounting.serving import StageRequest
 from csi.state.exclusive import Exclusive
 from csi.stubs import csi_pb2, csi_pb2_grpc
-from csi.volumes import capabilities, fields, inline, parameters, secrets
+from csi.volumes import capabilities, fields, inline, secrets
 from fusecache.contract.errors import CacheError
 
 log = logging.getLogger(__name__)
@@ -54,13 +56,16 @@ class Node(csi_pb2_grpc.NodeServicer):
         volume_id = fields.required(request.volume_id, "volume_id")
         staging = fields.required(request.staging_target_path, "staging_target_path", fields.MAX_PATH_BYTES)
         capability = _capability(request)
-        parsed = parameters.parse(fields.small_map(request.volume_context, "volume_context"))
-        given = secrets.canonical(request.secrets)
-        is_reader = capabilities.is_reader(capability)
+        wanted = StageRequest(
+            fields.small_map(request.volume_context, "volume_context"),
+            secrets=secrets.canonical(request.secrets),
+            read_only=capabilities.is_reader(capability),
+        )
+        await self._mounts.wait_ready_to_stage(wanted)  # not in the call that goes on if it is cancelled
 
         async def stage() -> None:
             modified = self._modified(volume_id)
-            await self._mounts.stage(volume_id, staging, parsed, modified, given, read_only=is_reader)
+            await self._mounts.stage(volume_id, staging, dataclasses.replace(wanted, modified=modified))
 
         await self._exclusive.run(volume_id, "NodeStageVolume", stage)
         return csi_pb2.NodeStageVolumeResponse()
@@ -85,6 +90,7 @@ class Node(csi_pb2_grpc.NodeServicer):
         mode = capability.access_mode.mode
         flags = {flag for text in capability.mount.mount_flags for flag in text.split(",")}
         read_only = request.readonly or capabilities.is_reader(capability) or "ro" in flags
+        await self._mounts.wait_ready_to_publish(volume_id)
 
         async def publish() -> None:
             is_single = mode == _Mode.SINGLE_NODE_SINGLE_WRITER
@@ -100,7 +106,14 @@ class Node(csi_pb2_grpc.NodeServicer):
         volume = inline.parse(fields.small_map(request.volume_context, "volume_context"))
 
         async def publish() -> None:
+            was_there = target in self._inline
             self._inline.publish(volume_id, volume, target, read_only=request.readonly)
+            try:
+                await self._mounts.hold(volume, target)
+            except BaseException:
+                if not was_there:
+                    self._inline.unpublish(target)
+                raise
 
         await self._exclusive.run(volume_id, "NodePublishVolume", publish)
         return csi_pb2.NodePublishVolumeResponse()
@@ -108,13 +121,15 @@ class Node(csi_pb2_grpc.NodeServicer):
     async def _unpublish_inline(self, target: str) -> None:
         if target in self._inline:
             self._inline.unpublish(target)
+        await self._mounts.release(target)
 
     async def NodeUnpublishVolume(
         self, request: csi_pb2.NodeUnpublishVolumeRequest, context: object
     ) -> csi_pb2.NodeUnpublishVolumeResponse:
         volume_id = fields.required(request.volume_id, "volume_id")
         target = fields.required(request.target_path, "target_path", fields.MAX_PATH_BYTES)
-        if self._inline.is_at(volume_id, target):
+        was_interrupted = target not in self._inline and self._mounts.is_held_at(target)
+        if self._inline.is_at(volume_id, target) or was_interrupted:
             await self._exclusive.run(volume_id, "NodeUnpublishVolume", lambda: self._unpublish_inline(target))
         else:
             await self._exclusive.run(volume_id, "NodeUnpublishVolume", lambda: self._mounts.unpublish(volume_id, target))

@@ -17,8 +17,8 @@ def listen_in(run_dir: str, name: str, kind: socket.SocketKind, backlog: int = 1
     try:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(name, dir_fd=directory)
+        os.fchmod(listener.fileno(), 0o600)  # of what bind makes; a name could lead elsewhere by then, if others may write here
         listener.bind(f"/proc/self/fd/{directory}/{name}")
-        os.chmod(name, 0o600, dir_fd=directory)
         listener.listen(backlog)
     except BaseException:
         listener.close()

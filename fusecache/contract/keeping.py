@@ -10,6 +10,7 @@ mount, the shared memory of its requests, the bounce buffer, and the table of ba
 | admin.sock | STREAM, JSON lines, for root: what to mount, below |
 | journal/ID.json | each mount, before it is made and until it is gone; synced |
 | mounts/ID/custody.sock | SEQPACKET, one JSON object a datagram, for the daemon's uid: that mount's supervisor |
+| mounts/ID/.kept | made by whoever needs the directory for longer than the mount: it is not removed |
 
 admin.sock (an answer has "done": true; an error "error": SENTENCE, "kind": ErrorKind)
 
@@ -18,7 +19,10 @@ admin.sock (an answer has "done": true; an error "error": SENTENCE, "kind": Erro
         -> {"device"}; a mount that is there is left as it is
     {"do": "unmount", "id", "detach": bool, "abort": bool} -> {}; the daemon sees its connection end, and finishes what was
         written. "abort": nobody answers in the mount, so that even unmounting could wait for ever
-    {"do": "list"} -> {"mounts": {ID: {"mountpoint", "device", "has_daemon", "is_held"}}, "descriptors": how many it holds}
+    {"do": "list"} -> {"mounts": {ID: {"mountpoint", "device", "has_daemon", "is_held", "is_initialized", "is_connected",
+        "volumes"}}, "descriptors": how many it holds}. "is_held": it has the descriptors; without, a daemon has not brought them
+        back yet, or there was none for too long. "is_initialized": a daemon has answered INIT on the connection.
+        "is_connected": the connection was not ended
     {"do": "use", "id", "volumes": [ID]} -> {}; noted in the journal
 
 custody.sock, from the supervisor
@@ -42,6 +46,7 @@ LOCK_FILE = "keeper.lock"
 JOURNAL_DIR = "journal"
 MOUNTS_DIR = "mounts"
 CUSTODY_SOCKET = "custody.sock"
+KEPT_MARK = ".kept"
 
 STATE_VERSION = 1  # of the shared memory and of the favour table: a daemon of another one refuses to take over
 GIVEN_FDS = ("shared_memory", "bounce", "favour_table")

@@ -11,12 +11,14 @@ Run directory (`/run/fusecache/<id>` for root, else `$XDG_RUNTIME_DIR/fusecache/
 | miss.sock | supervisor listens, fetch accepts (SEQPACKET) | serve, peer: contract/messages.py |
 | control.sock | supervisor listens, fetch accepts (STREAM, JSON lines) | status, warm, drop, refresh: contract/control.py |
 | supervisor.sock | supervisor (STREAM, JSON lines) | umount, status |
+| problem | pod: one sentence, why it does not serve | node plugin, for whoever waits for the mount |
 
 State directory (`<cache>/<dataset id>`), survives the mount:
 
 | name | written by | meaning |
 |---|---|---|
-| lock | supervisor: exclusive OFD lock while the mount lives | one owner |
+| lock | supervisor, or pod for it: exclusive OFD lock while the mount lives | one owner |
+| standby | pod: shared OFD lock while it waits for `lock` | whoever has `lock` lets go at once when it is told to end |
 | index/ | fetch | LMDB environment |
 | marks | fetch creates, serve writes one byte a slot | access marks for eviction |
 | ballast | fetch | released when the disk is full, since deleting needs pages too |
@@ -35,8 +37,10 @@ LOG_PREDECESSOR = "log.1"
 MISS_SOCKET = "miss.sock"
 CONTROL_SOCKET = "control.sock"
 SUPERVISOR_SOCKET = "supervisor.sock"
+PROBLEM = "problem"
 
 LOCK = "lock"
+STANDBY = "standby"
 INDEX_DIR = "index"
 MARKS = "marks"
 BALLAST = "ballast"

@@ -1,6 +1,7 @@
-"""`python -m fusecache.custody --spec PATH [--status-fd N] [--foreground] [--timeout SECONDS] [--custody DIR] [--confine JSON]`:
-the supervisor of one mount. With `--custody` the mount is one that custody made (contract/keeping.py), else the supervisor makes
-it itself. With `--confine` (base/confinement.py) it is started by root, and gives that up before all else.
+"""`python -m fusecache.custody --spec PATH [--status-fd N] [--foreground] [--timeout SECONDS] [--custody DIR] [--confine JSON]
+[--lock-fd N]`: the supervisor of one mount. With `--custody` the mount is one that custody made (contract/keeping.py), else the
+supervisor makes it itself. With `--confine` (base/confinement.py) it is started by root, and gives that up before all else. With
+`--lock-fd` whoever started it has the lock of the cache on that open file, and it waits until custody has a mount to give.
 
 With `--order-fd N` instead of `--spec` the path comes over that pipe when it is known, and if it closes without one all was for
 nothing. Until then the supervisor imports what it needs, and so do its children, which are the first thing that it starts.
@@ -23,7 +24,10 @@ from fusecache.custody.child import FETCH, SERVE, Child
 if TYPE_CHECKING:
     from fusecache.contract.mount_spec import MountSpec
 
-_VALUES = ("--spec", "--order-fd", "--status-fd", "--timeout", "--custody", "--confine", "--fetch-module", "--serve-module")
+_VALUES = (
+    *("--spec", "--order-fd", "--status-fd", "--timeout", "--custody", "--confine", "--lock-fd"),
+    *("--fetch-module", "--serve-module"),
+)
 _DEFAULT_MODULES = {FETCH: "fusecache.fetch", SERVE: "fusecache.serve"}
 _MAX_PATH_BYTES = 4096
 
@@ -73,6 +77,8 @@ def main() -> int:
     status_fd = int(options.get("--status-fd", "-1"))
     if status_fd >= 0:
         os.set_inheritable(status_fd, False)
+    if "--lock-fd" in options:
+        os.set_inheritable(int(options["--lock-fd"]), False)
     environment = _child_environment()
     modules = {
         FETCH: options.get("--fetch-module", _DEFAULT_MODULES[FETCH]),
@@ -121,8 +127,8 @@ def _supervise(
         log_path, log_fd = _log_of(spec)
     logging.basicConfig(level=spec.log_level, format=f"%(asctime)s %(levelname)s{LOG_NAME}%(name)s: %(message)s")
     timeout = float(options.get("--timeout", "0"))
-    custody = options.get("--custody", "")
-    config = SupervisorConfig(spec_path, status_fd, log_fd, log_path, environment, modules, early, timeout, custody)
+    custody, lock_fd = options.get("--custody", ""), int(options.get("--lock-fd", "-1"))
+    config = SupervisorConfig(spec_path, status_fd, log_fd, log_path, environment, modules, early, timeout, custody, lock_fd)
     return Supervisor(spec, config).run()
 
 

@@ -18,8 +18,7 @@ def take_cache_lock(state_dir: str, mountpoint: str) -> int:
 
     Raises: CacheError(BUSY) naming the mount that holds it.
     """
-    os.makedirs(state_dir, mode=0o700, exist_ok=True)
-    fd = os.open(os.path.join(state_dir, LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    fd = open_cache_lock(state_dir)
     try:
         if not kernel.lock_exclusively(fd):
             pid, _, holder = os.pread(fd, 8192, 0).decode(errors="surrogateescape").strip().partition("\n")
@@ -28,9 +27,20 @@ def take_cache_lock(state_dir: str, mountpoint: str) -> int:
                 f"the cache in {state_dir} is in use by the mount at {holder or 'an unknown place'} (pid {pid or 'unknown'});"
                 f" unmount that one first with: fusecache umount {holder or 'MOUNTPOINT'}",
             )
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, os.fsencode(f"{os.getpid()}\n{mountpoint}\n"), 0)
+        note_holder(fd, mountpoint)
     except BaseException:
         os.close(fd)
         raise
     return fd
+
+
+def open_cache_lock(state_dir: str) -> int:
+    """Return a descriptor of the lock, which nobody holds by that. Raises: OSError."""
+    os.makedirs(state_dir, mode=0o700, exist_ok=True)
+    return os.open(os.path.join(state_dir, LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+
+
+def note_holder(fd: int, mountpoint: str) -> None:
+    """Write down who holds the lock."""
+    os.ftruncate(fd, 0)
+    os.pwrite(fd, os.fsencode(f"{os.getpid()}\n{mountpoint}\n"), 0)

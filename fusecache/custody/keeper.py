@@ -40,6 +40,7 @@ from fusecache.contract.keeping import (
     STATE_VERSION,
 )
 from fusecache.custody import kernel
+from fusecache.custody.custody_client import is_initialized
 from fusecache.custody.event_loop import EventLoop, close_quietly
 from fusecache.custody.kept_mount import KeptMount, Order
 from fusecache.custody.mount_table import ProcessId
@@ -354,6 +355,8 @@ def _shown(mount: KeptMount) -> dict[str, Any]:
         "device": mount.order.device,
         "has_daemon": mount.daemon is not None,
         "is_held": mount.is_held,
+        "is_initialized": mount.is_held and is_initialized(mount.fds[0]),
+        "is_connected": mount.mount is not None and mount.mount.is_connected(),
         "volumes": list(mount.order.volumes),
     }
 

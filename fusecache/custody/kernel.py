@@ -92,8 +92,22 @@ def lock_exclusively(fd: int) -> bool:
 
     The lock belongs to the open file: it lives until the last process that inherited `fd` has closed it.
     """
+    return _lock(fd, fcntl.F_WRLCK)
+
+
+def lock_shared(fd: int) -> bool:
+    """As `lock_exclusively`, with others who do the same. A descriptor for reading is enough."""
+    return _lock(fd, fcntl.F_RDLCK)
+
+
+def wait_for_exclusive_lock(fd: int) -> None:
+    """As `lock_exclusively`, and block until it is ours. Other threads go on meanwhile."""
+    fcntl.fcntl(fd, fcntl.F_OFD_SETLKW, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
+
+
+def _lock(fd: int, kind: int) -> bool:
     try:
-        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
+        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _FLOCK.pack(kind, os.SEEK_SET, 0, 0, 0))
     except OSError as error:
         if error.errno in (errno.EAGAIN, errno.EACCES):
             return False

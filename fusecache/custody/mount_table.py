@@ -29,6 +29,7 @@ import signal
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+from fusecache.contract.keeping import CUSTODY_SOCKET, KEPT_MARK
 from fusecache.contract.run_files import MOUNT_STATE
 from fusecache.custody import kernel
 from fusecache.custody.mountinfo import is_mounted
@@ -159,9 +160,11 @@ def find_record(root: str, mountpoint: str) -> MountRecord | None:
 
 
 def remove_run_dir(run_dir: str) -> None:
-    """Remove a run directory with the files in it. What is not there, or not ours, is left alone."""
+    """Remove a run directory with the files in it. What is not there, or not ours, is left alone.
+
+    Of one that is custody's directory of the mount, too (a cache pod has no other), what belongs to custody stays."""
     with contextlib.suppress(OSError):
-        for name in os.listdir(run_dir):
+        for name in set(os.listdir(run_dir)) - {CUSTODY_SOCKET, KEPT_MARK}:
             with contextlib.suppress(OSError):
                 os.unlink(os.path.join(run_dir, name))
         os.rmdir(run_dir)

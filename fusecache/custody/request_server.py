@@ -1,8 +1,9 @@
 """JSON lines over supervisor.sock: one request a line, answered in order, some later than asked.
 
 State: the open connections. Called from the supervisor's loop; neither reading nor answering blocks. Requests: {"do": "umount",
-"lazy": bool}, answered when everything is gone; {"do": "status"}, answered with the fields of mount.json. An answer has "done":
-true; an error also "error": SENTENCE, "kind": ErrorKind.
+"lazy": bool}, answered when everything is gone; {"do": "status"}, answered with the fields of mount.json; {"do": "yield"}: end
+at once, and leave mount and cache to a daemon that waits for them. An answer has "done": true; an error also "error": SENTENCE,
+"kind": ErrorKind.
 """
 
 from __future__ import annotations

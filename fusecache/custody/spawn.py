@@ -19,12 +19,15 @@ def spawn_supervisor(
     spec_path: str = "",
     custody: str = "",
     confinement: str = "",
+    lock_fd: int = -1,
+    foreground: bool = False,
 ) -> int:
     """Return the pid. The supervisor gets a session of its own, and of our descriptors stderr and those named.
 
     `custody`: where custody listens for the mount, if it is not to be made by the supervisor itself.
-    `confinement`: what it gives up first, as JSON (base/confinement.py)."""
-    named = [fd for fd in (status_fd, order_fd) if fd >= 0]
+    `confinement`: what it gives up first, as JSON (base/confinement.py). `lock_fd`: of the open lock of the cache, which the
+    caller takes before it gives the order. `foreground`: it logs to our stderr."""
+    named = [fd for fd in (status_fd, order_fd, lock_fd) if fd >= 0]
     actions: list[Any] = [
         (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
         (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
@@ -36,6 +39,10 @@ def spawn_supervisor(
         arguments += ["--custody", custody]
     if confinement:
         arguments += ["--confine", confinement]
+    if lock_fd >= 0:
+        arguments += ["--lock-fd", str(lock_fd)]
+    if foreground:
+        arguments += ["--foreground"]
     return os.posix_spawn(sys.executable, arguments, supervisor_environment(environment), file_actions=actions, setsid=True)
 
 

@@ -56,6 +56,7 @@ log = logging.getLogger(__name__)
 PROGRESS_SECONDS = 1.0  # between what is told to whoever waits for files to be uploaded
 THROUGH_SECONDS = 30.0  # when writing through, programs were told already what is not in the store
 LOCK_SECONDS, LOCK_LOOK_SECONDS = 10.0, 0.005  # that a predecessor may take to let go of the cache
+MOUNT_LOOK_SECONDS = 0.1  # between questions for a mount that custody does not have yet
 LOG_NAME = " supervisor "  # in each of our own lines of the log that children write to as well
 LOG_TAIL_BYTES = 16 << 10
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -75,6 +76,8 @@ class SupervisorConfig:
         modules: role → module; other ones in tests.
         early: children that were started before the spec was known.
         custody: directory in which custody listens for this mount; "": the supervisor is custody itself.
+        lock_fd: of the cache's lock, which whoever started us holds, and which stays ours; we wait until custody has a mount
+            then. -1: the lock is ours to take.
     """
 
     spec_path: str
@@ -86,6 +89,7 @@ class SupervisorConfig:
     early: Sequence[Child] = ()
     timeout_seconds: float = 0.0
     custody: str = ""
+    lock_fd: int = -1
 
 
 class Supervisor:
@@ -203,7 +207,7 @@ class Supervisor:
         self._on_change()
         if self._config.log_path:
             self._look_after_log()
-        log.info("mounted on %r after %.0f ms", spec.mountpoint, (time.monotonic() - started) * 1000)
+        log.info("mounted on %r after %.0f ms", self._record.mountpoint, (time.monotonic() - started) * 1000)
 
     def _check_mountpoint(self, root: str) -> None:
         mountpoint = self._spec.mountpoint
@@ -223,7 +227,7 @@ class Supervisor:
             keep.callback(self._custody.close)
             self._take_over(self._custody)
             is_initialized = custody_client.is_initialized(self._custody.shared_memory)
-        lock_fd = self._take_lock()
+        lock_fd = self._take_lock() if config.lock_fd < 0 else config.lock_fd
         keep.callback(close_quietly, lock_fd)
         if self._custody is None:
             self._make_memory()
@@ -256,11 +260,34 @@ class Supervisor:
 
     def _take_over(self, custody: CustodyClient) -> None:
         """Take the mount from custody, and end what a predecessor left. Raises: CacheError."""
-        self._mount = mount = custody.take()
-        self._record.device = mount.device
+        self._mount = mount = self._wait_for_mount(custody)
+        if mount.is_read_only == self._spec.read_write:
+            made = "read-only" if mount.is_read_only else "for writing"
+            raise CacheError(
+                ErrorKind.UNSUPPORTED, f"custody's mount was made {made}, and the spec wants the other: unmount, and mount again"
+            )
+        if len(mount.fds) != self._serve_count:
+            log.warning("custody's mount was made for %d serve processes, not %d", len(mount.fds), self._serve_count)
+            self._serve_count = len(mount.fds)
+        self._record.device, self._record.mountpoint = mount.device, mount.mountpoint
         with contextlib.suppress(OSError, ValueError):
             for process in MountRecord.load(self._spec.run_dir).daemons:
                 end_process(process)
+
+    def _wait_for_mount(self, custody: CustodyClient) -> CustodyMount:
+        """Return the mount; if who started us has the cache for us, as soon as custody has one to give. Raises: CacheError."""
+        said = ""
+        while True:
+            try:
+                return custody.take()
+            except CacheError as error:
+                if self._config.lock_fd < 0 or error.kind not in (ErrorKind.UNAVAILABLE, ErrorKind.NOT_FOUND):
+                    raise
+                if str(error) != said:
+                    said = str(error)
+                    log.warning("waiting for the mount: %s", said)
+            if self._loop.run_until(lambda: self._stop_wanted, MOUNT_LOOK_SECONDS):
+                raise CacheError(ErrorKind.INTERRUPTED, "mounting was interrupted")
 
     def _take_lock(self) -> int:
         """Return the lock of the cache; where custody has the mount, as soon as the predecessor has let go of it."""
@@ -375,8 +402,14 @@ class Supervisor:
             self._umount_replies.append(reply)
             self._leave_pending = self._leave_pending or lazy
             self._stop_wanted = True
+        elif request.get("do") == "yield":
+            if not self._leaves_mount:
+                raise CacheError(ErrorKind.NOT_PERMITTED, "the mount is not custody's: nobody else could go on with it")
+            log.info("another daemon waits for the cache, and gets it")
+            reply({"done": True})
+            self._on_superseded()
         else:
-            raise CacheError(ErrorKind.INVALID, f"unknown request {request.get('do')!r}; it is umount or status")
+            raise CacheError(ErrorKind.INVALID, f"unknown request {request.get('do')!r}; it is umount, status or yield")
 
     def _umount(self, *, lazy: bool) -> None:
         mount = self._mount

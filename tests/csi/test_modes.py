@@ -171,6 +171,8 @@ def test_health_says_what_probe_says(disk_path: Path, seaweed: Seaweed) -> None:
         (["--standalone", "--node-id", "n", "--daemon-user", "nobody"], "in numbers"),
         (["--standalone", "--node-id", "n", "--metrics", "9810"], "ADDRESS:PORT"),
         (["--standalone", "--node-id", "n", "--log-format", "xml"], "json"),
+        (["--standalone", "--node-id", "n", "--daemons", "pods"], "say node"),
+        (["node", "--node-id", "n", "--daemons", "others"], "pods"),
     ],
 )
 def test_bad_arguments_are_named(arguments: list[str], words: str, capfd: pytest.CaptureFixture[str]) -> None:

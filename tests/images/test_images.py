@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import subprocess
 import tempfile
+import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from fusecache.contract.keeping import MOUNTS_DIR
-from fusecache.contract.mount_spec import Access, Medium, MountSpec, SourceSpec, TierSpec
-from fusecache.contract.run_files import SPEC
 from fusecache.custody.mountinfo import read_mountinfo
 from tests.stress.conftest import make_files
 from tests.support.keeper import Keeper
 from tests.support.mounted import ROOT, wait_until
 from tests.support.readers import Readers
-from tests.support.seaweed import ADMIN, Seaweed
+from tests.support.seaweed import ADMIN, Seaweed, free_ports
 from tests.support.stored_truth import upload
 
 pytestmark = [
@@ -105,8 +105,9 @@ def status_of(pid: int) -> dict[str, str]:
     return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
 
 
-def children(pid: int) -> list[int]:
-    return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+def descendants(pid: int) -> list[int]:
+    children = [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return [*children, *(one for child in children for one in descendants(child))]
 
 
 @pytest.mark.timeout(BUILD_SECONDS + 100)
@@ -117,47 +118,34 @@ def test_the_daemon_as_a_restricted_pod_runs_it(
     truth = disk_path / "truth"
     make_files(truth, small=20, large=3, large_bytes=6 << 20)
     keeper = Keeper(disk_path)
-    run_dir, cache = disk_path / "run", disk_path / "cache"
-    for directory in (run_dir, cache, cache / "blocks"):
-        directory.mkdir()
-        os.chown(directory, UID, UID)
+    custody, cache = keeper.root / MOUNTS_DIR / "one", disk_path / "cache"
+    (port,) = free_ports(1)
     with Seaweed() as server:
         upload(server, "images", truth)
-        spec = MountSpec(
-            dataset_id="one",
-            mountpoint=str(keeper.mountpoint),
-            sources=(SourceSpec("s3://images", "", {"endpoint_url": server.endpoint_url}),),
-            tiers=(TierSpec("/cache/blocks", Medium.SSD, 1 << 30),),
-            state_dir="/cache",
-            run_dir="/run/fusecache",
-            access=Access.PASSTHROUGH,
-            uid=0,
-            gid=0,
-        )
-        (run_dir / SPEC).write_text(spec.to_json())
-        os.chown(run_dir / SPEC, UID, UID)
+        etc = write_config(disk_path / "etc", server.endpoint_url)
+        for directory in (cache, cache / "blocks"):
+            directory.mkdir()
+            os.chown(directory, UID, UID)
         keeper.start()
         name = f"fusecache-test-{os.getpid()}"
         try:
             assert "device" in keeper.mount(uid=UID, tiers=[str(cache / "blocks")])
-            mounts = {run_dir: "/run/fusecache", cache: "/cache", keeper.root / MOUNTS_DIR / "one": "/custody"}
+            mounts = {f"{etc}": "/etc/fusecache:ro", f"{cache}": "/cache", f"{custody}": "/custody"}
             podman(
                 "run", "--detach", "--name", name, "--network", "host", "--read-only",
                 "--read-only-tmpfs=false", "--cap-drop", "all", "--security-opt", "no-new-privileges",
-                "--env", "AWS_EC2_METADATA_DISABLED=true", "--env", f"AWS_ACCESS_KEY_ID={ADMIN.access_key}",
-                "--env", f"AWS_SECRET_ACCESS_KEY={ADMIN.secret_key}",
+                "--env", "AWS_EC2_METADATA_DISABLED=true",
                 *(word for here, there in mounts.items() for word in ("--volume", f"{here}:{there}")),
-                "localhost/fusecache-fuse", "--spec", f"/run/fusecache/{SPEC}", "--custody", "/custody", "--foreground",
+                "localhost/fusecache-fuse", "--address", "127.0.0.1", "--port", str(port),
             )  # fmt: skip
-            assert wait_until(lambda: is_ready(run_dir), 30.0), podman("logs", name, check=False)
-            supervisor = int(podman("inspect", name, "--format", "{{.State.Pid}}"))
-            pids = [supervisor, *children(supervisor)]
-            statuses = [status_of(pid) for pid in pids]
+            assert wait_until(lambda: is_healthy(port), 30.0), podman("logs", name, check=False)
+            pod = int(podman("inspect", name, "--format", "{{.State.Pid}}"))
+            statuses = [status_of(pid) for pid in (pod, *descendants(pod))]
             seen = Readers(keeper.mountpoint, truth, 4.0, ["random", "walk"], drop_caches=0.05).collect()
             log = podman("logs", name, check=False)
-            access = json.loads((run_dir / "mount.json").read_text())["access"]
+            access = json.loads((custody / "mount.json").read_text())["access"]
             written = subprocess.run(
-                ["nsenter", "--target", str(supervisor), "--mount", "touch", "/tmp/x"], capture_output=True, check=False
+                ["nsenter", "--target", str(pod), "--mount", "touch", "/tmp/x"], capture_output=True, check=False
             )
         finally:
             podman("rm", "--force", "--time", "5", name, check=False)
@@ -165,7 +153,7 @@ def test_the_daemon_as_a_restricted_pod_runs_it(
     seen.assert_clean()
     assert access == "passthrough"
     assert "no passthrough" not in log
-    assert len(statuses) >= 3, "supervisor, fetch, serve; spares come later"
+    assert len(statuses) >= 4, "pod, supervisor, fetch, serve; spares come later"
     for status in statuses:
         assert (status["Uid"].split(), status["Gid"].split()) == ([str(UID)] * 4, [str(UID)] * 4)
         assert {status[one] for one in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")} == {"0" * 16}
@@ -173,13 +161,34 @@ def test_the_daemon_as_a_restricted_pod_runs_it(
     assert b"Read-only file system" in written.stderr
     promise(
         "30c",
-        "the daemon's image as a container: read-only root, default seccomp, no capabilities",
+        "the image of cache pods as a container: read-only root, default seccomp, no capabilities",
         f"{len(statuses)} processes as uid {UID}, 0 capabilities, seccomp filter, no_new_privs; passthrough, {seen.reads} reads: "
         f"{seen.failed} failed, {seen.wrong} wrong",
         "restricted, and as fast",
     )
 
 
-def is_ready(run_dir: Path) -> bool:
-    path = run_dir / "mount.json"
-    return path.exists() and json.loads(path.read_text())["state"] == "ready"
+def is_healthy(port: int) -> bool:
+    with contextlib.suppress(OSError):
+        return bool(urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=5).read() == b"serving\n")
+    return False
+
+
+def write_config(etc: Path, endpoint_url: str) -> Path:
+    """Write what the operator gives a cache pod."""
+    (etc / "credentials").mkdir(parents=True)
+    source = {
+        "url": "s3://images", "place": "", "options": {"endpoint_url": endpoint_url},
+        "secret_options": {"access_key": "0.access_key", "secret_key": "0.secret_key"},
+    }  # fmt: skip
+    config = {
+        "version": 1, "namespace": "team", "name": "demo", "dataset_id": "one", "sources": [source], "read_write": False,
+        "tiers": [{"directory": "blocks", "medium": "SSD", "quota_bytes": 1 << 30, "high": 0.95, "low": 0.7}],
+        "settings": {"access": "passthrough"},
+    }  # fmt: skip
+    (etc / "dataset.json").write_text(json.dumps(config))
+    (etc / "credentials" / "0.access_key").write_text(ADMIN.access_key)
+    (etc / "credentials" / "0.secret_key").write_text(ADMIN.secret_key)
+    for path in (etc, *etc.rglob("*")):
+        os.chown(path, UID, UID)
+    return etc

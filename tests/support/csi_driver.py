@@ -203,7 +203,7 @@ class CsiDriver:
             raise AssertionError(f"processes that nobody knew of: {stray}")
 
     def _processes(self) -> list[int]:
-        """Return who has our directory in its arguments. The guard of all tests does not see custody, whose environment is its own."""
+        """Return who has our directory in its arguments; the guard of all tests does not see custody, which has no mark."""
         found = []
         for path in Path("/proc").glob("[0-9]*/cmdline"):
             with contextlib.suppress(OSError):

@@ -11,9 +11,11 @@ import yaml
 from csi.operator.crds.definition import definition
 from csi.operator.crds.reference import reference
 from csi.operator.model.kinds import KINDS
+from csi.operator.resolve.options_reference import options_reference
 
 DEFINITIONS = Path("deploy/crds")
 REFERENCE = Path("docs/api-reference.md")
+OPTIONS = Path("docs/options.md")
 _HEAD = "# Generated from csi/operator/model by `make crds`: do not edit.\n"
 
 
@@ -30,7 +32,7 @@ class _Dumper(yaml.SafeDumper):
 def generated() -> dict[Path, str]:
     """Return text by path, relative to the repository."""
     files = {DEFINITIONS / f"{kind.plural}.yaml": _HEAD + _yaml(definition(kind)) for kind in KINDS.values()}
-    return {**files, REFERENCE: reference()}
+    return {**files, REFERENCE: reference(), OPTIONS: options_reference()}
 
 
 def write(root: Path, files: Mapping[Path, str]) -> None:

@@ -21,7 +21,7 @@ Everything of `{API_VERSION}`, as it is served here. This file is generated from
 What becomes of a field:
 
 - *honoured*: it does what it says.
-- *translated*: it becomes another setting of this cache, with the same aim.
+- *translated*: it becomes another setting of this cache, with the same aim; [options.md](options.md) has all of them.
 - *passed on*: it goes to the pods or objects that are created.
 - *ignored, with a Warning*: it has no effect, and one event `FieldIgnored` names all such fields of the object. The same
   holds for keys that are not listed here.

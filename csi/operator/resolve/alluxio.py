@@ -11,7 +11,6 @@ from csi.operator.resolve.option_row import (
     WithoutEffect,
     decision,
     ignored,
-    refused,
     setting,
     silent,
 )
@@ -100,7 +99,7 @@ PROPERTIES = Table(
             convert=chosen({"NOSASL": None, "SIMPLE": None}, otherwise=_CHECKS),
             note="others than `NOSASL` and `SIMPLE` are refused",
         ),
-        refused("alluxio.underfs.hdfs.configuration", note="hdfs:// comes later: leave it out"),
+        ignored("alluxio.underfs.hdfs.*"),
         silent("alluxio.master.*", "alluxio.job.*", "alluxio.proxy.*", note="no such process runs here"),
     ),
 )

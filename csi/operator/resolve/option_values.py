@@ -14,7 +14,7 @@ from fusecache.contract.errors import CacheError
 NEVER_SECONDS = 365 * 86400.0  # what "never ask again" becomes: a mount does not live that long without being asked
 _MAX_TEXT = 64  # of a number with a unit
 _TRUE, _FALSE = frozenset({"1", "true", "yes", "on", ""}), frozenset({"0", "false", "no", "off"})
-_DURATION = re.compile(r"(\d{1,15}(?:\.\d{1,9})?)\s*(ms|msec|millisecond|s|sec|second|m|min|minute|h|hour|hr|d|day|)s?")
+_DURATION = re.compile(r"(\d{1,15}(?:\.\d{1,9})?)\s*(ms|msec|millisecond|s|sec|second|m|min|minute|h|hour|hr|d|day|)s?", re.ASCII)
 _FACTORS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _ALLOWED_ENDPOINT = re.compile(r"(https?://)?(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:\d{1,5})?(/[A-Za-z0-9._~/-]*)?")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -28,6 +29,8 @@ from csi.operator.resolve.findings import Findings
 from csi.operator.resolved import PodOptions
 
 HOST_NETWORK = "HostNetwork"
+RESERVED_VOLUMES = "fusecache-"  # names of volumes that begin with it are ours
+RESERVED_DIRECTORIES = ("/etc/fusecache", "/cache", "/custody", "/memory", "/claims", "/local", "/tmp", "/proc", "/dev", "/sys")
 
 
 def pod_options(structure: Structure) -> PodOptions:
@@ -82,12 +85,29 @@ def check_labels(options: Iterable[PodOptions], findings: Findings) -> None:
     """Refuse labels and annotations below our own domain: the operator finds its pods by them."""
     for each in options:
         for kind, keys in (("label", each.labels), ("annotation", each.annotations)):
-            own = sorted(key for key in keys if _is_ours(key))
+            own = sorted(key for key in keys if is_ours(key))
             if own:
                 findings.refuse(f"podMetadata: the {kind} {own[0][:100]} is ours to set: leave it out", on_runtime=True)
 
 
-def _is_ours(key: str) -> bool:
+def check_volumes(options: Iterable[PodOptions], findings: Findings) -> None:
+    """Refuse volumes that would stand in the place of ours, or over the program itself."""
+    for each in options:
+        if any(str(volume.get("name", "")).startswith(RESERVED_VOLUMES) for volume in each.volumes):
+            findings.refuse(f"volumes: names that begin with {RESERVED_VOLUMES} are ours: choose another one", on_runtime=True)
+        for mount in each.volume_mounts:
+            if _is_reserved(str(mount.get("mountPath", ""))):
+                message = "volumeMounts: a mountPath is in a directory that the cache needs: choose another one"
+                findings.refuse(message, on_runtime=True)
+
+
+def _is_reserved(mount_path: str) -> bool:
+    path = "/" + posixpath.normpath(mount_path).lstrip("/")
+    return path == "/" or any(path == own or path.startswith(f"{own}/") for own in RESERVED_DIRECTORIES)
+
+
+def is_ours(key: str) -> bool:
+    """Whether a label or an annotation is one that the operator goes by."""
     domain = key.partition("/")[0] if "/" in key else ""
     return domain == OWN_DOMAIN or domain.endswith(f".{OWN_DOMAIN}")
 

@@ -29,16 +29,17 @@ from csi.operator.resolve import alluxio, cache, efc, goosefs, jindo, juicefs, t
 from csi.operator.resolve.access import READ_ONLY_MANY, access_modes, owner_settings, storage_size
 from csi.operator.resolve.engine_options import NO_CACHE, READ_ONLY, ROOT_READ_ONLY, EngineOptions
 from csi.operator.resolve.findings import Findings, spec_path
+from csi.operator.resolve.metadata_list import CLAIM, VOLUME, volume_metadata
 from csi.operator.resolve.mount_point import MountPoint, parse_mount_point, scheme_of
 from csi.operator.resolve.option_layers import Reading, layer
 from csi.operator.resolve.places import resolve_places
-from csi.operator.resolve.pods import check_labels, merged
+from csi.operator.resolve.pods import check_labels, check_volumes, merged
 from csi.operator.resolve.reasons import ERROR_DATASET, ERROR_FIELDS, ERROR_RUNTIME, FIELD_IGNORED, MEMORY_TIER_ADDED
 from csi.operator.resolve.references import resolve_reference
 from csi.operator.resolve.runtime_view import RuntimeView, known_tables, with_default_tier
 from csi.operator.resolve.sources import SourceContext, resolve_sources
 from csi.operator.resolve.tiers import Owner
-from csi.operator.resolved import PodOptions, Problem, Resolved, ResolvedSource
+from csi.operator.resolved import ObjectMetadata, PodOptions, Problem, Resolved, ResolvedSource
 
 _WEB_IS_READ_ONLY = "web sources are read-only: what is written below them fails with EROFS"
 
@@ -127,6 +128,7 @@ class _Resolution:
         view = self._with_tiers(view, engine)
         worker, fuse = self._pods(view)
         owner = owner_settings(dataset.spec.owner, view.run_as, engine.decisions, is_written=is_written, findings=findings)
+        asked = volume_metadata(runtime, findings)
         listing = {} if view.lists_everything else {"sync_listing": "false"}
         self._say_what_is_ignored(view)
         return Resolved(
@@ -149,6 +151,8 @@ class _Resolution:
             mount_node_selector=fuse.node_selector,
             has_mount=view.has_mount,
             is_scraped=view.is_scraped,
+            volume_metadata=asked.get(VOLUME, ObjectMetadata()),
+            claim_metadata=asked.get(CLAIM, ObjectMetadata()),
             cleanup_seconds=max(0, view.cleanup.grace_period_seconds),
             cleanup_attempts=max(0, view.cleanup.max_retry_attempts),
         )
@@ -198,6 +202,7 @@ class _Resolution:
         worker = merged(*view.defaults, of_dataset, view.worker_pods)
         fuse = merged(*view.defaults, of_dataset, view.fuse_pods)
         check_labels((worker, fuse), self._findings)
+        check_volumes((worker, fuse), self._findings)
         return worker, fuse
 
     def _node_affinity(self) -> tuple[Mapping[str, Any], ...]:
@@ -230,6 +235,10 @@ class _Resolution:
         if runtime is not None:
             raw = given.raw_runtime if given.raw_runtime is not None else runtime.to_raw()
             self._say([*ignored_fields(runtime.kind, raw, schemes), *view.without_effect], True)
+        for each in (given.profile, given.runtime_class):
+            if each is not None and (paths := ignored_fields(each.kind, each.to_raw(), schemes)):
+                message = f"without effect here, of {each.kind} {each.metadata.name}: {ignored_text(paths)}"
+                self._findings.remark(FIELD_IGNORED, message, on_runtime=True)
 
     def _say_what_references_ignore(self) -> None:
         """A runtime of a reference says nothing: its target's does."""

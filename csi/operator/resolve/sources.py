@@ -25,7 +25,7 @@ from csi.operator.resolved import ClearText, ResolvedSource, SecretKey
 _PER_BUCKET = re.compile(r"(fs\.(?:oss|s3a)\.)bucket\.(.+?)\.((?:[a-z]+\.)*[A-Za-z]+)")
 _SECRET_NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
 _SECRET_KEY = re.compile(r"[A-Za-z0-9._-]{1,253}")
-_WITH_KEY_PAIRS = frozenset({"s3", "oss", "cos", "obs", "bos", "gs"})
+_SPEAKING_S3 = frozenset({"s3", "oss", "cos", "obs", "bos", "gs"})
 _WITH_BUCKET_IN_HOST = frozenset({"cos", "obs", "bos"})
 _GOOGLE_S3 = "https://storage.googleapis.com"
 _OSS_HDFS = re.compile(r"(^|[.-])dls([.-]|$)")
@@ -106,8 +106,9 @@ class _Resolving:
             )
         self._check_credentials(draft)
         _FINISHING.get(draft.store, _as_it_is)(self, draft)
-        if draft.store in _WITH_KEY_PAIRS:
+        if draft.store in _SPEAKING_S3:
             self._check_pair(draft)
+            _write_scheme_into_endpoint(draft.options)
         return draft
 
     # --- options in clear text -------------------------------------------------------------------------------------------
@@ -144,16 +145,18 @@ class _Resolving:
             if name in clear:
                 self._known_secrets.add(path)
                 self._findings.refuse(
-                    f"{spec_path(draft.path)}: option {name[:200]} is set both in options and in encryptOptions"
+                    f"{spec_path(draft.path)}: option {_shown(name)} is set both in options and in encryptOptions"
                 )
             elif row is not None:
                 self._known_secrets.add(path)
                 if row.effect is Effect.SECRET or row.may_be_secret:
                     self._take_secret(draft, row.target, path, each)
                 elif row.effect is Effect.REFUSED:
-                    self._findings.refuse(f"{spec_path(path)}: {name[:200]}: {row.note}")
+                    self._findings.refuse(f"{spec_path(path)}: {_shown(name)}: {row.note}")
                 elif row.effect in (Effect.SOURCE, Effect.DECISION):
-                    self._findings.refuse(f"{spec_path(path)}: {name[:200]} cannot be taken from a Secret: write it into options")
+                    self._findings.refuse(
+                        f"{spec_path(path)}: {_shown(name)} cannot be taken from a Secret: write it into options"
+                    )
         return set(given)
 
     def _take_secret(self, draft: _Draft, target: str, path: Path, each: EncryptOption) -> None:
@@ -172,9 +175,8 @@ class _Resolving:
             last = {each.name: number for number, each in enumerate(encrypted)}
             for name, number in last.items():
                 if (*path, number) not in self._known_secrets and not self._is_overridden(path, name):
-                    self._findings.refuse(
-                        f"{spec_path((*path, number))}: {name[:200]} is no secret option of this kind of store: correct its name"
-                    )
+                    message = f"{_shown(name)} is no secret option of this kind of store: correct its name"
+                    self._findings.refuse(f"{spec_path((*path, number))}: {message}")
 
     def _is_overridden(self, path: Path, name: str) -> bool:
         """An option for all mounts counts as known if every mount has its own."""
@@ -198,6 +200,8 @@ class _Resolving:
     def _check_pair(self, draft: _Draft) -> None:
         if draft.has("access_key") != draft.has("secret_key"):
             self._findings.refuse(f"{spec_path(draft.path)}: only one of access key and secret key is given: give both")
+        elif draft.has("session_token") and not draft.has("access_key"):
+            self._refuse(draft, "a session token belongs to an access key and a secret key: give all three")
         elif draft.store == "oss" and ("access_key" in draft.clear) != ("secret_key" in draft.clear):
             self._findings.refuse(
                 f"{spec_path(draft.path)}: one of access key and secret key is encrypted, the other in clear text: encrypt both"
@@ -249,8 +253,13 @@ class _Resolving:
             self._refuse(draft, f"{draft.store} endpoint can not be null: {cure}")
         if draft.store in _WITH_BUCKET_IN_HOST:
             draft.options.setdefault("path_style", "false")
-        if draft.store == "oss" and _OSS_HDFS.search(draft.options.get("endpoint_url", "")):
+
+    def _finish_oss(self, draft: _Draft) -> None:
+        self._finish_other_store(draft)
+        if _OSS_HDFS.search(draft.options.get("endpoint_url", "")):
             self._refuse(draft, "the endpoint (dls) is one of OSS-HDFS, another protocol: give the OSS endpoint of the region")
+        if draft.options.get("signature") == "v4" and "region" not in draft.options:
+            self._refuse(draft, "signature v4 needs the region: give it, such as cn-beijing")
 
     def _finish_google(self, draft: _Draft) -> None:
         """Google's store speaks S3 to whoever has an HMAC key, or wants none. Its own interface alone knows who the pod is."""
@@ -265,6 +274,15 @@ class _Resolving:
             draft.options["account_name"] = draft.point.account
         if "account_name" not in draft.options:
             self._refuse(draft, "the account is not named: write abfs://container@account.dfs.core.windows.net")
+
+    def _finish_web(self, draft: _Draft) -> None:
+        has_user = "user" in draft.options or draft.has("user")
+        if draft.has("token") and (has_user or draft.has("password")):
+            self._refuse(draft, "token and user or password exclude each other: give one of them")
+        elif has_user != draft.has("password"):
+            self._refuse(draft, "only one of user and password is given: give both")
+        if draft.has("user"):
+            draft.options.pop("user", None)
 
     def _finish_nfs(self, draft: _Draft) -> None:
         """Servers see whom the runtime runs as, else root, as they would see the kernel's client."""
@@ -304,12 +322,26 @@ def _as_it_is(resolving: _Resolving, draft: _Draft) -> None:
 
 _FINISHING: dict[str, Callable[[_Resolving, _Draft], None]] = {
     "s3": _Resolving._finish_s3,
-    **dict.fromkeys(("oss", "cos", "obs", "bos"), _Resolving._finish_other_store),
+    "oss": _Resolving._finish_oss,
+    **dict.fromkeys(("cos", "obs", "bos"), _Resolving._finish_other_store),
     "gs": _Resolving._finish_google,
     "abfs": _Resolving._finish_azure,
     "nfs": _Resolving._finish_nfs,
+    "http": _Resolving._finish_web,
     "juicefs": _Resolving._finish_juicefs,
 }
+
+
+def _write_scheme_into_endpoint(options: dict[str, str]) -> None:
+    """Plain HTTP is a matter of the address for us, a switch beside it for others."""
+    use_tls = options.pop("use_tls", "true")
+    if use_tls == "false" and "://" not in options.get("endpoint_url", "://"):
+        options["endpoint_url"] = "http://" + options["endpoint_url"]
+
+
+def _shown(name: str) -> str:
+    """Return the name of an option, as messages have it."""
+    return name[:200] if name.isprintable() else ascii(name[:200])
 
 
 def _without_bucket(key: str, point: MountPoint) -> str:

@@ -25,7 +25,7 @@ _S3_LIKE: tuple[Row, ...] = (
     credential("secret_key", "secret", "secret-key", "aws_secret_access_key"),
     credential("session_token", "token", "session-token", "aws_session_token"),
     option("path_style", "force_path_style", convert=boolean),
-    option("use_tls", convert=boolean),
+    option("use_tls", convert=boolean, note="`http://` or `https://` before the endpoint"),
     option("anonymous", "anon", convert=boolean),
     option("connect_timeout", convert=timeout()),
     option("read_timeout", "timeout", "get-timeout", convert=timeout()),

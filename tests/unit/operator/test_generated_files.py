@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from csi.operator.crds.files import DEFINITIONS, REFERENCE, generated, write
+from csi.operator.crds.files import DEFINITIONS, OPTIONS, REFERENCE, generated, write
 from csi.operator.model.kinds import KINDS
 
 ROOT = Path(__file__).parents[3]
@@ -18,12 +18,12 @@ def files() -> dict[Path, str]:
 
 
 def test_files_are_as_the_model_says(files: dict[Path, str]) -> None:
-    assert len(files) == len(KINDS) + 1
+    assert len(files) == len(KINDS) + 2
     assert [str(path) for path, text in files.items() if (ROOT / path).read_text() != text] == [], "run `make crds`"
 
 
 def test_there_are_no_others(files: dict[Path, str]) -> None:
-    assert {path.relative_to(ROOT) for path in (ROOT / DEFINITIONS).iterdir()} == files.keys() - {REFERENCE}
+    assert {path.relative_to(ROOT) for path in (ROOT / DEFINITIONS).iterdir()} == files.keys() - {REFERENCE, OPTIONS}
 
 
 def test_writing_removes_definitions_of_former_kinds(tmp_path: Path) -> None:

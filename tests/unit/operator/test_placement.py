@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from csi.operator.placement import CONSUMER, EXCLUSIVE_LABEL, WORKER, Node, choose_workers, node_label
+from csi.operator.placement import EXCLUSIVE_LABEL, Node, choose_workers
+from csi.operator.render.object_names import CONSUMER, WORKER, node_label
 from csi.operator.resolved import PodOptions, Resolved
 
 KEY = node_label("team", "demo")

@@ -39,7 +39,7 @@ def only_source(mount_point: str, **mount: Any) -> Any:
                 "alluxio.underfs.s3.inherit.acl": "false",
             },
             "s3://bucket",
-            {"endpoint_url": "store:9000", "path_style": "true", "use_tls": "false", "read_timeout": "500", "parallel": "20"},
+            {"endpoint_url": "http://store:9000", "path_style": "true", "read_timeout": "500", "parallel": "20"},
         ),
         ("s3://bucket", {"alluxio.underfs.s3.socket.timeout": "50000"}, "s3://bucket", {"read_timeout": "50"}),
         (
@@ -236,6 +236,9 @@ def test_nfs_servers_see_whom_the_runtime_runs_as() -> None:
         ("juicefs://dir", {}, "three slashes"),
         ("oss://b", {}, "oss endpoint can not be null"),
         ("oss://b", {"options": {"fs.oss.endpoint": "cn-x.oss-dls.aliyuncs.com"}}, "OSS-HDFS"),
+        ("https://h/", {"options": {"user": "me"}}, "only one of user and password"),
+        ("https://h/", {"encryptOptions": [encrypted("token"), encrypted("password"), encrypted("user")]}, "exclude each other"),
+        ("oss://b", {"options": {"fs.oss.endpoint": "e.com", "signature": "v4"}}, "signature v4 needs the region"),
         ("oss://b", {"options": {"fs.oss.endpoint": "e.com", "fs.oss.provider.endpoint": "x"}}, "credential service"),
         ("minio://b", {}, "give option minio-url"),
         ("cos://b", {}, "give its region or endpoint"),
@@ -243,6 +246,7 @@ def test_nfs_servers_see_whom_the_runtime_runs_as() -> None:
         ("s3://b", {"options": {"endpoint": "http://user:hush@host"}}, "options.endpoint must be a host"),
         ("s3://b", {"options": {"parallel": "hush"}}, "spec.mounts[0].options.parallel must be a whole number from 1"),
         ("s3://b", {"options": {"access_key": "hush"}}, "only one of access key and secret key"),
+        ("s3://b", {"options": {"token": "hush"}}, "a session token belongs to an access key"),
         ("s3://b", {"options": {"profile": "x"}}, "name Secrets with encryptOptions"),
         (
             "s3://b",
@@ -261,8 +265,8 @@ def test_nfs_servers_see_whom_the_runtime_runs_as() -> None:
         ),
         ("s3://b", {"encryptOptions": [encrypted("region")]}, "region cannot be taken from a Secret"),
         ("s3://b", {"encryptOptions": [encrypted("odd")]}, "odd is no secret option of this kind of store"),
-        ("s3://b", {"encryptOptions": [encrypted("token", "Not A Name")]}, "secretKeyRef.name is no name of a Secret"),
-        ("s3://b", {"encryptOptions": [encrypted("token", "a", "k/y")]}, "secretKeyRef.key is no key"),
+        ("s3://b", {"encryptOptions": [*KEYS, encrypted("token", "Not A Name")]}, "secretKeyRef.name is no name of a Secret"),
+        ("s3://b", {"encryptOptions": [*KEYS, encrypted("token", "a", "k/y")]}, "secretKeyRef.key is no key"),
         (
             "juicefs:///",
             {"encryptOptions": [encrypted("metaurl")]},

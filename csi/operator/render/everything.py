@@ -1,0 +1,61 @@
+"""All objects of a Dataset, in the order in which they are applied."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from csi.operator.render.cache_pod import pod_template
+from csi.operator.render.credentials import credentials_secret
+from csi.operator.render.mount_config import config_map, digest, mount_config
+from csi.operator.render.object_names import owned, pods_name, selector, service_name
+from csi.operator.render.surroundings import HTTP_PORT, Identity, Installation
+from csi.operator.render.volumes import claim, persistent_volume
+from csi.operator.resolved import Resolved
+
+
+def render(
+    resolved: Resolved, credentials: Mapping[str, str], installation: Installation, identity: Identity
+) -> list[dict[str, Any]]:
+    """Return everything but the Secret of the token, which is made once and kept. `credentials`: see credentials.collect.
+
+    A reference has a volume alone: the pods and the cache are its target's. Without mounts, there is no volume.
+    """
+    volume = [persistent_volume(resolved, installation, identity), claim(resolved, installation, identity)]
+    if resolved.reference:
+        return volume
+    config = mount_config(resolved, credentials)
+    pods = [service_account(resolved, identity), config_map(resolved, config, identity)]
+    if credentials:
+        pods.append(credentials_secret(resolved, credentials, identity))
+    pods += [service(resolved, identity), daemon_set(resolved, installation, identity, digest(config))]
+    return [*pods, *volume] if resolved.has_mount else pods
+
+
+def service_account(resolved: Resolved, identity: Identity) -> dict[str, Any]:
+    """Return the account by which the node plugin knows the pods. It may do nothing in the cluster."""
+    metadata = owned(resolved, identity, pods_name(resolved.name))
+    return {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata, "automountServiceAccountToken": False}
+
+
+def service(resolved: Resolved, identity: Identity) -> dict[str, Any]:
+    """Return the headless service by which cache pods find each other, before they are ready as well."""
+    spec = {
+        "clusterIP": "None",
+        "ports": [{"name": "http", "port": HTTP_PORT, "targetPort": "http"}],
+        "publishNotReadyAddresses": True,
+        "selector": selector(resolved.name),
+    }
+    metadata = owned(resolved, identity, service_name(resolved.name))
+    return {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec}
+
+
+def daemon_set(resolved: Resolved, installation: Installation, identity: Identity, config_digest: str) -> dict[str, Any]:
+    """Return the DaemonSet of the cache pods. A new pod is there before the old one goes, and takes over its mount."""
+    spec = {
+        "selector": {"matchLabels": selector(resolved.name)},
+        "template": pod_template(resolved, installation, identity, config_digest),
+        "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
+    }
+    metadata = owned(resolved, identity, pods_name(resolved.name))
+    return {"apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": metadata, "spec": spec}

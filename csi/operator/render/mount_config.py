@@ -1,0 +1,66 @@
+"""dataset.json: what a cache pod makes its mount from. It is in a ConfigMap, and has no credentials, only names of files."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Collection
+from typing import Any
+
+from csi.operator.render.credentials import file_name
+from csi.operator.render.object_names import owned, pods_name
+from csi.operator.render.surroundings import Identity
+from csi.operator.resolved import Resolved, SecretKey
+from csi.volumes.inline import dataset_id
+
+FILE = "dataset.json"
+_VERSION = 1
+
+
+def mount_config(resolved: Resolved, present: Collection[str]) -> str:
+    """Return the text of dataset.json. `present`: names of the credentials that there are; optional ones may be missing."""
+    sources = [
+        {
+            "url": source.url,
+            "place": source.place,
+            "options": dict(source.options),
+            "secret_options": {
+                option: file_name(number, option)
+                for option, place in source.secrets.items()
+                if not (isinstance(place, SecretKey) and place.is_optional and file_name(number, option) not in present)
+            },
+            "read_only": source.read_only,
+        }
+        for number, source in enumerate(resolved.sources)
+    ]
+    tiers = [
+        {
+            "directory": tier.directory,
+            "medium": tier.medium.value,
+            "quota_bytes": tier.quota_bytes,
+            "high": tier.high,
+            "low": tier.low,
+        }
+        for tier in resolved.tiers
+    ]
+    content = {
+        "version": _VERSION,
+        "namespace": resolved.namespace,
+        "name": resolved.name,
+        "dataset_id": dataset_id(resolved.namespace, resolved.name),
+        "sources": sources,
+        "tiers": tiers,
+        "settings": dict(resolved.settings),
+        "read_write": resolved.read_write,
+    }
+    return json.dumps(content, indent=1, sort_keys=True) + "\n"
+
+
+def config_map(resolved: Resolved, text: str, identity: Identity) -> dict[str, Any]:
+    metadata = owned(resolved, identity, pods_name(resolved.name))
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {FILE: text}}
+
+
+def digest(text: str) -> str:
+    """Return what tells one version of dataset.json from another."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

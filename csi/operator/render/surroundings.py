@@ -1,0 +1,34 @@
+"""What objects depend on beside the Dataset: the installation, and the Dataset's identity."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from csi import DRIVER_NAME
+
+HTTP_PORT = 9820  # of a cache pod: /healthz, /metrics, and with a token /status and /warm
+
+
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """Attributes:
+    image: of cache pods and loaders. `pull_policy`: where no runtime sets one; "": the cluster's default.
+    priority_class: of cache pods: pods wait for their mounts, so that they should not be the first to go. "": none.
+    storage_class: that PV and PVC name; nothing is provisioned by it.
+    daemon_memory_bytes: what a cache pod needs beside its tiers in memory, requested where the user requests nothing (a guess
+        from a daemon with 96Mi in flight, an index of a million files and its page cache).
+    """
+
+    image: str
+    pull_policy: str = ""
+    priority_class: str = ""
+    driver: str = DRIVER_NAME
+    storage_class: str = "fluid"
+    daemon_memory_bytes: int = 512 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """The Dataset as the cluster knows it: objects are owned by it, and go with it."""
+
+    uid: str

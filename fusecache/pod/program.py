@@ -1,0 +1,159 @@
+"""A cache pod from its start to its end: waits for its turn, has the supervisor serve the Dataset, and tells of it over HTTP.
+
+State: none of its own. Restarts nothing: when the supervisor ends, so do we, with its status, and kubelet starts the container
+again. In order: read the configuration, wait for secrets that are missing, wait while another pod has the cache, order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+from pathlib import Path
+
+from fusecache.base.log import configure
+from fusecache.contract.errors import CacheError, ErrorKind
+from fusecache.contract.exit_status import exit_status_of
+from fusecache.contract.mount_spec import MountSpec
+from fusecache.contract.run_files import PROBLEM, SPEC
+from fusecache.pod.arguments import Arguments
+from fusecache.pod.dataset_config import DatasetConfig, load
+from fusecache.pod.early import EarlySupervisor
+from fusecache.pod.endpoints import Endpoints
+from fusecache.pod.http_server import HttpServer
+from fusecache.pod.standby import Turn
+from fusecache.pod.state import Phase, PodState
+from fusecache.pod.supervisor_process import SupervisorProcess
+
+log = logging.getLogger(__name__)
+
+LOOK_SECONDS = 1.0  # for a secret that is missing: kubelet takes up to a minute anyway
+LAST_WORD_SECONDS = 1.0
+MAX_PROBLEM_BYTES = 1000
+
+
+def run(arguments: Arguments, early: EarlySupervisor) -> int:
+    """Return the exit status."""
+    configure("pod")
+    return asyncio.run(_run(arguments, early))
+
+
+async def _run(arguments: Arguments, early: EarlySupervisor) -> int:
+    pod = Pod(arguments, early)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, pod.stop)
+    server = asyncio.create_task(HttpServer(pod.endpoints.handle).run(arguments.address, arguments.port))
+    try:
+        return await pod.run()
+    finally:
+        server.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await server
+
+
+class Pod:
+    """Made in a running loop. Call `run` once."""
+
+    def __init__(self, arguments: Arguments, early: EarlySupervisor) -> None:
+        self._arguments = arguments
+        self._supervisor = SupervisorProcess(early)
+        self._turn = Turn(early.lock_fd, arguments.cache)
+        self._stopped = asyncio.Event()
+        self._state = PodState()
+        self.endpoints = Endpoints(self._state, arguments.custody, arguments.token)
+
+    def stop(self) -> None:
+        self._stopped.set()
+
+    async def run(self) -> int:
+        """Return the exit status: the supervisor's, or why it got no order."""
+        serving = asyncio.create_task(self._serve())
+        stopped = asyncio.create_task(self._stopped.wait())
+        ended = asyncio.create_task(self._supervisor.wait_ended())
+        try:
+            await asyncio.wait({serving, stopped, ended}, return_when=asyncio.FIRST_COMPLETED)
+            if stopped.done() and not ended.done():
+                await self._end()
+                return await ended
+            await asyncio.wait({serving}, timeout=LAST_WORD_SECONDS)  # it reads what the supervisor said before it ended
+            error = serving.exception() if serving.done() else None
+            self._supervisor.terminate()
+            status = await ended
+            if isinstance(error, CacheError):
+                self._tell_problem(error)
+                return status or exit_status_of(error.kind)
+            if error is not None:
+                raise error
+            return status
+        finally:
+            for task in (serving, stopped, ended):
+                task.cancel()
+
+    async def _serve(self) -> None:
+        """Wait for what has to be there, have the mount served, and then for ever. Raises: CacheError."""
+        config = load(self._arguments)
+        await self._wait_for_secrets(config)
+        if not self._turn.take_nowait():
+            self._state.enter(Phase.STANDBY, "another pod of the Dataset has the cache of this node: this one stands by for it")
+            log.info("%s", self._state.reason)
+            await self._turn.wait()
+            log.info("the cache is ours")
+        self._state.enter(Phase.STARTING, "the daemon starts: it waits for the mount of custody, and for the source")
+        spec_path = _store_spec(config.spec)
+        self._turn.leave_to_supervisor(config.spec.mountpoint)
+        self._supervisor.order(spec_path)
+        report = await self._supervisor.report()
+        if report.error is not None:
+            await self._supervisor.wait_ended()
+            raise report.error
+        self._state.enter(Phase.SERVING, "")
+        (Path(self._arguments.custody) / PROBLEM).unlink(missing_ok=True)
+        await asyncio.Event().wait()
+
+    async def _wait_for_secrets(self, config: DatasetConfig) -> None:
+        while missing := config.missing_secrets:
+            said = f"{missing[0]} is missing: put that key into the Secret with the Dataset's credentials"
+            if said != self._state.reason:
+                self._state.enter(Phase.WAITING, said)
+                log.error("%s", said)
+                self._write_problem(said)
+            await asyncio.sleep(LOOK_SECONDS)
+
+    async def _end(self) -> None:
+        """The supervisor is to end: at once if another pod waits for the cache, else it makes the index safe before."""
+        is_serving = self._state.phase is Phase.SERVING
+        self._state.enter(Phase.ENDING, "the pod ends")
+        if is_serving and self._turn.somebody_waits:
+            log.info("another pod waits: it gets mount and cache")
+            return await self._supervisor.give_way(self._arguments.custody)
+        self._supervisor.terminate()
+
+    def _tell_problem(self, error: CacheError) -> None:
+        log.error("%s", error)
+        self._write_problem(str(error))
+
+    def _write_problem(self, said: str) -> None:
+        """For the node plugin, which says it to whoever waits for the mount."""
+        path = Path(self._arguments.custody) / PROBLEM
+        with contextlib.suppress(OSError):
+            path.with_suffix(".new").write_bytes(said.encode()[:MAX_PROBLEM_BYTES])
+            path.with_suffix(".new").rename(path)
+
+
+def _store_spec(spec: MountSpec) -> str:
+    """Called with the lock of the cache: a pod before us has removed its files, or left them to us. Raises: CacheError."""
+    path = Path(spec.run_dir) / SPEC
+    scratch = path.with_suffix(".new")
+    try:
+        scratch.unlink(missing_ok=True)
+        with open(scratch, "w", opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW | os.O_EXCL, 0o600)) as file:
+            file.write(spec.to_json())
+        scratch.rename(path)
+    except OSError as error:
+        raise CacheError(
+            ErrorKind.DENIED, f"{path} cannot be written: {error.strerror}; mount the Dataset's custody volume at {spec.run_dir}"
+        ) from error
+    return str(path)

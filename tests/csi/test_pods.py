@@ -1,0 +1,508 @@
+"""The node plugin with cache pods: who comes first, who dies, who takes over, and what is left at the end."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from csi.stubs import csi_pb2
+from csi.volumes import inline
+from fusecache.custody.mountinfo import find_mount
+from tests.stress.conftest import make_files
+from tests.support.cache_pod import NAME, NAMESPACE, TOKEN, CachePod, leftovers, volume_of
+from tests.support.csi_driver import CALL_SECONDS, CsiDriver, Mode
+from tests.support.mounted import kill, run_below, wait_until
+from tests.support.readers import Readers
+from tests.support.s3_bucket import S3Bucket
+from tests.support.seaweed import Seaweed
+from tests.support.stored_truth import upload
+
+pytestmark = [pytest.mark.fuse, pytest.mark.root, pytest.mark.slow, pytest.mark.requires("unshare", "setpriv")]
+
+MODE = Mode.MULTI_NODE_READER_ONLY
+LONGEST_SECONDS = 2.0
+Pods = Callable[..., CachePod]
+
+
+@pytest.fixture
+def node(disk_path: Path) -> Iterator[CsiDriver]:
+    with CsiDriver(disk_path, {}, mode=("node", "--node-id", "node-1", "--daemons", "pods")) as driver:
+        yield driver
+
+
+@pytest.fixture
+def source(seaweed: Seaweed, bucket: S3Bucket) -> dict[str, Any]:
+    """As the operator writes it down."""
+    return {
+        "url": f"s3://{bucket.bucket}", "place": "", "options": {"endpoint_url": seaweed.endpoint_url},
+        "secret_options": {"access_key": "0.access_key", "secret_key": "0.secret_key"},
+    }  # fmt: skip
+
+
+@pytest.fixture
+def pods(node: CsiDriver, source: dict[str, Any]) -> Iterator[Pods]:
+    """Makes cache pods of the Dataset, with their volumes."""
+    with ExitStack() as stack:
+
+        def make(pod: str, **more: Any) -> CachePod:
+            made = CachePod(node, pod, more.pop("sources", [source]), **more)
+            stack.callback(made.close)
+            made.publish()
+            return made
+
+        yield make
+
+
+@pytest.fixture
+def truth(disk_path: Path, seaweed: Seaweed, bucket: S3Bucket) -> Path:
+    directory = disk_path / "truth"
+    make_files(directory, small=80, large=2, large_bytes=4 << 20)
+    upload(seaweed, bucket.bucket, directory)
+    return directory
+
+
+def use(node: CsiDriver, name: str = "demo", path: str = "") -> tuple[csi_pb2.Volume, str, Path]:
+    """Stage and publish a volume of the Dataset."""
+    volume = volume_of(name, path)
+    staging = node.stage(volume, mode=MODE)
+    return volume, staging, node.publish(volume, staging, f"consumer-{name}", mode=MODE)
+
+
+def leave(node: CsiDriver, used: tuple[csi_pb2.Volume, str, Path]) -> None:
+    volume, staging, target = used
+    node.unpublish(volume, target)
+    node.unstage(volume, staging)
+
+
+def check(target: Path, truth: Path) -> None:
+    Readers(target, truth, 1.0, ["random", "walk"]).collect().assert_clean()
+
+
+def test_a_dataset_from_its_pod_to_a_consumer(node: CsiDriver, pods: Pods, truth: Path) -> None:
+    pod = pods("a", attributes={"fusecache.io/serve-processes": "2"}, settings={"serve_processes": "2", "ttl": "5s"})
+    assert find_mount(str(node.state / "mounts" / inline.dataset_id(NAMESPACE, NAME))) is not None, "before there is a daemon"
+    pod.start()
+    pod.wait_serving()
+    whole, part = use(node), use(node, "part", "dir1")
+    check(whole[2], truth)
+    check(part[2], truth / "dir1")
+    status = json.loads(pod.get("/status", TOKEN)[1])
+    assert (status["state"], status["files"], len(status["pids"]["serve"])) == ("ready", 82, 2)
+    assert status["mountpoint"] == str(node.state / "mounts" / "team.demo")
+    metrics = pod.get("/metrics")[1]
+    assert "fusecache_requests_total" in metrics
+    assert not any(word in metrics for word in ("large-0", "small-", "s3://", "csi-"))
+    request = csi_pb2.NodeGetVolumeStatsRequest(volume_id="part", volume_path=str(part[2]))
+    usage = node.node.NodeGetVolumeStats(request, timeout=CALL_SECONDS).usage
+    assert usage[1].used == len(list((truth / "dir1").iterdir()))
+    health = csi_pb2.NodeGetVolumeHealthRequest(volume_id="demo")
+    assert list(node.node.NodeGetVolumeHealth(health, timeout=CALL_SECONDS).volume_health.health_statuses) == []
+    with pytest.raises(grpc.RpcError) as failed:
+        node.publish(volume_of("part"), part[1], "elsewhere/missing", mode=MODE)
+    assert failed.value.code() is grpc.StatusCode.NOT_FOUND
+    statuses = [Path(f"/proc/{one}/status").read_text() for one in (pod.pid, *children(pod.pid))]
+    if node.daemon_user != "0":
+        assert all(f"Uid:\t{pod.uid}\t{pod.uid}" in one and "CapEff:\t0000000000000000" in one for one in statuses)
+    for used in (whole, part):
+        leave(node, used)
+    assert pod.end() == 0
+    pod.unpublish()
+    assert leftovers(node) == []
+    assert (node.state / "cache" / "team.demo" / "index").is_dir(), "what is cached stays"
+
+
+def devices_of(node: CsiDriver) -> int:
+    """Return how many different mounts are on top at the places of ours."""
+    return len({entry.device for entry in (find_mount(path) for path in set(node.mounts())) if entry is not None})
+
+
+def children(pid: int) -> list[int]:
+    return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def test_a_volume_that_comes_before_its_pod_waits(node: CsiDriver, pods: Pods, truth: Path) -> None:
+    volume, staging = volume_of("demo"), node.pods / "staging-demo"
+    staging.mkdir()
+    request = csi_pb2.NodeStageVolumeRequest(
+        volume_id="demo", staging_target_path=str(staging), volume_context=volume.volume_context,
+        volume_capability=csi_pb2.VolumeCapability(
+            mount=csi_pb2.VolumeCapability.MountVolume(),
+            access_mode=csi_pb2.VolumeCapability.AccessMode(mode=MODE),
+        ),
+    )  # fmt: skip
+    with pytest.raises(grpc.RpcError) as failed:
+        node.node.NodeStageVolume(request, timeout=0.5)
+    assert failed.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert leftovers(node) == []
+    staged = threading.Event()
+    failures: list[grpc.RpcError] = []
+
+    def stage() -> None:
+        try:
+            node.node.NodeStageVolume(request, timeout=CALL_SECONDS)
+        except grpc.RpcError as error:
+            failures.append(error)
+        staged.set()
+
+    thread = threading.Thread(target=stage)
+    thread.start()
+    try:
+        time.sleep(0.5)
+        pod = pods("a")
+        assert not staged.wait(0.5), "there is a mount, and nobody who answers in it"
+        pod.start()
+        assert staged.wait(20.0)
+    finally:
+        thread.join(CALL_SECONDS + 1)
+    assert not failures
+    target = node.publish(volume, str(staging), "consumer", mode=MODE)
+    check(target, truth)
+    leave(node, (volume, str(staging), target))
+    pod.end()
+    pod.unpublish()
+    assert leftovers(node) == []
+
+
+@pytest.mark.timed
+def test_a_pod_is_killed_and_replaced(
+    node: CsiDriver, pods: Pods, truth: Path, full_length: bool, promise: Callable[[str, str, str, str], None]
+) -> None:
+    """First its container is started again, then another pod comes in its place."""
+    pod = pods("a")
+    pod.start()
+    pod.wait_serving()
+    used = use(node)
+    rounds = 5 if full_length else 2
+    readers = Readers(used[2], truth, 5.0 * rounds + 3.0, ["random", "random", "sequential", "walk"], drop_caches=0.02)
+    kills = 0
+    try:
+        for number in range(rounds):
+            time.sleep(1.0)
+            pod.end(signal.SIGKILL)
+            pod.start()
+            pod.wait_serving()
+            time.sleep(0.5)
+            pod.end(signal.SIGKILL)
+            pod.unpublish()
+            pod = pods(f"b{number}")
+            pod.start()
+            pod.wait_serving()
+            kills += 2
+        seen = readers.collect()
+    finally:
+        readers.kill()
+    promise(
+        "1p",
+        "cache pod of a Dataset killed, its container started again, or another pod in its place; readers in the bind mount",
+        f"{kills} kills, {seen.reads} reads: {seen.failed} failed, {seen.wrong} wrong, {seen.hung} hung, longest "
+        f"{seen.longest_seconds:.2f} s",
+        "0 failed, 0 wrong, 0 hung",
+    )
+    seen.assert_clean()
+    leave(node, used)
+    pod.end()
+    pod.unpublish()
+    assert leftovers(node) == []
+
+
+@pytest.mark.timed
+def test_a_surge_pod_stands_by_and_takes_over(
+    node: CsiDriver, pods: Pods, truth: Path, full_length: bool, promise: Callable[[str, str, str, str], None]
+) -> None:
+    pod = pods("0")
+    pod.start()
+    pod.wait_serving()
+    used = use(node)
+    rounds = 10 if full_length else 3
+    readers = Readers(used[2], truth, 5.0 * rounds + 3.0, ["random", "random", "sequential", "walk"], drop_caches=0.02)
+    gaps = []
+    try:
+        for number in range(rounds):
+            following = pods(str(number + 1))
+            following.start()
+            assert wait_until(following.is_standby, 10.0), following.log()
+            assert pod.is_serving()
+            assert following.get("/metrics") == (200, "")
+            assert following.get("/status", TOKEN)[0] == 503
+            time.sleep(1.0)
+            began = time.monotonic()
+            if number == 1:
+                pod.end(signal.SIGKILL)
+            else:
+                assert pod.end() == 0, pod.log()
+            following.wait_serving()
+            gaps.append(time.monotonic() - began)
+            pod.unpublish()
+            pod = following
+        seen = readers.collect()
+    finally:
+        readers.kill()
+    promise(
+        "4p",
+        "a second cache pod stands by, the first one is told to end (once it is killed); readers in the bind mount",
+        f"{rounds} times, from the signal to the other's answer at most {max(gaps):.2f} s; {seen.reads} reads: {seen.failed} "
+        f"failed, {seen.wrong} wrong, {seen.hung} hung, longest {seen.longest_seconds:.2f} s",
+        "0 failed, 0 wrong, longest < 2 s",
+    )
+    seen.assert_clean()
+    assert seen.longest_seconds < LONGEST_SECONDS, seen.slowest
+    leave(node, used)
+    pod.end()
+    pod.unpublish()
+    assert leftovers(node) == []
+
+
+def test_the_pod_goes_first_and_another_one_comes(node: CsiDriver, pods: Pods, truth: Path) -> None:
+    """While a volume is staged the mount stays, and reads wait."""
+    pod = pods("a")
+    pod.start()
+    pod.wait_serving()
+    used = use(node)
+    pod.end()
+    pod.unpublish()
+    request = csi_pb2.NodeGetVolumeHealthRequest(volume_id="demo")
+    (health,) = node.node.NodeGetVolumeHealth(request, timeout=CALL_SECONDS).volume_health.health_statuses
+    assert health.reason == "DaemonDoesNotAnswer"
+    reading = subprocess.Popen(["timeout", "-s", "KILL", "30", "cat", str(used[2] / "large-0")], stdout=subprocess.PIPE)
+    time.sleep(0.5)
+    assert reading.poll() is None
+    other = pods("b")
+    other.start()
+    assert reading.communicate(timeout=30)[0] == (truth / "large-0").read_bytes()
+    other.end()
+    other.unpublish()
+    leave(node, used)
+    assert leftovers(node) == []
+
+
+def test_driver_and_custody_are_killed(node: CsiDriver, pods: Pods, truth: Path) -> None:
+    pod = pods("a")
+    pod.start()
+    pod.wait_serving()
+    used = use(node)
+    readers = Readers(used[2], truth, 8.0, ["random", "random", "sequential", "walk"], drop_caches=0.02)
+    try:
+        for _ in range(2):
+            time.sleep(1.0)
+            node.stop(signal.SIGKILL)
+            keeper = node.keeper()
+            assert keeper is not None
+            kill(keeper.pid)
+            node.start()
+            time.sleep(0.5)
+        seen = readers.collect()
+    finally:
+        readers.kill()
+    seen.assert_clean()
+    assert "made anew" not in node.log()
+    pod.publish()
+    leave(node, used)
+    pod.end()
+    pod.unpublish()
+    assert leftovers(node) == []
+
+
+def test_a_mount_that_nobody_can_serve_is_made_anew_and_bound_again(node: CsiDriver, pods: Pods, truth: Path) -> None:
+    """Custody and daemon are gone together, and then somebody takes the mount away."""
+    pod = pods("a")
+    pod.start()
+    pod.wait_serving()
+    used, part = use(node), use(node, "part", "dir1")
+    keeper = node.keeper()
+    assert keeper is not None
+    kill(keeper.pid)
+    pod.end(signal.SIGKILL)
+    pod.start()
+
+    def is_back() -> bool:
+        done = subprocess.run(["timeout", "-s", "KILL", "5", "cat", str(used[2] / "large-0")], capture_output=True, check=False)
+        return done.stdout == (truth / "large-0").read_bytes()
+
+    assert wait_until(is_back, 15.0), node.log()[-3000:]
+    check(used[2], truth)
+    check(part[2], truth / "dir1")
+    subprocess.run(["umount", "-l", str(node.state / "mounts" / "team.demo")], check=True, timeout=10)
+    assert wait_until(lambda: node.log().count("made anew") == 2, 10.0), node.log()[-3000:]
+    assert pod.process is not None
+    pod.process.wait(20)  # the daemon of the old mount ends, and kubelet starts the container again
+    pod.start()
+    assert wait_until(is_back, 15.0), node.log()[-3000:]
+    pod.wait_serving()
+    assert wait_until(lambda: devices_of(node) == 1, 5.0)
+    check(part[2], truth / "dir1")
+    leave(node, part)
+    leave(node, used)
+    pod.end()
+    pod.unpublish()
+    assert leftovers(node) == []
+
+
+def test_the_node_is_started_again(node: CsiDriver, pods: Pods, truth: Path) -> None:
+    """Nothing is mounted any more, and nobody runs. kubelet publishes what it knows of, in any order."""
+    pod = pods("a")
+    pod.start()
+    pod.wait_serving()
+    used = use(node)
+    node.stop(signal.SIGKILL)
+    keeper = node.keeper()
+    assert keeper is not None
+    kill(keeper.pid)
+    pod.end(signal.SIGKILL)
+    for mountpoint in (used[2], node.state / "mounts" / "team.demo", pod.cache, pod.custody):
+        subprocess.run(["umount", "-l", str(mountpoint)], check=True, timeout=10)
+    node.start()
+    pod.publish()
+    pod.start()
+    check(use(node)[2], truth)
+    leave(node, used)
+    pod.end()
+    pod.unpublish()
+    assert leftovers(node) == []
+
+
+def test_a_mount_of_another_kind_is_made_when_nobody_uses_the_old_one(node: CsiDriver, pods: Pods, truth: Path) -> None:
+    pod = pods("a")
+    pod.start()
+    pod.wait_serving()
+    used = use(node)
+    other = pods("b", attributes={"fusecache.io/serve-processes": "2"}, settings={"serve_processes": "2"})
+    assert "stays as it is" in node.log()
+    other.start()
+    assert wait_until(other.is_standby, 10.0)
+    pod.end()
+    other.wait_serving()
+    check(used[2], truth)
+    assert "was made for 1 serve processes, not 2" in other.log()
+    leave(node, used)
+    pod.unpublish()
+    other.publish()
+    assert other.process is not None
+    other.process.wait(20)
+    other.start()
+    other.wait_serving()
+    used = use(node)
+    check(used[2], truth)
+    assert len(json.loads(other.get("/status", TOKEN)[1])["pids"]["serve"]) == 2
+    leave(node, used)
+    other.end()
+    other.unpublish()
+    assert leftovers(node) == []
+
+
+def test_what_is_written_is_in_the_store(node: CsiDriver, pods: Pods, bucket: S3Bucket, disk_path: Path) -> None:
+    pod = pods("a", read_write=True)
+    pod.start()
+    pod.wait_serving()
+    volume = volume_of("demo")
+    staging = node.stage(volume)
+    target = node.publish(volume, staging, "consumer")
+    original = disk_path / "bytes"
+    original.write_text("bytes\n")
+    run_below(target, ["cp", str(original), "file"], 30.0)
+    assert bucket.may_read(b"file")
+    pod.end(signal.SIGKILL)
+    pod.start()
+    assert run_below(target, ["cat", "file"], 30.0) == b"bytes\n"
+    leave(node, (volume, staging, target))
+    pod.end()
+    pod.unpublish()
+    assert leftovers(node) == []
+
+
+def test_a_pod_waits_for_a_secret_and_says_so(node: CsiDriver, pods: Pods, truth: Path) -> None:
+    pod = pods("a")
+    secret = pod.base / "credentials" / "0.secret_key"
+    value = secret.read_text()
+    secret.unlink()
+    pod.start()
+    assert wait_until(lambda: "0.secret_key is missing" in pod.get("/healthz")[1], 10.0), pod.log()
+    assert pod.get("/healthz")[0] == 503
+    assert "0.secret_key is missing" in (pod.custody / "problem").read_text()
+    pod.put_secret("0.secret_key", value)
+    pod.wait_serving()
+    assert not (pod.custody / "problem").exists()
+    pod.end()
+    pod.unpublish()
+    assert leftovers(node) == []
+
+
+def test_warm_tells_how_far_it_is_and_refreshes(node: CsiDriver, pods: Pods, truth: Path, bucket: S3Bucket) -> None:
+    pod = pods("a", settings={"ttl": "1h"})
+    pod.start()
+    pod.wait_serving()
+    *_, last = pod.warm("")
+    assert (last["done"], last["files"], last["failures"]) == (True, 82, 0)
+    bucket.put(b"new/file", b"bytes")
+    *_, last = pod.warm("/new")
+    assert "is not in the dataset" in last.get("error", ""), last
+    *_, last = pod.warm("/new/", refresh=True)
+    assert (last.get("error"), last.get("files")) == (None, 1)
+    assert pod.request("POST", "/warm", b"{}")[0] == 401
+    assert pod.get("/status", "wrong")[0] == 401
+    assert pod.request("POST", "/warm", b'{"paths": "x"}', TOKEN)[0] == 400
+    assert pod.get("/warm", TOKEN)[0] == 405
+    (pod.base / "token").write_text("another")
+    assert pod.get("/status", TOKEN)[0] == 401
+    assert pod.get("/status", "another")[0] == 200
+    (pod.base / "token").unlink()
+    assert pod.get("/status", "")[0] == 401
+    pod.end()
+    pod.unpublish()
+    assert leftovers(node) == []
+
+
+def test_a_pod_that_is_misconfigured_ends_with_a_reason(node: CsiDriver, pods: Pods) -> None:
+    pod = pods("a", settings={"nonsense": "1"})
+    pod.start()
+    assert pod.process is not None
+    assert pod.process.wait(20) == 2
+    pod.process = None
+    assert "setting 'nonsense' is not known" in (pod.custody / "problem").read_text()
+    assert not [name for name in os.listdir(pod.custody) if name == "spec.json"]
+    pod.unpublish()
+    assert leftovers(node) == []
+
+
+@pytest.mark.parametrize(
+    "context",
+    [
+        {"source": "s3://bucket"},
+        {"fusecache.io/namespace": "team"},
+        {"fusecache.io/namespace": "team", "fusecache.io/dataset": "../demo"},
+        {"fusecache.io/namespace": "team", "fusecache.io/dataset": "demo", "fusecache.io/path": "a/../.."},
+        {"fusecache.io/namespace": "team", "fusecache.io/dataset": "demo", "ttl": "3s"},
+    ],
+)
+def test_what_is_no_volume_of_a_dataset(node: CsiDriver, context: dict[str, str]) -> None:
+    with pytest.raises(grpc.RpcError) as failed:
+        node.stage(csi_pb2.Volume(volume_id="other", volume_context=context))
+    assert failed.value.code() is grpc.StatusCode.INVALID_ARGUMENT, failed.value.details()
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {"fusecache.io/read-write": "yes"},
+        {"fusecache.io/serve-processes": "0"},
+        {"fusecache.io/serve-processes": "1000"},
+        {"fusecache.io/verify": "never"},
+        {"fusecache.io/tiers": "../../etc"},
+        {"fusecache.io/tiers": ",".join(f"t{number}" for number in range(30))},
+    ],
+)
+def test_what_custody_cannot_be_told(node: CsiDriver, pods: Pods, attributes: dict[str, str]) -> None:
+    with pytest.raises(grpc.RpcError) as failed:
+        pods("a", attributes=attributes)
+    assert failed.value.code() is grpc.StatusCode.INVALID_ARGUMENT, failed.value.details()
+    assert node.mounts() == []
