@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from csi.operator.placement import node_label
+from csi.operator.render.object_names import node_label
 from tests.support.kubectl import Kubectl, KubectlError
 from tests.support.mounted import ROOT, wait_until
 from tests.support.operator_process import OperatorProcess

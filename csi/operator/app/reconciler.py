@@ -24,10 +24,10 @@ from csi.operator.model.object import Object
 from csi.operator.model.parsing import parse
 from csi.operator.names import finalizer
 from csi.operator.objects import Objects
-from csi.operator.placement import CONSUMER, WORKER, Node, choose_workers
+from csi.operator.placement import Node, choose_workers
 from csi.operator.render.credentials import TOKEN_KEY, collect, token_secret
 from csi.operator.render.everything import render
-from csi.operator.render.object_names import node_label, selector, token_name
+from csi.operator.render.object_names import CONSUMER, WORKER, node_label, selector, token_name
 from csi.operator.render.surroundings import Identity, Installation
 from csi.operator.resolve.clear_text import written_value
 from csi.operator.resolve.references import follow
