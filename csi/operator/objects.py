@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lightkube import ApiError, AsyncClient, codecs
+from lightkube.core.resource_registry import LoadResourceError, resource_registry
 from lightkube.generic_resource import create_global_resource, create_namespaced_resource
 from lightkube.types import PatchType
 
@@ -95,8 +96,11 @@ class Objects:
 
     def _type(self, kind: Kind) -> Any:
         if kind not in self._types:
-            make = create_namespaced_resource if kind.is_namespaced else create_global_resource
-            self._types[kind] = make(kind.group, kind.version, kind.kind, kind.plural)
+            try:  # the library knows some kinds itself, and takes no second class for one of them
+                self._types[kind] = resource_registry.load(kind.api_version, kind.kind)
+            except LoadResourceError:
+                make = create_namespaced_resource if kind.is_namespaced else create_global_resource
+                self._types[kind] = make(kind.group, kind.version, kind.kind, kind.plural)
         return self._types[kind]
 
 

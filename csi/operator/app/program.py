@@ -57,16 +57,18 @@ async def run_operator(settings: OperatorSettings, ended: asyncio.Event) -> None
         )
         queue: WorkQueue[Key] = WorkQueue(reconciler.look, settings.workers)
         log.info("%s is the operator", identity)
+        stop = asyncio.Event()
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(queue.run()), group.create_task(leadership.keep())]
-            registry = make_registry(known, queue.add)
-            stop = asyncio.Event()
-            tasks.append(
-                group.create_task(
-                    kopf.operator(registry=registry, settings=make_settings(), clusterwide=True, standalone=True, stop_flag=stop)
-                )
+            # It takes the signals of the process for itself, and returns when one comes.
+            watching = kopf.operator(
+                registry=make_registry(known, queue.add),
+                settings=make_settings(),
+                clusterwide=True,
+                standalone=True,
+                stop_flag=stop,
             )
-            await ended.wait()
+            await _unless(ended, watching)
             stop.set()
             for task in tasks:
                 task.cancel()
