@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from lightkube import ApiError, AsyncClient, codecs
-from lightkube.core.resource_registry import LoadResourceError, resource_registry
+from lightkube.core.exceptions import LoadResourceError
+from lightkube.core.resource_registry import resource_registry
 from lightkube.generic_resource import create_global_resource, create_namespaced_resource
 from lightkube.types import PatchType
 
