@@ -45,6 +45,10 @@ log = logging.getLogger(__name__)
 
 
 def main() -> int:
+    if sys.argv[1:2] == ["operator"]:
+        from csi.operator.app.command import main as run_operator  # what a node needs nothing of
+
+        return run_operator(sys.argv[2:])
     settings = parse(sys.argv[1:])
     configure("csi", settings.log_level, settings.log_format)
     harden_process()

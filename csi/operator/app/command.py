@@ -1,0 +1,50 @@
+"""`fusecache-csi operator`: the command line of the operator. The only place that knows argparse here."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import signal
+import sys
+from collections.abc import Sequence
+
+from csi.operator.app.program import OperatorSettings, run_operator
+from csi.operator.leader import LostError
+from csi.operator.render.surroundings import Installation
+from fusecache.base.hardening import harden_process
+from fusecache.base.log import configure
+
+log = logging.getLogger(__name__)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run until SIGTERM or SIGINT; 1 if the Lease was lost, so that whoever started us starts another one."""
+    parser = argparse.ArgumentParser(prog="fusecache-csi operator", description="Datasets and runtimes of a cluster.")
+    add = parser.add_argument
+    add("--namespace", required=True, help="of the Lease that one operator at a time holds")
+    add("--image", required=True, help="of cache pods")
+    add("--pull-policy", default="", choices=("", "Always", "IfNotPresent", "Never"), help="where no runtime sets one")
+    add("--priority-class", default="", help="of cache pods")
+    add("--exclusive", action="store_true", help="Datasets that do not say `placement` share their nodes with no other")
+    add("--log-level", default="INFO", choices=("DEBUG", "INFO", "WARNING", "ERROR"))
+    add("--log-format", default="text", choices=("text", "json"))
+    given = parser.parse_args(arguments)
+    configure("operator", given.log_level, given.log_format)
+    harden_process()
+    installation = Installation(given.image, given.pull_policy, given.priority_class)
+    status = 0
+    try:
+        asyncio.run(_run(OperatorSettings(given.namespace, installation, shares_nodes=not given.exclusive)))
+    except* LostError as lost:
+        sys.stderr.write(f"fusecache-csi operator: {lost.exceptions[0]}\n")
+        status = 1
+    return status
+
+
+async def _run(settings: OperatorSettings) -> None:
+    ended = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, ended.set)
+    await run_operator(settings, ended)

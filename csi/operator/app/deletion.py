@@ -1,0 +1,64 @@
+"""The end of a Dataset: it waits for those who use it, then everything goes, and the finalizer last. Keeps nothing in between."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from csi.operator.app.events import Events
+from csi.operator.app.known import CLAIMS, DATASETS, NODES, PODS, VOLUMES, Key, Known, key_of
+from csi.operator.names import finalizer
+from csi.operator.objects import Objects
+from csi.operator.render.object_names import node_label, volume_name
+
+AGAIN_SECONDS = 10.0
+LOOK_SECONDS = 1.0
+ERROR_DELETE = "ErrorDeleteDataset"
+_ENDED = ("Succeeded", "Failed")
+
+
+class Deletion:
+    def __init__(self, objects: Objects, known: Known, events: Events) -> None:
+        self._objects = objects
+        self._known = known
+        self._events = events
+
+    async def go_on(self, raw: dict[str, Any]) -> float | None:
+        """Take a Dataset's deletion a step further. Return after how many seconds to look again. Raises: ApiError, OSError."""
+        key = key_of(raw)
+        if finalizer("Dataset") not in raw["metadata"].get("finalizers", ()):
+            return None
+        users = await self._users(key)
+        if users:
+            shown = ", ".join(users[:3]) + (f" and {len(users) - 3} more" if len(users) > 3 else "")
+            await self._events.say(raw, ERROR_DELETE, f"the Dataset is still used by {shown}: delete them first")
+            return AGAIN_SECONDS
+        if await self._objects.delete(CLAIMS, key[1], key[0]) or await self._objects.delete(VOLUMES, volume_name(*key)):
+            return LOOK_SECONDS  # until they are gone
+        await self.forget(key)
+        await self._remove_finalizer(raw)
+        return None
+
+    async def forget(self, key: Key) -> None:
+        """Take the Dataset's labels from nodes: its pods and everything else that it owns go with it."""
+        label = node_label(*key)
+        for node in self._known.all(NODES):
+            if label in node["metadata"].get("labels", {}):
+                await self._objects.merge(NODES, node["metadata"]["name"], {"metadata": {"labels": {label: None}}})
+
+    async def _users(self, key: Key) -> list[str]:
+        referring = [f"Dataset {namespace}/{name}" for namespace, name in self._known.referring(key)]
+        pods = [pod async for pod in self._objects.list(PODS, key[0]) if _uses(pod, key[1])]
+        return [*referring, *(f"Pod {pod['metadata']['name']}" for pod in pods)]
+
+    async def _remove_finalizer(self, raw: dict[str, Any]) -> None:
+        metadata = raw["metadata"]
+        left = [one for one in metadata.get("finalizers", ()) if one != finalizer("Dataset")]
+        patch = {"metadata": {"finalizers": left, "resourceVersion": metadata["resourceVersion"]}}
+        await self._objects.merge(DATASETS, metadata["name"], patch, metadata["namespace"])
+
+
+def _uses(pod: dict[str, Any], claim: str) -> bool:
+    if pod.get("status", {}).get("phase") in _ENDED:
+        return False
+    volumes = pod["spec"].get("volumes", ())
+    return any(volume.get("persistentVolumeClaim", {}).get("claimName") == claim for volume in volumes)

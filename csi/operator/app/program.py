@@ -1,0 +1,87 @@
+"""The operator as a process: takes the Lease, watches, looks at Datasets, until it is told to end or loses the Lease.
+
+State: none of its own. Started by `fusecache-csi operator` (csi/program.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+from dataclasses import dataclass
+
+import kopf
+from lightkube import AsyncClient
+
+from csi.operator.app.daemons import Daemons
+from csi.operator.app.events import Events
+from csi.operator.app.known import Key, Known
+from csi.operator.app.reconciler import Reconciler
+from csi.operator.app.watching import make_registry, make_settings
+from csi.operator.leader import Leadership
+from csi.operator.objects import Objects
+from csi.operator.render.surroundings import Installation
+from csi.operator.work_queue import WorkQueue
+
+log = logging.getLogger(__name__)
+
+LEASE = "fusecache-operator"
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorSettings:
+    """`namespace`: of the Lease. `shares_nodes`: Datasets without `placement` let others cache on their nodes."""
+
+    namespace: str
+    installation: Installation
+    shares_nodes: bool = True
+    workers: int = 4
+
+
+async def run_operator(settings: OperatorSettings, ended: asyncio.Event) -> None:
+    """Return when `ended` is set. Raises: LostError, ApiError."""
+    async with contextlib.AsyncExitStack() as stack:
+        client = AsyncClient()
+        stack.push_async_callback(client.aclose)
+        objects, known = Objects(client), Known()
+        daemons = await stack.enter_async_context(Daemons())
+        identity = f"{socket.gethostname()}-{os.getpid()}-{os.urandom(4).hex()}"
+        leadership = Leadership(client, settings.namespace, LEASE, identity)
+        if not await _unless(ended, leadership.acquire()):
+            return
+        stack.push_async_callback(leadership.release)
+        reconciler = Reconciler(
+            objects, known, Events(objects), daemons, settings.installation, shares_nodes=settings.shares_nodes
+        )
+        queue: WorkQueue[Key] = WorkQueue(reconciler.look, settings.workers)
+        log.info("%s is the operator", identity)
+        stop = asyncio.Event()
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(queue.run()), group.create_task(leadership.keep())]
+            # It takes the signals of the process for itself, and returns when one comes.
+            watching = kopf.operator(
+                registry=make_registry(known, queue.add),
+                settings=make_settings(),
+                clusterwide=True,
+                standalone=True,
+                stop_flag=stop,
+            )
+            await _unless(ended, watching)
+            stop.set()
+            for task in tasks:
+                task.cancel()
+
+
+async def _unless(ended: asyncio.Event, work: object) -> bool:
+    """Wait for work to be done; return False if we are to end before."""
+    doing = asyncio.ensure_future(work)  # type: ignore[call-overload]
+    ending = asyncio.ensure_future(ended.wait())
+    await asyncio.wait({doing, ending}, return_when=asyncio.FIRST_COMPLETED)
+    ending.cancel()
+    if doing.done():
+        doing.result()
+        return True
+    doing.cancel()
+    return False

@@ -1,0 +1,87 @@
+"""What happens in the cluster: kopf watches kinds, `Known` keeps what it tells, and Datasets that it is about are looked at.
+
+Stateless beside the registry. Handlers of raw events only: kopf puts neither finalizers nor progress on anybody's objects.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import kopf
+
+from csi.operator.app.known import DATASETS, NODES, WATCHED, Key, Known, key_of
+from csi.operator.objects import Kind
+from csi.operator.placement import Node
+
+log = logging.getLogger(__name__)
+
+_REFERENCE = "dataset://"
+
+
+def make_registry(known: Known, look_at: Callable[[Key], None]) -> kopf.OperatorRegistry:
+    """Return handlers of all kinds that are watched. `look_at`: has a Dataset looked at soon."""
+    registry = kopf.OperatorRegistry()
+    kopf.on.login(registry=registry)(_login)
+    for kind in WATCHED:
+        handler = _handler(kind, known, look_at)
+        kopf.on.event(kind.group, kind.version, kind.plural, registry=registry, id=f"see-{kind.plural}")(handler)
+    return registry
+
+
+def make_settings() -> kopf.OperatorSettings:
+    settings = kopf.OperatorSettings()
+    settings.posting.enabled = False  # events are ours (events.py)
+    settings.scanning.disabled = True  # kinds do not come and go
+    settings.watching.server_timeout = 300
+    settings.watching.client_timeout = 330
+    return settings
+
+
+def _handler(kind: Kind, known: Known, look_at: Callable[[Key], None]) -> Callable[..., Any]:
+    async def see(event: dict[str, Any], **_: Any) -> None:
+        raw = _plain(event["object"])
+        before = known.get(kind, raw["metadata"]["name"], raw["metadata"].get("namespace", ""))
+        known.note(kind, event["type"], raw)
+        for key in _concerned(kind, known, before, raw):
+            look_at(key)
+
+    return see
+
+
+def _concerned(kind: Kind, known: Known, before: dict[str, Any] | None, raw: dict[str, Any]) -> Iterator[Key]:
+    """Yield the Datasets that an object is about."""
+    if kind == NODES:
+        if before is None or Node.of_json(before) != Node.of_json(raw):
+            yield from map(key_of, known.all(DATASETS))
+        return
+    if kind == DATASETS:
+        yield key_of(raw)
+        yield from known.referring(key_of(raw))
+        yield from _targets(raw)
+    elif kind.kind.endswith("Runtime"):
+        yield key_of(raw)
+    else:  # a profile or a class: few, and seldom changed
+        yield from map(key_of, known.all(DATASETS))
+
+
+def _targets(raw: dict[str, Any]) -> Iterator[Key]:
+    for mount in raw.get("spec", {}).get("mounts") or ():
+        point = mount.get("mountPoint", "")
+        parts = point.removeprefix(_REFERENCE).split("/")
+        if point.startswith(_REFERENCE) and len(parts) >= 2:
+            yield parts[0], parts[1]
+
+
+def _login(**arguments: Any) -> kopf.ConnectionInfo | None:
+    return kopf.login_with_service_account(**arguments) or kopf.login_with_kubeconfig(**arguments)
+
+
+def _plain(raw: Any) -> Any:
+    """kopf hands out views of its own."""
+    if isinstance(raw, dict) or hasattr(raw, "items"):
+        return {key: _plain(value) for key, value in raw.items()}
+    if isinstance(raw, (list, tuple)):
+        return [_plain(value) for value in raw]
+    return raw

@@ -1,0 +1,154 @@
+"""The operator against a real API server: what it makes of Datasets and runtimes, what it says about bad ones, how they go."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from csi.operator.render.object_names import node_label
+from tests.support.kubectl import Kubectl, KubectlError
+from tests.support.mounted import ROOT, wait_until
+from tests.support.operator_process import OperatorProcess
+
+pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(300)]
+
+IMAGE = "localhost/fusecache-fuse:none"  # the cache pods of these tests need not run
+
+
+@pytest.fixture(scope="module")
+def definitions(kubeconfig: Path) -> None:
+    Kubectl(kubeconfig)("apply", "--server-side", "--filename", str(ROOT / "deploy" / "crds"))
+    Kubectl(kubeconfig)("wait", "--for=condition=Established", "--timeout=30s", "crd", "--selector=fusecache.io/definition=true")
+
+
+@pytest.fixture
+def operator(definitions: None, kubeconfig: Path, namespace: Kubectl, tmp_path: Path) -> Iterator[OperatorProcess]:
+    with OperatorProcess(kubeconfig, namespace.namespace, tmp_path / "operator.log", image=IMAGE) as operator:
+        yield operator
+        for kind in ("datasets", "alluxioruntimes", "jindoruntimes", "thinruntimes"):
+            namespace("delete", kind, "--all", "--wait=true", timeout_seconds=60)
+
+
+def web(name: str = "spark", **spec: Any) -> list[dict[str, Any]]:
+    """The Dataset and the runtime of the first article."""
+    found = list(yaml.safe_load_all((ROOT / "tests" / "manifests" / "spark-webufs-alluxio.yaml").read_text()))
+    for one in found:
+        one["metadata"] = {"name": name}
+        if one["kind"] == "Dataset":
+            one["spec"] |= spec
+    return found
+
+
+def condition(dataset: dict[str, Any], name: str = "Ready") -> dict[str, Any]:
+    return next((one for one in dataset.get("status", {}).get("conditions", ()) if one["type"] == name), {})
+
+
+def reasons(kubectl: Kubectl, name: str) -> dict[str, str]:
+    return {one["reason"]: one["message"] for one in kubectl.items("events", f"--field-selector=involvedObject.name={name}")}
+
+
+def test_what_a_dataset_and_its_runtime_become(operator: OperatorProcess, namespace: Kubectl) -> None:
+    namespace.create(web())
+    claim = namespace.wait_for(["pvc", "spark"], lambda found: found["status"].get("phase") == "Bound", 20.0)
+    volume = namespace.get("pv", claim["spec"]["volumeName"])
+    assert volume["metadata"]["name"] == f"{namespace.namespace}-spark"
+    assert volume["spec"]["csi"]["driver"] == "csi.fusecache.io"
+    assert claim["spec"]["accessModes"] == ["ReadOnlyMany"]
+    label = node_label(namespace.namespace, "spark")
+    assert wait_until(lambda: len(namespace.items("nodes", f"--selector={label}=worker")) == 1, 20.0)
+    pods = namespace.get("daemonset", "spark-fuse")["spec"]["template"]["spec"]
+    assert pods["automountServiceAccountToken"] is False
+    assert not [one for one in pods["volumes"] if "hostPath" in one]
+    config = json.loads(namespace.get("configmap", "spark-fuse")["data"]["dataset.json"])
+    assert config["sources"][0]["url"].startswith("https://")
+    assert namespace.get("secret", "spark-fuse-token")["data"]["token"]
+    dataset = namespace.wait_for(["dataset", "spark"], lambda found: bool(condition(found)))
+    assert (dataset["status"]["phase"], condition(dataset)["status"]) == ("NotBound", "False"), "nobody has asked the store"
+    assert condition(dataset)["reason"] == "WaitingForCache"
+    runtime = namespace.wait_for(["alluxioruntime", "spark"], lambda found: bool(found.get("status", {}).get("masterPhase")))
+    assert (runtime["status"]["masterPhase"], runtime["status"]["workerPhase"]) == ("NotReady", "NotReady")
+    assert runtime["metadata"]["ownerReferences"][0]["kind"] == "Dataset"
+    printed = namespace("get", "dataset", "spark").splitlines()
+    assert printed[0].split("   ")[0] == "NAME"
+    assert printed[1].split()[:5] == ["spark", "[Calculating]", "0.00B", "4.00GiB", "NotBound"]
+    namespace("delete", "dataset", "spark", "--wait=true", timeout_seconds=60)
+    assert wait_until(lambda: gone(namespace, "alluxioruntime", "spark") and gone(namespace, "daemonset", "spark-fuse"), 60.0)
+    assert gone(namespace, "pv", volume["metadata"]["name"])
+    assert namespace.items("nodes", f"--selector={label}") == []
+
+
+def gone(kubectl: Kubectl, *what: str) -> bool:
+    try:
+        kubectl.get(*what)
+    except KubectlError:
+        return True
+    return False
+
+
+@pytest.mark.parametrize(
+    ("mounts", "reason", "words"),
+    [
+        ([{"mountPoint": "ftp9://somewhere/x", "name": "a"}], "ErrorValidateSpecFields", "mounts[0]"),
+        ([{"mountPoint": "dataset://nowhere/none"}], "ErrorCreateDataset", "no dataset nowhere/none"),
+        ([{"mountPoint": "s3://b/x", "name": "a"}, {"mountPoint": "s3://b/y", "path": "/a"}], "ErrorValidateSpecFields", "both"),
+    ],
+)
+def test_what_cannot_be_is_said(
+    operator: OperatorProcess, namespace: Kubectl, mounts: list[dict[str, str]], reason: str, words: str
+) -> None:
+    objects = web(mounts=mounts)
+    if mounts[0]["mountPoint"].startswith("dataset://"):
+        objects = objects[:1]
+    namespace.create(objects)
+    assert wait_until(lambda: words in reasons(namespace, "spark").get(reason, ""), 30.0), reasons(namespace, "spark")
+    dataset = namespace.wait_for(["dataset", "spark"], lambda found: bool(condition(found)))
+    assert dataset["status"]["phase"] == "NotBound"
+    assert words in condition(dataset)["message"]
+
+
+def test_a_missing_secret_is_named_and_heals(operator: OperatorProcess, namespace: Kubectl) -> None:
+    secret = {"name": "access_key", "valueFrom": {"secretKeyRef": {"name": "mysecret", "key": "id"}}}
+    options = [
+        {"name": f"fs.oss.{name}", "valueFrom": {"secretKeyRef": {"name": "mysecret", "key": f"fs.oss.{name}"}}}
+        for name in ("accessKeyId", "accessKeySecret")
+    ]
+    assert secret
+    mounts = [
+        {"mountPoint": "oss://bucket/", "name": "m", "options": {"fs.oss.endpoint": "oss.example.com"}, "encryptOptions": options}
+    ]
+    namespace.create(web(mounts=mounts))
+    dataset = namespace.wait_for(["dataset", "spark"], lambda found: condition(found).get("reason") == "SecretNotFound")
+    assert "mysecret" in condition(dataset)["message"]
+    secret_values = {"fs.oss.accessKeyId": "canary-id", "fs.oss.accessKeySecret": "canary-secret"}
+    namespace.create([{"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "mysecret"}, "stringData": secret_values}])
+    namespace.wait_for(["pvc", "spark"], lambda found: found["status"].get("phase") == "Bound", 40.0)
+    everything = namespace("get", "dataset,jindoruntime,alluxioruntime,configmap,daemonset,pv,event", "--output=json")
+    assert "canary" not in everything + operator.log()
+
+
+def test_the_operator_is_killed_and_another_one_goes_on(
+    operator: OperatorProcess, namespace: Kubectl, kubeconfig: Path, tmp_path: Path
+) -> None:
+    namespace.create(web("one"))
+    namespace.wait_for(["pvc", "one"], lambda found: found["status"].get("phase") == "Bound")
+    assert operator.process is not None
+    operator.process.kill()
+    operator.process.wait(10)
+    namespace.create(web("two"))
+    operator.start()
+    namespace.wait_for(["pvc", "two"], lambda found: found["status"].get("phase") == "Bound")
+    second = OperatorProcess(kubeconfig, namespace.namespace, tmp_path / "second.log", image=IMAGE)
+    waiting = subprocess.Popen(second._command, env=second._environment, stderr=subprocess.DEVNULL)
+    try:
+        assert operator.stop() == 0
+        assert wait_until(lambda: namespace.get("lease", "fusecache-operator")["spec"]["holderIdentity"] != "", 20.0)
+    finally:
+        waiting.terminate()
+        waiting.wait(20)
+    operator.start()
