@@ -31,6 +31,9 @@ def main(arguments: Sequence[str]) -> int:
     add("--log-format", default="text", choices=("text", "json"))
     given = parser.parse_args(arguments)
     configure("operator", given.log_level, given.log_format)
+    if given.log_level != "DEBUG":
+        for chatty in ("httpx2", "kopf"):  # a line for each request, and for each object seen
+            logging.getLogger(chatty).setLevel(logging.WARNING)
     harden_process()
     installation = Installation(given.image, given.pull_policy, given.priority_class)
     status = 0

@@ -17,7 +17,7 @@ from csi.operator.app.daemons import Daemons
 from csi.operator.app.deletion import Deletion
 from csi.operator.app.events import Events
 from csi.operator.app.known import DATASETS, NODES, PODS, SECRETS, Key, Known, key_of, own_kind
-from csi.operator.app.statuses import Seen, dataset_status, differs, refused_status, runtime_status
+from csi.operator.app.statuses import BOUND, Seen, dataset_status, differs, refused_status, runtime_status
 from csi.operator.figures import add_up
 from csi.operator.model.dataset import Dataset
 from csi.operator.model.object import Object
@@ -36,6 +36,7 @@ from csi.operator.resolved import Problem, Resolved, SecretKey
 from fusecache.contract.errors import CacheError
 
 AGAIN_SECONDS = 10.0  # until daemons are asked again
+SOON_SECONDS = 1.0  # of a Dataset that is new
 TOKEN_BYTES = 32
 ERROR_DATASET, ERROR_RUNTIME = "ErrorCreateDataset", "ErrorProcessRuntime"
 
@@ -163,11 +164,13 @@ class Reconciler:
         if written.raw_runtime is not None:
             await self._own_runtime(written.raw_runtime, identity)
         seen = await self._look_around(resolved, token)
-        await self._write_status(written.raw_dataset, dataset_status(written.dataset, resolved, seen, _now()))
+        status = dataset_status(written.dataset, resolved, seen, _now())
+        await self._write_status(written.raw_dataset, status)
         if written.raw_runtime is not None and written.raw_runtime["kind"] != "CacheRuntime":
             before = written.raw_runtime.get("status", {})
             await self._write_status(written.raw_runtime, runtime_status(resolved, seen, before, _now()))
-        return AGAIN_SECONDS
+        is_settled = status["phase"] == BOUND and seen.workers_ready >= resolved.replicas
+        return AGAIN_SECONDS if is_settled else _soon(written.raw_dataset, written.raw_runtime)
 
     async def _add_finalizer(self, raw: dict[str, Any]) -> None:
         """Nothing is made for a Dataset that could go without our cleaning up."""
@@ -268,6 +271,14 @@ def _secret_value(raw: Mapping[str, Any] | None, key: str) -> str | None:
 def _is_ready(pod: Mapping[str, Any]) -> bool:
     conditions = pod.get("status", {}).get("conditions", ())
     return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
+
+
+def _soon(*raws: Mapping[str, Any] | None) -> float:
+    """The younger the youngest of the objects, the sooner: somebody waits for it."""
+    now = datetime.datetime.now(datetime.UTC)
+    made = [datetime.datetime.fromisoformat(raw["metadata"]["creationTimestamp"]) for raw in raws if raw is not None]
+    age = min((now - one).total_seconds() for one in made)
+    return min(max(age / 10, SOON_SECONDS), AGAIN_SECONDS)
 
 
 def _now() -> str:

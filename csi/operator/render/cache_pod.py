@@ -153,7 +153,7 @@ def _volumes(resolved: Resolved, installation: Installation) -> list[dict[str, A
     name = resolved.name
     sources: list[dict[str, Any]] = [
         {"configMap": {"name": pods_name(name), "items": [{"key": FILE, "path": FILE}]}},
-        {"secret": {"name": token_name(name), "items": [{"key": TOKEN_KEY, "path": TOKEN_KEY}], "optional": True}},
+        {"secret": {"name": token_name(name), "items": [{"key": TOKEN_KEY, "path": f"token/{TOKEN_KEY}"}], "optional": True}},
     ]
     if files := [file for file, _ in wanted(resolved)]:
         items = [{"key": file, "path": f"credentials/{file}"} for file in files]
