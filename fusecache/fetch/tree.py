@@ -119,8 +119,8 @@ class Tree:
         return inode, parent, last
 
     def inexact_names(self, parent: InodeNo, after_seq: int, count: int) -> tuple[list[bytes], int]:
-        """Return those of the next `count` names of a directory whose size and version are not known exactly, and the number to go
-        on after: 0 at the end."""
+        """Return those of the next `count` names of a directory whose size and version are not known exactly, and the number
+        to go on after: 0 at the end."""
         with self._index.read() as txn:
             rows = self._index.names.after(txn, parent, after_seq, count)
             inexact = [

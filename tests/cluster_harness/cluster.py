@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from tests.cluster_harness import builds, image_archive, nodes
+from tests.cluster_harness import builds, image_archive, nodes, registry
 from tests.cluster_harness.addresses import Addresses
 from tests.cluster_harness.boxes import Box
 from tests.cluster_harness.record import CONTROL_PLANE, ClusterRecord
@@ -70,6 +70,10 @@ class Cluster:
         """
         with ThreadPoolExecutor(len(self.nodes)) as threads:
             list(threads.map(lambda node: import_into(node, archive), self.nodes))
+
+    def publish_image(self, archive: Path, *names: str) -> list[str]:
+        """Put the images of an archive into the registry that all nodes pull from, under other names if any are given."""
+        return registry.publish(self.control_plane, archive, list(names) or None)
 
     def problems(self) -> list[str]:
         """Return why the cluster is not well: what has ended, or that it was never complete."""
