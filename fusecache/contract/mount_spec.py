@@ -81,6 +81,25 @@ class TierSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class PeersSpec:
+    """Other nodes that cache the same dataset, and how they find this one.
+
+    Attributes:
+        service: a name behind which all of them are (a headless Service), or `HOST:PORT,HOST:PORT`.
+        port: where this one listens, and the others do unless `service` says otherwise.
+        node: what this one is called: the same after a restart, another for each.
+        token_file: what all of them have to know.
+        address: where this one listens; "": everywhere.
+    """
+
+    service: str
+    port: int
+    node: str
+    token_file: str
+    address: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class MountSpec:
     """One mount.
 
@@ -105,6 +124,7 @@ class MountSpec:
         write_mode: what close and fsync wait for.
         write_back_delay_seconds: when writing back, how long what was written waits before it is uploaded.
         stage_quota_bytes: of what is written and not in the store yet; more is ENOSPC. 0: as much as the disk takes.
+        peers: other nodes that are asked before the store; None: there are none. Not on a mount that may be written.
         close_to_open: on a mount that may be written, every open asks the source whether it has another version by now.
         debug_no_resend: do not ask for FUSE_NOTIFY_RESEND (tests of the request slots).
     """
@@ -139,6 +159,7 @@ class MountSpec:
     write_back_delay_seconds: float = 5.0
     stage_quota_bytes: int = 0
     close_to_open: bool = False
+    peers: PeersSpec | None = None
     debug_no_resend: bool = False
 
     def to_json(self) -> str:
@@ -153,6 +174,7 @@ class MountSpec:
         raw["access"] = Access(raw["access"])
         raw["verify"] = Verify(raw["verify"])
         raw["write_mode"] = WriteMode(raw.get("write_mode", WriteMode.THROUGH))
+        raw["peers"] = PeersSpec(**raw["peers"]) if raw.get("peers") else None
         return cls(**raw)
 
     @classmethod

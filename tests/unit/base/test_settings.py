@@ -55,7 +55,7 @@ def test_a_wrong_value_is_refused_with_what_it_must_be(name: str, text: str) -> 
 
 
 def test_every_field_a_user_may_choose_has_a_setting() -> None:
-    made_by_us = {"dataset_id", "mountpoint", "sources", "tiers", "state_dir", "run_dir"}
+    made_by_us = {"dataset_id", "mountpoint", "sources", "tiers", "state_dir", "run_dir", "peers"}
     fields = {field.name for field in dataclasses.fields(MountSpec)} - made_by_us
     assert fields == {setting.field for setting in SETTINGS.values()} - {""}
 
