@@ -37,6 +37,13 @@ COUNTERS: dict[Counter, Metric] = {
     Counter.REMOTE_REQUESTS: Metric("fusecache_remote_requests_total", "counter", "requests sent to the sources"),
     Counter.REMOTE_ERRORS: Metric("fusecache_remote_errors_total", "counter", "requests to the sources that failed"),
     Counter.REMOTE_RETRIES: Metric("fusecache_remote_retries_total", "counter", "requests to the sources that were repeated"),
+    Counter.PEER_BYTES: Metric("fusecache_peer_bytes_total", "counter", "bytes got from other nodes"),
+    Counter.PEER_HIT_BYTES: Metric("fusecache_peer_hit_bytes_total", "counter", "of these, bytes that were cached there"),
+    Counter.PEER_REQUESTS: Metric("fusecache_peer_requests_total", "counter", "requests sent to other nodes"),
+    Counter.PEER_ERRORS: Metric(
+        "fusecache_peer_errors_total", "counter", "requests that another node did not fulfil: the source was asked"
+    ),
+    Counter.PEER_SERVED_BYTES: Metric("fusecache_peer_served_bytes_total", "counter", "bytes given to other nodes"),
     Counter.PREFETCHED_BYTES: Metric("fusecache_prefetched_bytes_total", "counter", "bytes fetched before anybody asked"),
     Counter.BOUNCED_BYTES: Metric("fusecache_bounced_bytes_total", "counter", "bytes that no tier could take"),
     Counter.EVICTED_BYTES: Metric("fusecache_evicted_bytes_total", "counter", "bytes that left the cache"),

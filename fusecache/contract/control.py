@@ -6,13 +6,17 @@ root; names that are not UTF-8 travel with surrogate escapes.
 | request | answers |
 |---|---|
 | {"do": "status"} | {"done": true, ...} with the fields of `Status` |
-| {"do": "warm", "paths": [...]} | often `Progress`; at the end with "done": true, "failures", "failed": [[path, reason], ...] |
+| {"do": "warm", "paths": [...], "owned": bool} | often `Progress`; at the end with "done": true, "failures", |
+| | "failed": [[path, reason], ...], "owners": [node, ...] |
 | {"do": "drop", "paths": [...]} | {"done": true, "bytes": freed} |
 | {"do": "refresh", "paths": [...]} | {"done": true, "changed": entries that differ now} |
 | {"do": "look", "paths": [...]} | {"done": true} when the source was asked about each name on the way; NOT_FOUND |
 | {"do": "usage", "paths": [DIRECTORY]} | {"done": true, "files", "total_bytes", "listing_complete"}, of it and all below |
 | {"do": "metrics"} | {"done": true, "text": Prometheus exposition} |
 "failures" counts all, "failed" names the first 1,000.
+With "owned" a node loads what it owns, and bytes are counted that it owns; a file counts where its beginning is owned. So the
+figures of all nodes add up to those of the data, if each of them says the same "owners"; else they are to be asked again. Without
+"owned", and where there are no peers, everything is owned, and "owners" is empty.
 Progress is {"files", "files_total", "bytes", "bytes_total", "listing": bool}.
 An error is {"done": true, "error": SENTENCE, "kind": ErrorKind}.
 """
@@ -57,6 +61,12 @@ class Status(TypedDict):
     miss_bytes: int
     remote_bytes: int
     remote_requests: int
+    peers: list[str]  # nodes that own blocks of the dataset, as this one sees it, itself among them; none: it is alone
+    peer_bytes: int  # got from other nodes
+    peer_hit_bytes: int  # of them, what was cached there
+    peer_requests: int
+    peer_errors: int  # of these requests, those that the source had to be asked instead
+    peer_served_bytes: int  # given to other nodes
     errors: int
     checksum_failures: int
     index_errors: int  # changes of the index that found no room, since fetch started

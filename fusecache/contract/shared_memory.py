@@ -93,6 +93,11 @@ class Counter(enum.IntEnum):
     FETCH_CHECKSUM_FAILURES = 41
     PREFETCHED_BYTES = 42
     INDEX_ERRORS = 43
+    PEER_BYTES = 44  # that other nodes gave
+    PEER_HIT_BYTES = 45  # of them, what these nodes had when they were asked
+    PEER_REQUESTS = 46
+    PEER_ERRORS = 47  # requests that a peer did not answer with what was asked for: the store was asked
+    PEER_SERVED_BYTES = 48  # given to other nodes
 
 
 ANSWERING = PAGE // 8 - 1  # the last u64 of a serve page, which counts nothing: 1 while a request is being answered

@@ -19,6 +19,8 @@ from fusecache.tiers.block_store import Place
 from fusecache.tiers.checksums import block_checksums, damaged_granule
 
 Checksums = tuple[int, ...]
+Take = Callable[[memoryview], None]
+Announce = Callable[[list[tuple[int, Checksums]]], None]
 
 ANNOUNCED_BYTES = 4 << 20  # of a long range at once: each announcement is a transaction of the index
 
@@ -82,9 +84,29 @@ def stream_range(
     granule_size: int,
     block_size: int,
     buffers: BufferPool,
-    announce: Callable[[list[tuple[int, Checksums]]], None],
+    announce: Announce,
 ) -> None:
-    """Read a range block by block, writing each that has a place as it completes.
+    """Read a range block by block, writing each that has a place as it completes."""
+
+    def read_through(buffer: memoryview, take: Take) -> None:
+        if isinstance(source, ReadInto):
+            source.read_through(wanted.path, wanted.version, wanted.offset, wanted.length, buffer, take)
+        else:
+            pieces = source.stream(wanted.path, wanted.version, wanted.offset, wanted.length)
+            take_pieces(pieces, wanted.length, buffer, take, source.url)
+
+    stream_blocks(read_through, wanted, granule_size, block_size, buffers, announce)
+
+
+def stream_blocks(
+    read_through: Callable[[memoryview, Take], None],
+    wanted: Range,
+    granule_size: int,
+    block_size: int,
+    buffers: BufferPool,
+    announce: Announce,
+) -> None:
+    """Write the blocks that `read_through` puts into a buffer of one block and takes to us, one after the other.
 
     `announce` gets what was written, as (number, checksums), in groups of ANNOUNCED_BYTES, and what is left at the end, also when
     that is an error. A single block's buffer goes round: what is received, summed and written stays in the processor's cache."""
@@ -105,11 +127,7 @@ def stream_range(
 
     try:
         with buffers.borrow(min(block_size, wanted.length)) as buffer:
-            if isinstance(source, ReadInto):
-                source.read_through(wanted.path, wanted.version, wanted.offset, wanted.length, buffer, finish)
-            else:
-                pieces = source.stream(wanted.path, wanted.version, wanted.offset, wanted.length)
-                take_pieces(pieces, wanted.length, buffer, finish, source.url)
+            read_through(buffer, finish)
     finally:
         if done:
             announce(done)

@@ -17,9 +17,11 @@ from fusecache.contract.errors import CacheError, ErrorKind
 from fusecache.contract.shared_memory import Counter
 from fusecache.fetch.block_jobs import fetch_into
 from fusecache.fetch.bounce import SLOT_BYTES, BounceBuffer
-from fusecache.fetch.sources import Sources
+from fusecache.fetch.peer_routes import PeerRoutes
+from fusecache.fetch.sources import OpenSource, Sources
 from fusecache.fetch.workers import Job
 from fusecache.index.inodes import Inode, InodeNo
+from fusecache.peer.client import PeerLink
 
 Finish = Callable[[int, CacheError | None], None]
 
@@ -33,6 +35,7 @@ class _Read:
     deadline: float
     finishers: list[Finish] = field(default_factory=list)
     attempts: int = 0
+    may_ask_peer: bool = True
 
 
 class BouncedReads:
@@ -44,6 +47,7 @@ class BouncedReads:
         counters: CounterPage,
         deadline_seconds: float,
         on_stale: Callable[[InodeNo, bytes], None],
+        peers: PeerRoutes | None = None,
     ) -> None:
         """`on_stale` is told of an inode, and of its version that the source does not hold any more."""
         self.buffer = buffer
@@ -52,6 +56,7 @@ class BouncedReads:
         self._counters = counters
         self._deadline_seconds = deadline_seconds
         self._on_stale = on_stale
+        self._peers = peers
         self._reads: dict[tuple[InodeNo, int, int], _Read] = {}
         self._line: collections.deque[_Read] = collections.deque()
 
@@ -80,6 +85,11 @@ class BouncedReads:
             self._end(read, slot, error)
             return
         row, memory = read.row, self.buffer.memory
+        peer = self._peer_of(read, opened)
+        if peer is not None and self._peers is not None:
+            place = (slot, read.size)
+            self._peers.read(peer, row, read.offset, memory, place, lambda error: self._peer_ended(read, slot, error))
+            return
         self._counters.add(Counter.REMOTE_REQUESTS)
         opened.gate.submit(
             Job(
@@ -88,6 +98,20 @@ class BouncedReads:
                 read.size,
             )
         )
+
+    def _peer_of(self, read: _Read, opened: OpenSource) -> PeerLink | None:
+        if self._peers is None or not read.may_ask_peer:
+            return None
+        return self._peers.link_at(read.row, read.offset, has_ranges=opened.source.capabilities.ranges)
+
+    def _peer_ended(self, read: _Read, slot: int, error: CacheError | None) -> None:
+        if error is None:
+            self._counters.add(Counter.BOUNCED_BYTES, read.size)
+            self._end(read, slot, None)
+            return
+        read.may_ask_peer = False
+        self.buffer.release(slot)
+        self._start(read)
 
     def _arrived(self, read: _Read, slot: int, error: CacheError | None) -> None:
         if error is None:

@@ -30,6 +30,9 @@ from fusecache.fetch.flights import Flights
 from fusecache.fetch.leftover_containers import find_leftovers, remove_leftovers
 from fusecache.fetch.listing import Listing
 from fusecache.fetch.lost_containers import blocks_of, find_lost, forget_lost
+from fusecache.fetch.peer_provider import PeerProvider
+from fusecache.fetch.peers import THREADS as PEER_THREADS
+from fusecache.fetch.peers import Peers
 from fusecache.fetch.prefetch import Prefetch
 from fusecache.fetch.read_loop import ReadLoop
 from fusecache.fetch.scrubber import Scrubber
@@ -93,12 +96,16 @@ class Cache:
 
         self._nursery = nursery
         self._commits_later = False
-        self.workers = Workers(WORKER_THREADS, self._after_batch, lambda error: nursery.start_soon(crash, error))
+        has_peers = spec.peers is not None and not spec.read_write
+        threads = WORKER_THREADS + (PEER_THREADS if has_peers else 0)
+        self.workers = Workers(threads, self._after_batch, lambda error: nursery.start_soon(crash, error))
         buffers = BufferPool(min(KEPT_BYTES, spec.fetch_memory_bytes // 2))
         self.sources = Sources(spec, self.workers, ReadLoop(self.workers, nursery, buffers), environment, opener)
         self.tree = Tree(index, memory, clock)
         self.store = BlockStore(index, tiers, marks, spec.block_size_bytes, keep_whole=keep_whole)
         self._check = BlockCheck(self.store, spec.granule_size_bytes)
+        self.peers = Peers(spec, tiers, self.workers, buffers, counters) if has_peers else None
+        routes = self.peers.routes if self.peers is not None else None
         self.disk_gate = Gate(self.workers, DISK_JOBS, 64 << 20)
         self.flights = Flights(
             self.store,
@@ -110,12 +117,19 @@ class Cache:
             need_room=self._need_room,
             on_stale=self._source_moved_on,
             buffers=buffers,
+            peers=routes,
         )
         self.evictor = Evictor(self.store, self.disk_gate, counters, spec.granule_size_bytes, self.flights.room_was_made)
         self.listing = Listing(spec, self.tree, self.sources, nursery, counters, self.pass_on, clock)
         self.prefetch = Prefetch(self.store, self.flights, self._space_for_all, enabled=spec.prefetch)
         self.bounced = BouncedReads(
-            BounceBuffer(bounce, bounce_bytes), self.sources, nursery, counters, spec.deadline_seconds, self._source_moved_on
+            BounceBuffer(bounce, bounce_bytes),
+            self.sources,
+            nursery,
+            counters,
+            spec.deadline_seconds,
+            self._source_moved_on,
+            routes,
         )
         self.verification = Verification(self.store, self.disk_gate, counters, self._check, self.forget_damaged)
         self.scrubber = Scrubber(
@@ -126,6 +140,18 @@ class Cache:
             lambda: bool(self.flights.count_in_flight),
             self.forget_damaged,
         )
+        if self.peers is not None:
+            self.peers.provider = PeerProvider(
+                spec,
+                self.store,
+                self.flights,
+                self.sources,
+                self.tree,
+                self.listing,
+                self.peers.reading,
+                counters,
+                self.forget_damaged,
+            )
         self.desk = self._make_desk(clock) if spec.read_write else None
         self.ballast = Ballast(Path(spec.state_dir))
         self.ballast.make()
@@ -154,6 +180,8 @@ class Cache:
                 self.flights.buffers.release_idle()
             self.evictor.wake()
             self.ballast.tick()
+            if self.peers is not None:
+                self.peers.tick()
             self.counters.set(Counter.TIER_ERRORS, sum(tier.errors for tier in self.store.tiers))
             self.counters.set(Counter.INDEX_ERRORS, self.index_errors)
 
@@ -286,3 +314,5 @@ class Cache:
     def close(self) -> None:
         self.workers.stop()
         self.sources.close()
+        if self.peers is not None:
+            self.peers.close()

@@ -88,12 +88,12 @@ class ControlServer:
             for path in paths:
                 await _say(stream, {"done": True, **dataclasses.asdict(await usage_of(self._cache, path))})
         elif what == "warm":
-            await self._warm(stream, paths)
+            await self._warm(stream, paths, owned=bool(request.get("owned")))
         else:
             raise CacheError(ErrorKind.INVALID, f"{what!r} is no request; known are {KNOWN}")
 
-    async def _warm(self, stream: trio.SocketStream, paths: list[bytes]) -> None:
-        warm = Warm(self._cache, paths)
+    async def _warm(self, stream: trio.SocketStream, paths: list[bytes], *, owned: bool) -> None:
+        warm = Warm(self._cache, paths, owned=owned)
         error: CacheError | None = None
         async with trio.open_nursery() as nursery:
 

@@ -11,7 +11,7 @@ import functools
 import logging
 import random
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 import trio
@@ -21,12 +21,14 @@ from fusecache.contract.errors import ANSWERS, CacheError, ErrorKind, Retry
 from fusecache.contract.shared_memory import Counter
 from fusecache.fetch.block_jobs import Checksums, Range, TierWriteError, fetch_range, stream_range, write_range
 from fusecache.fetch.buffer_pool import BufferPool
+from fusecache.fetch.peer_routes import PeerRoutes
 from fusecache.fetch.range_size import WHOLE_OBJECT_BYTES, longest_run
 from fusecache.fetch.sources import OpenSource, Sources
 from fusecache.fetch.workers import Job, Priority, Workers
 from fusecache.index.environment import NoSpaceError
 from fusecache.index.extents import BlockIndex, ExtentFlag
 from fusecache.index.inodes import Inode, InodeNo
+from fusecache.peer.client import PeerLink
 from fusecache.tiers.block_store import BlockId, BlockStore, Place, Written
 from fusecache.tiers.tier import align
 
@@ -48,7 +50,7 @@ class Waiter:
     """Somebody who needs a set of blocks. `finish(waiter, error)` is called once: None when all blocks are there (and leased, if
     `leases`). It is given the waiter so that it need not hold it: the two would live until the next garbage collection."""
 
-    __slots__ = ("deadline", "finish", "inode", "leased", "leases", "no_room", "remaining")
+    __slots__ = ("came", "deadline", "finish", "inode", "leased", "leases", "no_room", "remaining")
 
     def __init__(
         self,
@@ -59,13 +61,16 @@ class Waiter:
         no_room: Callable[[], None],
         *,
         leases: bool,
+        came: Callable[[], None] | None = None,
     ) -> None:
+        """`came` is called for each block, when it is no longer among `remaining`."""
         self.inode = inode
         self.remaining = set(blocks)
         self.deadline = deadline
         self.finish = finish
         self.no_room = no_room
         self.leases = leases
+        self.came = came
         self.leased: list[BlockId] = []
 
 
@@ -82,6 +87,7 @@ class Flight:
     attempts: int = 0
     pending: set[BlockIndex] = field(default_factory=set)
     waits_for_room_since: float = 0.0
+    peer: PeerLink | None = None  # who is asked; None: the store
 
 
 class Flights:
@@ -96,6 +102,7 @@ class Flights:
         need_room: Callable[[int], None],
         on_stale: Callable[[InodeNo, bytes], None],
         buffers: BufferPool | None = None,
+        peers: PeerRoutes | None = None,
     ) -> None:
         """`need_room(size)` wakes the evictor: so many bytes found no place, 0 if all did; `on_stale` is told of an inode, and
         of its version that the source does not hold any more."""
@@ -108,6 +115,7 @@ class Flights:
         self._need_room = need_room
         self._on_stale = on_stale
         self.buffers = buffers or BufferPool()
+        self._peers = peers
         self._in_flight: dict[BlockId, Flight] = {}
         self._arrived: list[tuple[Flight, Written]] = []
         self._waiting_for_room: list[Flight] = []
@@ -134,9 +142,13 @@ class Flights:
     def is_in_flight(self, inode: InodeNo, block: BlockIndex) -> bool:
         return (inode, block) in self._in_flight
 
-    def want(self, waiter: Waiter, row: Inode, priority: Priority = Priority.DEMAND) -> None:
+    def is_asked_of_peer(self, inode: InodeNo, block: BlockIndex) -> bool:
+        flight = self._in_flight.get((inode, block))
+        return flight is not None and flight.peer is not None
+
+    def want(self, waiter: Waiter, row: Inode, priority: Priority = Priority.DEMAND, *, ask_peers: bool = True) -> None:
         """Make sure that a flight brings each of the waiter's remaining blocks; its `finish` may be called before this
-        returns."""
+        returns. `ask_peers`: not only the store may be asked."""
         try:
             self._sources.of(row.source)
         except CacheError as error:
@@ -161,7 +173,7 @@ class Flights:
         for first, count in split_runs(run, self.longest_run(row)):
             if waiter not in self._waiters:
                 return  # it was sent elsewhere already
-            self.start(waiter.inode, row, first, count, priority, waiter=waiter)
+            self.start(waiter.inode, row, first, count, priority, waiter=waiter, ask_peers=ask_peers)
         if not waiter.remaining:
             self._complete(waiter, None)
 
@@ -181,6 +193,8 @@ class Flights:
         if waiter.leases:
             self._store.leases[(waiter.inode, block)] += 1
             waiter.leased.append((waiter.inode, block))
+        if waiter.came is not None:
+            waiter.came()
 
     def start(
         self,
@@ -192,6 +206,7 @@ class Flights:
         *,
         waiter: Waiter | None = None,
         marked: frozenset[BlockIndex] = frozenset(),
+        ask_peers: bool = True,
     ) -> None:
         """Fetch those of these blocks that are neither cached nor in flight, with one request if they have no gaps."""
         if not self._sources.of(row.source).source.capabilities.ranges:
@@ -202,7 +217,7 @@ class Flights:
                 for block in range(first, first + count)
                 if (inode, block) not in self._in_flight and self._store.index.extents.get(txn, inode, block) is None
             ]
-        self.start_missing(inode, row, missing, count, priority, waiter=waiter, marked=marked)
+        self.start_missing(inode, row, missing, count, priority, waiter=waiter, marked=marked, ask_peers=ask_peers)
 
     def start_missing(
         self,
@@ -214,6 +229,7 @@ class Flights:
         *,
         waiter: Waiter | None = None,
         marked: frozenset[BlockIndex] = frozenset(),
+        ask_peers: bool = True,
     ) -> None:
         """Fetch blocks, given in ascending order, of which the caller knows that they are neither cached nor in flight.
 
@@ -223,13 +239,25 @@ class Flights:
             runs = split_runs(missing, longest)
         else:  # a whole object that is streamed may
             runs = [(0, -(-row.size // self._store.block_size))] if missing else []
-        for start, length in runs:
-            flight = Flight(inode, row, start, length, priority, marked)
+        for start, length, peer in self._routed(row, runs, opened) if ask_peers else ((*run, None) for run in runs):
+            flight = Flight(inode, row, start, length, priority, marked, peer=peer)
             if waiter is not None and waiter in self._waiters:
                 flight.waiters.add(waiter)
             flight.pending.update(block for block in missing if start <= block < start + length)
             self._in_flight.update(((inode, block), flight) for block in flight.pending)
             self._place(flight, opened)
+
+    def _routed(
+        self, row: Inode, runs: list[tuple[BlockIndex, int]], opened: OpenSource
+    ) -> Iterator[tuple[BlockIndex, int, PeerLink | None]]:
+        """Yield runs with who is to be asked for them."""
+        for start, length in runs:
+            if self._peers is None:
+                yield start, length, None
+            elif opened.source.capabilities.ranges:
+                yield from self._peers.split(row, start, length)
+            else:
+                yield start, length, self._peers.link(row, start, has_ranges=False)
 
     def _place(self, flight: Flight, opened: OpenSource) -> None:
         if opened.source.capabilities.ranges:  # what came before an error needs no second request
@@ -292,6 +320,9 @@ class Flights:
         length = min(flight.count * block_size, flight.row.size - offset)
         row = flight.row
         wanted = Range(row.path, row.version, row.identity, offset, length, tuple(flight.places))
+        if flight.peer is not None and self._peers is not None:
+            self._ask_peer(flight, opened, wanted, flight.peer, self._peers)
+            return
         self._counters.add(Counter.REMOTE_REQUESTS)
         source, granule, buffers = opened.source, self._granule_size, self.buffers
         is_long = opened.streams and flight.count > 1 and (length < row.size or length > WHOLE_OBJECT_BYTES)
@@ -335,6 +366,27 @@ class Flights:
         self.bytes_in_flight += memory
         opened.gate.submit(job)
 
+    def _ask_peer(self, flight: Flight, opened: OpenSource, wanted: Range, peer: PeerLink, peers: PeerRoutes) -> None:
+        def ended(error: CacheError | None) -> None:
+            self.bytes_in_flight -= memory
+            if error is None:
+                if flight.pending:
+                    self._drop_unplaced(flight)
+                return
+            self.commit_arrived()
+            if not flight.pending:
+                return
+            if isinstance(error, TierWriteError):
+                self._store.tiers[error.tier].note_failure(error.os_error)
+            else:
+                flight.peer = None
+            self._release_places(flight)
+            self._place(flight, opened)
+
+        memory = 2 * self._store.block_size
+        self.bytes_in_flight += memory
+        peers.fetch(peer, flight.row, wanted, flight.priority, lambda blocks: self._arrive(flight, blocks), ended)
+
     def _arrive(self, flight: Flight, blocks: list[tuple[int, Checksums]]) -> None:
         """The blocks of these numbers (in the flight) are written; `commit_arrived` tells the index."""
         flight.attempts = 0  # it goes on, if not in one go
@@ -347,7 +399,7 @@ class Flights:
             flags = ExtentFlag.PREFETCH_MARK if block in flight.marked else 0
             self._arrived.append((flight, Written(flight.inode, block, place, checksums, flags, is_kept=is_kept)))
             flight.places[number] = None
-            self._counters.add(Counter.REMOTE_BYTES, place.length)
+            self._counters.add(Counter.REMOTE_BYTES if flight.peer is None else Counter.PEER_BYTES, place.length)
             if not flight.waiters:
                 self._counters.add(Counter.PREFETCHED_BYTES, place.length)
 

@@ -151,6 +151,8 @@ class Fetch:
             nursery.start_soon(cache.clean_up_containers)
             nursery.start_soon(self._finish_writes, cache)
             nursery.start_soon(self._watch_stages, cache)
+            if cache.peers is not None:
+                nursery.start_soon(cache.peers.run)
             self._say({"did": "ready", "index_id": index.index_id().hex(), "access": status.collect()["access"]})
             await self._stop.wait()
             nursery.cancel_scope.cancel()

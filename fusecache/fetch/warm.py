@@ -15,7 +15,10 @@ from fusecache.fetch.cache import Cache
 from fusecache.fetch.flights import Waiter
 from fusecache.fetch.workers import Priority
 from fusecache.index.environment import NoSpaceError
+from fusecache.index.extents import BlockIndex
 from fusecache.index.inodes import ROOT, Inode, InodeFlag, InodeNo
+from fusecache.peer.membership import Owners
+from fusecache.peer.ring import GROUP_BLOCKS
 from fusecache.source.protocol import EntryKind
 
 OUTSTANDING_BYTES = 64 << 20  # asked for at once: keeps every store busy without holding much
@@ -36,14 +39,18 @@ class Progress:
     listing: bool = True
     failed: list[tuple[str, str]] = field(default_factory=list)
     failures: int = 0
+    owners: list[str] = field(default_factory=list)  # the nodes that share the work
 
 
 class Warm:
     """One warm-up. `progress` may be read at any time; `run` returns when every file was tried."""
 
-    def __init__(self, cache: Cache, paths: list[bytes]) -> None:
+    def __init__(self, cache: Cache, paths: list[bytes], *, owned: bool = False) -> None:
+        """`owned`: only what this node owns (contract/control.py)."""
         self._cache = cache
         self._paths = paths
+        self._is_for_owned = owned
+        self._owners: Owners | None = None  # as they were at the beginning
         self.progress = Progress()
         self.listed_everything = False  # known when `run` returns
         self._outstanding_bytes = 0
@@ -52,6 +59,9 @@ class Warm:
 
     async def run(self) -> Progress:
         """Raises: CacheError(NOT_FOUND) for a path that is not there."""
+        if self._is_for_owned and self._cache.peers is not None:
+            self._owners = await self._cache.peers.owners()
+            self.progress.owners = list(self._owners.nodes)
         roots = [await find(self._cache, path) for path in self._paths or [b""]]
         evicted_before = self._cache.counters.get(Counter.EVICTED_BYTES)
         async with trio.open_nursery() as nursery:
@@ -80,10 +90,10 @@ class Warm:
         self.progress.files = self.progress.bytes = 0
         for root in roots:
             async for inode, row in walk_files(self._cache, root, lambda directory, error: None):
-                cached = self._cache.store.cached_of(inode)
+                cached = self._cached_of(inode, row)
                 self.progress.bytes += cached
-                if cached >= row.size and not row.flags & InodeFlag.NEEDS_STAT:
-                    self.progress.files += 1
+                if cached >= self._size_of_ours(row) and not row.flags & InodeFlag.NEEDS_STAT:
+                    self.progress.files += self._is_ours(row, 0)
                 elif self._path_of(row) not in named:
                     self._note_failure(row, CacheError(ErrorKind.NO_SPACE, _EVICTED))
 
@@ -92,8 +102,8 @@ class Warm:
         files = size = 0
         for root in roots:
             async for _, row in walk_files(self._cache, root, lambda directory, error: None):
-                files += 1
-                size += row.size
+                files += self._is_ours(row, 0)
+                size += self._size_of_ours(row)
                 self.progress.files_total = max(files, self.progress.files)
                 self.progress.bytes_total = max(size, self.progress.bytes)
         self.progress.listing = False
@@ -114,7 +124,7 @@ class Warm:
             inode, row = known.inode, found
         block_size = cache.spec.block_size_bytes
         blocks = -(-row.size // block_size)
-        state = _File(row.size)
+        state = _File(row.size, is_counted=self._is_ours(row, 0))
         step = max(1, (OUTSTANDING_BYTES // 2) // block_size)
         self._outstanding_files += 1
         for first in range(0, blocks, step):
@@ -122,12 +132,13 @@ class Warm:
                 extents = [
                     (inode, block, cache.index.extents.get(txn, inode, block))
                     for block in range(first, min(blocks, first + step))
+                    if self._is_ours(row, block)
                 ]
             missing = [block for _, block, extent in extents if extent is None]
             with contextlib.suppress(NoSpaceError):  # then it may leave again: noticed at the end
                 cache.store.keep([(inode, block, extent) for inode, block, extent in extents if extent is not None])
-            cached = min(row.size, (first + step) * block_size) - first * block_size - _size_of(missing, row.size, block_size)
-            self.progress.bytes += cached
+            there = [block for _, block, extent in extents if extent is not None]
+            self.progress.bytes += _size_of(there, row.size, block_size)
             if missing:
                 await self._warm_blocks(inode, row, missing, state)
         self._end_part(row, state, None, parts=0)
@@ -163,11 +174,30 @@ class Warm:
             state.ended = True
             self._outstanding_files -= 1
             if state.error is None:
-                self.progress.files += 1
+                self.progress.files += state.is_counted
             else:
                 self._note_failure(row, state.error)
         event, self._room = self._room, trio.Event()
         event.set()
+
+    def _is_ours(self, row: Inode, block: BlockIndex) -> bool:
+        if self._owners is None:
+            return True
+        has_ranges = self._cache.sources.of(row.source).source.capabilities.ranges
+        return self._owners.owner(row.identity, block if has_ranges else 0) is None
+
+    def _size_of_ours(self, row: Inode) -> int:
+        if self._owners is None:
+            return row.size
+        block_size = self._cache.spec.block_size_bytes
+        step = GROUP_BLOCKS * block_size
+        ours = (start for start in range(0, row.size, step) if self._is_ours(row, start // block_size))
+        return sum(min(step, row.size - start) for start in ours)
+
+    def _cached_of(self, inode: InodeNo, row: Inode) -> int:
+        with self._cache.index.read() as txn:
+            extents = self._cache.index.extents.of_inode(txn, inode)
+            return sum(extent.length for block, extent in extents if self._is_ours(row, block))
 
     async def _wait(self) -> None:
         await self._room.wait()
@@ -186,6 +216,7 @@ class Warm:
 @dataclass(slots=True)
 class _File:
     size: int
+    is_counted: bool = True
     parts: int = 0
     submitted: bool = False
     ended: bool = False

@@ -67,15 +67,16 @@ class Workers:
         self._queue: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._finished: collections.deque[Callable[[], None]] = collections.deque()
         self._token = trio.lowlevel.current_trio_token()
-        self._threads = 0
+        self.threads: list[threading.Thread] = []
         self._running = 0
 
     def start(self, job: Job) -> None:
         """Run now; the caller bounds how many run at once."""
         self._running += 1
-        if self._running > self._threads and self._threads < self._limit:
-            self._threads += 1
-            threading.Thread(target=self._work, name=f"fetch-worker-{self._threads}", daemon=True).start()
+        if self._running > len(self.threads) and len(self.threads) < self._limit:
+            thread = threading.Thread(target=self._work, name=f"fetch-worker-{len(self.threads) + 1}", daemon=True)
+            self.threads.append(thread)
+            thread.start()
         self._queue.put(job)
 
     def _work(self) -> None:
@@ -126,7 +127,7 @@ class Workers:
 
     def stop(self) -> None:
         """Threads end after what they are doing; they are daemons, so a stalled store does not hold the process."""
-        for _ in range(self._threads):
+        for _ in self.threads:
             self._queue.put(None)
 
 

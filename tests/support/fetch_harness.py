@@ -170,6 +170,8 @@ class FetchHarness:
             if self._ticks:
                 nursery.start_soon(self.cache.run_ticks)
             nursery.start_soon(self.cache.evictor.run)
+            if self.cache.peers is not None:
+                nursery.start_soon(self.cache.peers.run)
             nursery.start_soon(self.server.serve, listener)
             nursery.start_soon(self._clean_up)
             self._started = True
@@ -208,9 +210,8 @@ class FetchHarness:
         with contextlib.suppress(trio.RunFinishedError):
             self._token.run_sync_soon(self._over.set)
         self._end_thread()
-        for thread in threading.enumerate():  # a killed process's threads do not go on writing
-            if thread.name.startswith("fetch-worker"):
-                thread.join()
+        for thread in self.cache.workers.threads:  # those of a killed process do not go on writing
+            thread.join()
 
     def _end_thread(self) -> None:
         assert self._thread is not None
