@@ -24,6 +24,7 @@ class Figures:
     cached_bytes: int = 0
     hit_bytes: int = 0
     miss_bytes: int = 0
+    peer_hit_bytes: int = 0
     last_error: str = ""
 
 
@@ -41,6 +42,7 @@ def add_up(statuses: Iterable[Mapping[str, Any]]) -> Figures:
         cached_bytes=sum(int(one["cached_bytes"]) for one in every),
         hit_bytes=sum(int(one["hit_bytes"]) for one in every),
         miss_bytes=sum(int(one["miss_bytes"]) for one in every),
+        peer_hit_bytes=sum(int(one.get("peer_hit_bytes", 0)) for one in every),
         last_error=next((str(one["last_error"]) for one in every if one["last_error"]), ""),
     )
 
@@ -56,20 +58,22 @@ def file_count(figures: Figures, *, lists_everything: bool) -> str:
 
 
 def cache_states(figures: Figures, capacity_bytes: int, *, lists_everything: bool) -> dict[str, str]:
-    """Return the figures that both Dataset and runtime show. Nobody reads from another node's cache yet: all hits are local."""
+    """Return the figures that both Dataset and runtime show. A remote hit is what this node missed and another one had cached."""
     states = {"cached": format_size(figures.cached_bytes), "cacheCapacity": format_size(capacity_bytes)}
     if lists_everything and figures.is_listed:
         states["cachedPercentage"] = _percentage(figures.cached_bytes, figures.total_bytes)
     asked = figures.hit_bytes + figures.miss_bytes
     if asked:
-        hit, none = _percentage(figures.hit_bytes, asked), _percentage(0, 1)
+        from_peers = min(figures.peer_hit_bytes, figures.miss_bytes)  # read-ahead gets more of them than anybody missed
+        every = _percentage(figures.hit_bytes + from_peers, asked)
+        local, remote = _percentage(figures.hit_bytes, asked), _percentage(from_peers, asked)
         states |= {
-            "cacheHitRatio": hit,
-            "localHitRatio": hit,
-            "remoteHitRatio": none,
-            "cacheThroughputRatio": hit,
-            "localThroughputRatio": hit,
-            "remoteThroughputRatio": none,
+            "cacheHitRatio": every,
+            "localHitRatio": local,
+            "remoteHitRatio": remote,
+            "cacheThroughputRatio": every,
+            "localThroughputRatio": local,
+            "remoteThroughputRatio": remote,
         }
     return states
 

@@ -18,7 +18,7 @@ from fusecache.pod.early import EarlyError, EarlySupervisor
 def main() -> int:
     # As the first process of a container we would not even notice a SIGTERM that nobody catches.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    arguments = parse(sys.argv[1:])
+    arguments = parse(sys.argv[1:], os.environ)
     harden_process()
     os.umask(0o077)
     try:

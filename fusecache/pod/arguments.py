@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 PORT = 9820
+NODE_NAME = "NODE_NAME"
 
 
 class Arguments(NamedTuple):
@@ -18,6 +20,7 @@ class Arguments(NamedTuple):
     cache, memory: directories of the index and of tiers on disk, and of tiers in memory.
     address: where the HTTP server listens; "": everywhere.
     port: 0 for any that is free.
+    node: what the node is called; from NODE_NAME of the environment unless given.
     """
 
     config: str = "/etc/fusecache/dataset.json"
@@ -28,10 +31,12 @@ class Arguments(NamedTuple):
     memory: str = "/memory"
     address: str = ""
     port: int = PORT
+    node: str = ""
 
 
-def parse(arguments: Sequence[str]) -> Arguments:
+def parse(arguments: Sequence[str], environment: Mapping[str, str] = MappingProxyType({})) -> Arguments:
     """Exits with 2 for what is not known. argparse would take as long as everything else."""
+    named: dict[str, Any] = {"node": environment[NODE_NAME]} if environment.get(NODE_NAME) else {}
     given: dict[str, Any] = dict(zip((name.removeprefix("--") for name in arguments[::2]), arguments[1::2], strict=False))
     if len(arguments) % 2 or set(given) - set(Arguments._fields) or not all(name.startswith("--") for name in arguments[::2]):
         sys.stderr.write(f"usage: python -m fusecache.pod {' '.join(f'[--{name} VALUE]' for name in Arguments._fields)}\n")
@@ -40,4 +45,4 @@ def parse(arguments: Sequence[str]) -> Arguments:
     if not port.isdecimal() or int(port) > 0xFFFF:
         sys.stderr.write(f"--port is {port!r}; it must be a number from 0 to 65535\n")
         sys.exit(2)
-    return Arguments(**given)._replace(port=int(port))
+    return Arguments(**(named | given))._replace(port=int(port))

@@ -13,6 +13,7 @@ Written by the operator, read here when a pod starts. `dataset.json`, version 1:
 | | "high", "low"} |
 | settings | names and values of base/settings.py |
 | read_write | whether programs may write |
+| peers | absent, or {"service", "port"}: other pods of the Dataset, as PeersSpec has it. Left alone where programs may write |
 
 Stateless. What is unknown is refused: it would be meant for another version of this program.
 """
@@ -20,6 +21,7 @@ Stateless. What is unknown is refused: it would be meant for another version of 
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,12 +30,14 @@ from typing import Any
 from fusecache.base.secret_names import refuse_secret
 from fusecache.base.settings import SETTINGS, parse_setting
 from fusecache.contract.errors import CacheError, ErrorKind
-from fusecache.contract.mount_spec import Medium, MountSpec, SourceSpec, TierSpec
+from fusecache.contract.mount_spec import Medium, MountSpec, PeersSpec, SourceSpec, TierSpec
 from fusecache.pod.arguments import Arguments
+
+log = logging.getLogger(__name__)
 
 VERSION = 1
 MAX_BYTES = 1 << 20  # of a ConfigMap, as Kubernetes has it
-_FIELDS = {"version", "namespace", "name", "dataset_id", "sources", "tiers", "settings", "read_write"}
+_FIELDS = {"version", "namespace", "name", "dataset_id", "sources", "tiers", "settings", "read_write", "peers"}
 _SOURCE_FIELDS = {"url", "place", "options", "secret_options", "read_only"}
 _WRITABLE_MODES = {"file_mode": 0o666, "dir_mode": 0o777}  # as with volumes: several users write to one mount
 _DECIDED_HERE = frozenset({"cache_dir", "read_write"})
@@ -101,6 +105,7 @@ def _parse(raw: Mapping[str, Any], arguments: Arguments) -> DatasetConfig:
         state_dir=arguments.cache,
         run_dir=arguments.custody,
         read_write=read_write,
+        peers=None if read_write else _peers(raw.get("peers"), arguments),
         **fields,
     )
     return DatasetConfig(spec, tuple(secret_files))
@@ -119,6 +124,20 @@ def _source(raw: Mapping[str, Any], arguments: Arguments, secret_files: list[str
     if place and any(part in ("", ".", "..") or "\0" in part for part in place.split("/")):
         raise ValueError(f"place {place!r} is no path below the root of the tree")
     return SourceSpec(_of_type(raw["url"], str), place, options, _of_type(raw.get("read_only", False), bool))
+
+
+def _peers(raw: Mapping[str, Any] | None, arguments: Arguments) -> PeersSpec | None:
+    """A pod that does not know on which node it is goes without the others: they could not tell it from themselves."""
+    if raw is None:
+        return None
+    _refuse_unknown(raw, {"service", "port"})
+    service, port = _of_type(raw["service"], str), _of_type(raw["port"], int)
+    if not service or not 0 < port <= 0xFFFF:
+        raise ValueError(f"peers are {raw!r}")
+    if not arguments.node:
+        log.warning("NODE_NAME is not set: blocks are not shared with other nodes")
+        return None
+    return PeersSpec(service, port, arguments.node, arguments.token, arguments.address)
 
 
 def _tier(raw: Mapping[str, Any], arguments: Arguments) -> TierSpec:

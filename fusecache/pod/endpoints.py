@@ -5,7 +5,7 @@
 | GET /healthz | 200 when the daemon answers, or the pod stands by for one that does; else 503 with the reason |
 | GET /metrics | Prometheus text (base/metrics.py); nothing while the pod stands by |
 | GET /status | `Status` of contract/control.py as one object; 503 while the pod does not serve |
-| POST /warm {"paths": [...], "refresh": bool} | JSON lines of progress (contract/control.py), the last with "done": true |
+| POST /warm {"paths": [...], "refresh": bool, "owned": bool} | JSON lines of progress (contract/control.py), then "done": true |
 
 /status and /warm want `Authorization: Bearer TOKEN`; the file with the token is read each time, as kubelet may replace it.
 State: answers that several clients ask for at once are asked for once, and the number of warms.
@@ -18,7 +18,7 @@ import contextlib
 import hmac
 import json
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from fusecache.contract.control import Status
 from fusecache.contract.errors import CacheError
@@ -122,7 +122,7 @@ class Endpoints:
         await reply.send_json(200, status_of(await self._status.get(), self._run_dir))
 
     async def _warm(self, request: Request, reply: Reply) -> None:
-        paths, refreshes = parse_warm(request.body)
+        wanted = parse_warm(request.body)
         self._require_serving()
         if self._warms >= MAX_WARMS:
             raise HttpError(429, f"{MAX_WARMS} requests to warm are under way: wait for one to end")
@@ -130,9 +130,9 @@ class Endpoints:
         try:
             reply.begin(200, LINES)
             try:
-                if refreshes:
-                    await self._refresh(paths, reply)
-                await self._warm_until_done(paths, reply)
+                if wanted.refreshes:
+                    await self._refresh(wanted.paths, reply)
+                await self._warm_until_done(wanted, reply)
             except CacheError as error:
                 await _say(reply, {"done": True, "error": str(error), "kind": int(error.kind)})
         finally:
@@ -156,16 +156,15 @@ class Endpoints:
         for what in ("look", "refresh"):
             await call(self._run_dir, CONTROL_SOCKET, {"do": what, "paths": paths}, REFRESH_SECONDS)
 
-    async def _warm_until_done(self, paths: list[str], reply: Reply) -> None:
+    async def _warm_until_done(self, wanted: WarmRequest, reply: Reply) -> None:
         """A fetch process that dies meanwhile is replaced, and asked again: what is cached costs nothing. Raises: CacheError,
         OSError."""
         loop = asyncio.get_running_loop()
+        order = {"do": "warm", "paths": wanted.paths, "owned": wanted.is_for_owned}
         last_word = loop.time()
         while True:
             try:
-                async with contextlib.aclosing(
-                    ask(self._run_dir, CONTROL_SOCKET, {"do": "warm", "paths": paths}, SILENCE_SECONDS)
-                ) as answers:
+                async with contextlib.aclosing(ask(self._run_dir, CONTROL_SOCKET, order, SILENCE_SECONDS)) as answers:
                     async for answer in answers:
                         last_word = loop.time()
                         await _say(reply, answer)
@@ -176,20 +175,31 @@ class Endpoints:
             await asyncio.sleep(AGAIN_SECONDS)
 
 
-def parse_warm(body: bytes) -> tuple[list[str], bool]:
-    """Return the paths without a slash at their ends ("" is everything), and whether to refresh. Raises: HttpError."""
+class WarmRequest(NamedTuple):
+    """`paths`: without a slash at their ends, "" is everything. `refreshes`: ask the source first what is new. `is_for_owned`:
+    load what this node owns, as other nodes do with what they own."""
+
+    paths: list[str]
+    refreshes: bool
+    is_for_owned: bool
+
+
+def parse_warm(body: bytes) -> WarmRequest:
+    """Raises: HttpError."""
     try:
         raw = json.loads(body or b"{}")
     except ValueError as error:
         raise HttpError(400, f"the body is no JSON: {error}") from None
-    if not isinstance(raw, dict) or set(raw) - {"paths", "refresh"}:
-        raise HttpError(400, 'the body has to be {"paths": [...], "refresh": true or false}')
-    paths, refreshes = raw.get("paths", [""]), raw.get("refresh", False)
-    if not isinstance(paths, list) or not all(isinstance(path, str) for path in paths) or not isinstance(refreshes, bool):
-        raise HttpError(400, "paths has to be a list of strings, refresh true or false")
+    if not isinstance(raw, dict) or set(raw) - {"paths", "refresh", "owned"}:
+        raise HttpError(400, 'the body has to be {"paths": [...], "refresh": true or false, "owned": true or false}')
+    paths, refreshes, owned = raw.get("paths", [""]), raw.get("refresh", False), raw.get("owned", False)
+    if not isinstance(paths, list) or not all(isinstance(path, str) for path in paths):
+        raise HttpError(400, "paths has to be a list of strings")
+    if not isinstance(refreshes, bool) or not isinstance(owned, bool):
+        raise HttpError(400, "refresh and owned have to be true or false")
     if not 0 < len(paths) <= MAX_PATHS:
         raise HttpError(400, f"give 1 to {MAX_PATHS} paths")
-    return [path.strip("/") for path in paths], refreshes
+    return WarmRequest([path.strip("/") for path in paths], refreshes, owned)
 
 
 def status_of(answer: Mapping[str, Any], run_dir: str) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from csi.operator.render.object_names import (
     pods_name,
     token_name,
 )
-from csi.operator.render.surroundings import HTTP_PORT, Identity, Installation
+from csi.operator.render.surroundings import HTTP_PORT, PEER_PORT, Identity, Installation
 from csi.operator.resolve.mount_point import CLAIMS, NODE
 from csi.operator.resolve.pods import RESERVED_VOLUMES, merged
 from csi.operator.resolved import PodOptions, Resolved, ResolvedTier
@@ -109,7 +109,7 @@ def _container(resolved: Resolved, options: PodOptions, installation: Installati
         "image": installation.image,
         "command": ["python", "-m", "fusecache.pod"],
         "env": [*(each for each in options.env if each.get("name") not in _FROM_POD), *own],
-        "ports": [{"name": "http", "containerPort": HTTP_PORT}],
+        "ports": [{"name": "http", "containerPort": HTTP_PORT}, {"name": "peers", "containerPort": PEER_PORT}],
         "resources": _resources(options.resources, memory_bytes(resolved.tiers), installation),
         "securityContext": RESTRICTED,
         "startupProbe": _probe(2, failures=60),

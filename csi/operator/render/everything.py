@@ -9,7 +9,7 @@ from csi.operator.render.cache_pod import pod_template
 from csi.operator.render.credentials import credentials_secret
 from csi.operator.render.mount_config import config_map, digest, mount_config
 from csi.operator.render.object_names import owned, pods_name, selector, service_name
-from csi.operator.render.surroundings import HTTP_PORT, Identity, Installation
+from csi.operator.render.surroundings import HTTP_PORT, PEER_PORT, Identity, Installation
 from csi.operator.render.volumes import claim, persistent_volume
 from csi.operator.resolved import Resolved
 
@@ -42,7 +42,10 @@ def service(resolved: Resolved, identity: Identity) -> dict[str, Any]:
     """Return the headless service by which cache pods find each other, before they are ready as well."""
     spec = {
         "clusterIP": "None",
-        "ports": [{"name": "http", "port": HTTP_PORT, "targetPort": "http"}],
+        "ports": [
+            {"name": "http", "port": HTTP_PORT, "targetPort": "http"},
+            {"name": "peers", "port": PEER_PORT, "targetPort": "peers"},
+        ],
         "publishNotReadyAddresses": True,
         "selector": selector(resolved.name),
     }

@@ -8,8 +8,8 @@ from collections.abc import Collection
 from typing import Any
 
 from csi.operator.render.credentials import file_name
-from csi.operator.render.object_names import owned, pods_name
-from csi.operator.render.surroundings import Identity
+from csi.operator.render.object_names import owned, pods_name, service_name
+from csi.operator.render.surroundings import PEER_PORT, Identity
 from csi.operator.resolved import Resolved, SecretKey
 from csi.volumes.inline import dataset_id
 
@@ -53,6 +53,9 @@ def mount_config(resolved: Resolved, present: Collection[str]) -> str:
         "settings": dict(resolved.settings),
         "read_write": resolved.read_write,
     }
+    if not resolved.read_write:  # what is not in the store yet is on one node only
+        service = f"{service_name(resolved.name)}.{resolved.namespace}.svc"
+        content["peers"] = {"service": service, "port": PEER_PORT}
     return json.dumps(content, indent=1, sort_keys=True) + "\n"
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from csi import DRIVER_NAME
 
 HTTP_PORT = 9820  # of a cache pod: /healthz, /metrics, and with a token /status and /warm
+PEER_PORT = 9821  # of a cache pod: other pods of the Dataset ask it for blocks
 
 
 @dataclass(frozen=True, slots=True)

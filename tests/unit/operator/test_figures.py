@@ -47,6 +47,15 @@ def test_several_nodes() -> None:
     assert (states["cacheHitRatio"], states["remoteHitRatio"]) == ("75.0%", "0.0%")
 
 
+def test_hits_of_other_nodes_are_remote_hits() -> None:
+    figures = add_up([status(hit_bytes=50, miss_bytes=50, peer_hit_bytes=20), status()])
+    states = cache_states(figures, 0, lists_everything=True)
+    names = ("cacheHitRatio", "localHitRatio", "remoteHitRatio", "remoteThroughputRatio")
+    assert [states[name] for name in names] == ["70.0%", "50.0%", "20.0%", "20.0%"]
+    ahead = cache_states(add_up([status(hit_bytes=90, miss_bytes=10, peer_hit_bytes=80)]), 0, lists_everything=True)
+    assert (ahead["cacheHitRatio"], ahead["remoteHitRatio"]) == ("100.0%", "10.0%"), "no more than was missed"
+
+
 def test_an_empty_dataset() -> None:
     states = cache_states(add_up([status()]), GIB, lists_everything=True)
     assert states["cached"] == "0.00B"

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from fusecache.contract.errors import CacheError, ErrorKind
-from fusecache.contract.mount_spec import Medium, WriteMode
+from fusecache.contract.mount_spec import Medium, MountSpec, PeersSpec, WriteMode
 from fusecache.pod.arguments import Arguments
 from fusecache.pod.dataset_config import load, parse
+from tests.support.log_check import LogCheck
 
 SOURCE = {"url": "s3://bucket", "options": {"region": "r"}, "secret_options": {"access_key": "0.access_key"}}
 TIERS = [
@@ -45,6 +46,17 @@ def test_several_users_write_to_one_mount() -> None:
     assert (spec.read_write, spec.write_mode, spec.file_mode, spec.dir_mode) == (True, WriteMode.BACK, 0o640, 0o777)
 
 
+def test_other_pods_of_the_dataset(expect_log: LogCheck) -> None:
+    peers = {"service": "demo-fuse.team.svc", "port": 9821}
+    spec = parse(text_of(peers=peers), Arguments(node="node-1")).spec
+    assert spec.peers == PeersSpec("demo-fuse.team.svc", 9821, "node-1", Arguments().token)
+    assert MountSpec.from_json(spec.to_json()) == spec
+    assert parse(text_of(), Arguments(node="node-1")).spec.peers is None
+    assert parse(text_of(peers=peers, read_write=True), Arguments(node="node-1")).spec.peers is None
+    assert parse(text_of(peers=peers), Arguments()).spec.peers is None
+    expect_log("NODE_NAME")
+
+
 @pytest.mark.parametrize(
     ("changed", "words"),
     [
@@ -65,6 +77,10 @@ def test_several_users_write_to_one_mount() -> None:
         ({"settings": {"uid": 0}}, "type str"),
         ({"read_write": "true"}, "type bool"),
         ({"dataset_id": "a/b"}, "no name"),
+        ({"peers": {"service": "x"}}, "'port' is missing"),
+        ({"peers": {"service": "", "port": 1}}, "peers are"),
+        ({"peers": {"service": "x", "port": 70000}}, "peers are"),
+        ({"peers": {"service": "x", "port": 1, "token": "x"}}, "'token'"),
     ],
 )
 def test_what_is_refused(changed: Mapping[str, Any], words: str) -> None:

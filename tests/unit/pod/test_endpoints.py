@@ -167,12 +167,23 @@ def test_an_error_is_the_last_line(tmp_path: Path) -> None:
 
 
 def test_paths_are_those_of_the_tree() -> None:
-    assert parse_warm(b"") == ([""], False)
-    assert parse_warm(b'{"paths": ["/", "/a/b/", "c"], "refresh": true}') == (["", "a/b", "c"], True)
+    assert parse_warm(b"") == ([""], False, False)
+    assert parse_warm(b'{"paths": ["/", "/a/b/", "c"], "refresh": true}') == (["", "a/b", "c"], True, False)
+    assert parse_warm(b'{"owned": true}') == ([""], False, True)
 
 
 @pytest.mark.parametrize(
-    "body", [b"{", b'"x"', b'{"paths": "a"}', b'{"paths": [1]}', b'{"paths": []}', b'{"refresh": 1}', b'{"path": ["a"]}']
+    "body",
+    [
+        b"{",
+        b'"x"',
+        b'{"paths": "a"}',
+        b'{"paths": [1]}',
+        b'{"paths": []}',
+        b'{"refresh": 1}',
+        b'{"owned": 1}',
+        b'{"path": ["a"]}',
+    ],
 )
 def test_what_cannot_be_warmed(body: bytes) -> None:
     with pytest.raises(HttpError) as failed:

@@ -188,6 +188,7 @@ def test_config_is_as_documented() -> None:
     assert found.keys() == documented.keys()
     assert found["sources"][0].keys() == documented["sources"][0].keys()
     assert found["tiers"][0].keys() == documented["tiers"][0].keys()
+    assert found["peers"] == {"service": "data-fuse.lab.svc", "port": documented["peers"]["port"]}
     assert (found["version"], found["dataset_id"]) == (documented["version"], "lab.data")
 
 
