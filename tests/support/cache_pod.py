@@ -5,6 +5,7 @@ Owns the process, which is the first one of a PID namespace as in a container (a
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
@@ -49,6 +50,8 @@ class CachePod:
         attributes: Mapping[str, str] | None = None,
         read_write: bool = False,
         identity: Identity = ADMIN,
+        peers: Mapping[str, Any] | None = None,
+        node: str = "",
     ) -> None:
         self._driver = driver
         self.name = f"{NAME}-fuse-{pod}"
@@ -65,6 +68,9 @@ class CachePod:
             "sources": list(sources), "settings": dict(settings or {}), "read_write": read_write,
             "tiers": [{"directory": "blocks", "medium": "SSD", "quota_bytes": QUOTA, "high": 0.95, "low": 0.7}],
         }  # fmt: skip
+        if peers is not None:
+            config["peers"] = dict(peers)
+        self._node = node
         (self.base / "memory").mkdir()
         (self.base / "credentials").mkdir()
         (self.base / "dataset.json").write_text(json.dumps(config))
@@ -109,7 +115,7 @@ class CachePod:
         """Run the container, again if it has ended."""
         places: dict[str, Any] = {
             "config": self.base / "dataset.json", "credentials": self.base / "credentials", "token": self.base / "token",
-            "memory": self.base / "memory", "address": "127.0.0.1", "port": self.port,
+            "memory": self.base / "memory", "address": "127.0.0.1", "port": self.port, "node": self._node,
             # The index lies where it was in the pod before: in a container that is /cache, whatever it is on the node.
             **{name: str(self._driver.base / "container" / name) for name in ("cache", "custody")},
         }  # fmt: skip
@@ -148,7 +154,9 @@ class CachePod:
 
     def close(self) -> None:
         if self.process is not None:
-            self.process.kill()  # its child goes with it
+            with contextlib.suppress(IndexError, OSError):  # the user it became is not told when its parent ends
+                os.kill(self.pid, signal.SIGKILL)
+            self.process.kill()
             self.process.wait(20)
             self.process = None
         print(f"{self.name}:\n{self.log()[-6000:]}")  # seen where a test fails
@@ -170,11 +178,11 @@ class CachePod:
         finally:
             connection.close()
 
-    def warm(self, *paths: str, refresh: bool = False) -> Iterator[dict[str, Any]]:
+    def warm(self, *paths: str, refresh: bool = False, owned: bool = False) -> Iterator[dict[str, Any]]:
         """Yield the lines of an answer."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         try:
-            body = json.dumps({"paths": list(paths), "refresh": refresh})
+            body = json.dumps({"paths": list(paths), "refresh": refresh, "owned": owned})
             connection.request("POST", "/warm", body, {"Authorization": f"Bearer {TOKEN}"})
             with connection.getresponse() as response:
                 assert response.status == 200, response.read()
