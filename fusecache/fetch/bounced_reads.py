@@ -110,6 +110,9 @@ class BouncedReads:
             self._end(read, slot, None)
             return
         read.may_ask_peer = False
+        if read.deadline < time.monotonic():  # nobody waits any more
+            self._end(read, slot, error)
+            return
         self.buffer.release(slot)
         self._start(read)
 

@@ -167,13 +167,15 @@ class PeerProvider:
         for _ in range(ATTEMPTS):
             async with self._buffers:
                 buffer = self._flights.buffers.take(part.stop - part.start)
+                view = memoryview(buffer)[: part.stop - part.start]
+                # Cancelled meanwhile, it is dropped and not given back: the thread may still write to it, and whoever got it next
+                # would find other bytes there than he has put.
+                checksums = await self._gate.call(functools.partial(self._read, found, part, view))
                 try:
-                    with memoryview(buffer) as whole, whole[: part.stop - part.start] as view:
-                        checksums = await self._gate.call(functools.partial(self._read, found, part, view))
-                        if checksums is not None:
-                            await send(Piece(part.start, view, checksums, was_cached))
-                            self._counters.add(Counter.PEER_SERVED_BYTES, len(view))
-                            return
+                    if checksums is not None:
+                        await send(Piece(part.start, view, checksums, was_cached))
+                        self._counters.add(Counter.PEER_SERVED_BYTES, len(view))
+                        return
                 finally:
                     self._flights.buffers.give_back(buffer)
             self._forget_damaged(found.inode, part.block)

@@ -8,7 +8,6 @@ blocks. Runs in fetch's event loop; what blocks goes to threads.
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -51,7 +50,17 @@ class Owners:
 
 
 class Membership:
-    def __init__(self, spec: PeersSpec, own: Card, call: Call) -> None:
+    def __init__(
+        self,
+        spec: PeersSpec,
+        own: Card,
+        call: Call,
+        find: Callable[[str, int], set[Place]] = find_places,
+        greet: Callable[[Place, str], Card] = introduce,
+    ) -> None:
+        """`find` and `greet` block, and are called through `call`."""
+        self._find = find
+        self._introduce = greet
         self._spec = spec
         self._own = own
         self._call = call
@@ -65,11 +74,11 @@ class Membership:
         self.has_looked = trio.Event()
 
     async def run(self) -> None:
-        began = time.monotonic()
+        began = trio.current_time()
         while True:
             await self.look()
             self.has_looked.set()
-            is_young = time.monotonic() - began < FIRST_SECONDS
+            is_young = trio.current_time() - began < FIRST_SECONDS
             await trio.sleep(FIRST_LOOKS_SECONDS if is_young else LOOK_SECONDS + 0.02 * len(self._places))
 
     # -- questions
@@ -95,10 +104,10 @@ class Membership:
     async def look(self) -> None:
         """Resolve, greet everybody, and take what that says as the truth."""
         try:
-            self._places = await self._call(lambda: find_places(self._spec.service, self._spec.port))
+            self._places = await self._call(lambda: self._find(self._spec.service, self._spec.port))
         except (OSError, ValueError) as error:
             log.debug("cache pods of other nodes cannot be found: %s", error)
-        now = time.monotonic()
+        now = trio.current_time()
         self._left_alone = {place: until for place, until in self._left_alone.items() if until > now}
         cards: dict[Place, Card] = {}
         async with trio.open_nursery() as nursery:
@@ -109,7 +118,7 @@ class Membership:
 
     async def _greet(self, place: Place, cards: dict[Place, Card]) -> None:
         try:
-            cards[place] = await self._call(lambda: introduce(place, self._spec.token_file))
+            cards[place] = await self._call(lambda: self._introduce(place, self._spec.token_file))
             self._failures.pop(place, None)
         except PeerFault as error:
             log.debug("%s", error)
@@ -143,7 +152,7 @@ class Membership:
         faulty = [link for link in self._links.values() if not link.is_usable]
         for link in faulty:
             faults = self._faults[link.card.node] = 0 if link.has_worked else self._faults.get(link.card.node, -1) + 1
-            self._left_alone[link.place] = time.monotonic() + LEFT_ALONE_SECONDS * 2 ** min(faults, MOST_DOUBLINGS)
+            self._left_alone[link.place] = trio.current_time() + LEFT_ALONE_SECONDS * 2 ** min(faults, MOST_DOUBLINGS)
         if faulty:
             self._set({node: link for node, link in self._links.items() if link.is_usable})
 

@@ -14,7 +14,9 @@ import pytest
 from fusecache.contract.errors import CacheError, ErrorKind
 from fusecache.contract.shared_memory import Counter
 from fusecache.fetch.warm import Warm
+from fusecache.peer.connection import PeerConnection
 from fusecache.peer.ring import GROUP_BLOCKS
+from fusecache.peer.wire import RangeRequest
 from tests.support.block_damage import damage_block, extent_of
 from tests.support.fake_source import FakeSource, StreamedSource, content
 from tests.support.fetch_harness import BLOCK, FetchHarness
@@ -224,6 +226,43 @@ def test_a_damaged_block_is_not_passed_on(tmp_path: Path) -> None:
         mended = [block for block in range(0, len(DATA) // BLOCK, 3) if extent_of(b, inode, block)]
         assert mended
         b.kill()  # what nobody asked for is damaged still
+
+
+def test_a_buffer_that_a_thread_still_writes_to_is_nobody_elses(tmp_path: Path) -> None:
+    """The asker goes while the owner reads a block for it."""
+    with sharing(tmp_path, "a", "b", put=put_all) as nodes:
+        b = nodes.nodes["b"]
+        assert read(b) == DATA
+        peers = b.cache.peers
+        assert peers is not None
+        assert peers.provider is not None
+        assert peers.server is not None
+        containers, buffers = peers.provider._containers, b.cache.flights.buffers
+        reading, go_on, pread = threading.Event(), threading.Event(), containers.pread_into
+
+        def slow(*arguments: Any) -> int:
+            reading.set()
+            go_on.wait(10)
+            return pread(*arguments)
+
+        containers.pread_into = slow  # type: ignore[method-assign]
+        row = b.call_sync(lambda: b.cache.tree.inode(b.cache.tree.resolve(b"place/file")[0]))  # type: ignore[index]
+        assert row is not None
+        before = peers.server.connections
+        token = (tmp_path / "a" / "token").read_bytes()
+        asker = PeerConnection(("127.0.0.1", nodes.ports["b"]), token)
+        asker.send(RangeRequest(0, row.source, row.identity, row.size, 0, 5, row.path, row.version).pack())
+        assert reading.wait(5)
+        kept = buffers.kept_bytes
+        asker.close()
+        deadline = time.monotonic() + 10
+        while peers.server.connections > before:
+            assert time.monotonic() < deadline, "it goes on for nobody"
+            time.sleep(0.05)
+        assert buffers.kept_bytes <= kept
+        go_on.set()
+        containers.pread_into = pread  # type: ignore[method-assign]
+        assert read(nodes.nodes["a"]) == DATA
 
 
 def test_a_wrong_token_opens_nothing(tmp_path: Path) -> None:
