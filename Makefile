@@ -56,7 +56,7 @@ format: $(INSTALLED) ## format the code, mend what ruff can mend
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-crds: $(INSTALLED) ## write deploy/crds, docs/api-reference.md and docs/options.md from csi/operator
+crds: $(INSTALLED) ## write the definitions (deploy/crds, chart), docs/api-reference.md and docs/options.md from csi/operator
 	@$(BIN)/python -m csi.operator.crds
 
 bench: $(BENCH_INSTALLED) ## compare with JuiceFS, rclone and tmpfs, write docs/benchmarks.md (ARGS=--quick for a part)
