@@ -37,6 +37,7 @@ from fusecache.contract.errors import CacheError
 
 AGAIN_SECONDS = 10.0  # until daemons are asked again
 SOON_SECONDS = 1.0  # of a Dataset that is new
+PATIENCE_SECONDS = 5.0  # what a new object lacks may be in the same file, a few lines below: no event before
 TOKEN_BYTES = 32
 ERROR_DATASET, ERROR_RUNTIME = "ErrorCreateDataset", "ErrorProcessRuntime"
 
@@ -143,9 +144,11 @@ class Reconciler:
     async def _refuse(self, written: Written, problems: Sequence[Problem]) -> float | None:
         for problem in problems:
             about = written.raw_runtime if problem.on_runtime and written.raw_runtime else written.raw_dataset
-            await self._events.say(about, problem.reason, problem.message)
+            if not problem.heals or _age_seconds(about) > PATIENCE_SECONDS:
+                await self._events.say(about, problem.reason, problem.message)
         await self._write_status(written.raw_dataset, refused_status(written.dataset, problems, _now()))
-        return AGAIN_SECONDS if any(problem.heals for problem in problems) else None
+        is_healing = any(problem.heals for problem in problems)
+        return _soon(written.raw_dataset, written.raw_runtime) if is_healing else None
 
     # -- what it needs
 
@@ -275,10 +278,13 @@ def _is_ready(pod: Mapping[str, Any]) -> bool:
 
 def _soon(*raws: Mapping[str, Any] | None) -> float:
     """The younger the youngest of the objects, the sooner: somebody waits for it."""
-    now = datetime.datetime.now(datetime.UTC)
-    made = [datetime.datetime.fromisoformat(raw["metadata"]["creationTimestamp"]) for raw in raws if raw is not None]
-    age = min((now - one).total_seconds() for one in made)
+    age = min(_age_seconds(raw) for raw in raws if raw is not None)
     return min(max(age / 10, SOON_SECONDS), AGAIN_SECONDS)
+
+
+def _age_seconds(raw: Mapping[str, Any]) -> float:
+    made = datetime.datetime.fromisoformat(raw["metadata"]["creationTimestamp"])
+    return (datetime.datetime.now(datetime.UTC) - made).total_seconds()
 
 
 def _now() -> str:
