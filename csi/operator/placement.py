@@ -6,7 +6,7 @@ have the Dataset's key, so that a node is one or the other: a worker that mounts
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -60,6 +60,23 @@ def choose_workers(resolved: Resolved, nodes: Iterable[Node]) -> Placement:
     if len(chosen) == resolved.replicas:
         return Placement(tuple(node.name for node in chosen))
     return Placement(tuple(node.name for node in chosen), _why_fewer(resolved, every, allowed, len(chosen), key))
+
+
+def label_changes(
+    label: str, nodes: Iterable[Node], workers: Collection[str], attached: Collection[str], *, drops_consumers: bool
+) -> dict[str, str | None]:
+    """Return what a Dataset's label becomes on nodes where it is not right, None where it goes.
+
+    A node that mounts is a consumer unless it is a worker, also when it was one. Without `drops_consumers` a consumer stays one
+    after its last pod: its cache is there for the next.
+    """
+    changes: dict[str, str | None] = {}
+    for node in nodes:
+        is_kept = node.labels.get(label) == CONSUMER and not drops_consumers
+        wanted = WORKER if node.name in workers else CONSUMER if is_kept or node.name in attached else None
+        if node.labels.get(label) != wanted:
+            changes[node.name] = wanted
+    return changes
 
 
 def _may_cache(resolved: Resolved, node: Node) -> bool:

@@ -147,6 +147,7 @@ class Resolved:
     lists_everything: false: sizes are not counted, names are looked up on demand (autoSync: false).
     mount_node_selector: labels of the nodes where the volume may be mounted.
     has_mount: false: the runtime asks for a cache without mounts (`fuse.disabled`), so that no pod gets the volume.
+    has_own_volume: the Dataset was made for a claim whose volume is there: it gets no other.
     is_scraped: pods are marked for a scraper of metrics.
     volume_metadata, claim_metadata: asked for on PV and PVC, beside ours.
     cleanup_seconds, cleanup_attempts: how long the removal of cached files may take, and how often it is tried again.
@@ -171,6 +172,7 @@ class Resolved:
     lists_everything: bool = True
     mount_node_selector: Mapping[str, str] = field(default_factory=dict)
     has_mount: bool = True
+    has_own_volume: bool = False
     is_scraped: bool = True
     volume_metadata: ObjectMetadata = field(default_factory=ObjectMetadata)
     claim_metadata: ObjectMetadata = field(default_factory=ObjectMetadata)

@@ -6,7 +6,7 @@ from typing import Any
 
 from csi.operator.app.events import Events
 from csi.operator.app.known import CLAIMS, DATASETS, NODES, PODS, VOLUMES, Key, Known, key_of
-from csi.operator.names import finalizer
+from csi.operator.names import CLAIM_ANNOTATION, finalizer
 from csi.operator.objects import Objects
 from csi.operator.render.object_names import node_label, volume_name
 
@@ -27,13 +27,14 @@ class Deletion:
         key = key_of(raw)
         if finalizer("Dataset") not in raw["metadata"].get("finalizers", ()):
             return None
-        users = await self._users(key)
+        claim = raw["metadata"].get("annotations", {}).get(CLAIM_ANNOTATION)
+        users = await self._users(key, claim or key[1])
         if users:
             shown = ", ".join(users[:3]) + (f" and {len(users) - 3} more" if len(users) > 3 else "")
             await self._events.say(raw, ERROR_DELETE, f"the Dataset is still used by {shown}: delete them first")
             return AGAIN_SECONDS
-        if await self._objects.delete(CLAIMS, key[1], key[0]) or await self._objects.delete(VOLUMES, volume_name(*key)):
-            return LOOK_SECONDS  # until they are gone
+        if claim is None and await self._remove_volume(key):
+            return LOOK_SECONDS  # until it is gone
         await self.forget(key)
         await self._remove_finalizer(raw)
         return None
@@ -45,9 +46,13 @@ class Deletion:
             if label in node["metadata"].get("labels", {}):
                 await self._objects.merge(NODES, node["metadata"]["name"], {"metadata": {"labels": {label: None}}})
 
-    async def _users(self, key: Key) -> list[str]:
+    async def _remove_volume(self, key: Key) -> bool:
+        """Return whether there was one. That of a Dataset that was made for a claim is the claim's."""
+        return await self._objects.delete(CLAIMS, key[1], key[0]) or await self._objects.delete(VOLUMES, volume_name(*key))
+
+    async def _users(self, key: Key, claim: str) -> list[str]:
         referring = [f"Dataset {namespace}/{name}" for namespace, name in self._known.referring(key)]
-        pods = [pod async for pod in self._objects.list(PODS, key[0]) if _uses(pod, key[1])]
+        pods = [pod async for pod in self._objects.list(PODS, key[0]) if _uses(pod, claim)]
         return [*referring, *(f"Pod {pod['metadata']['name']}" for pod in pods)]
 
     async def _remove_finalizer(self, raw: dict[str, Any]) -> None:

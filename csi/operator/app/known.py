@@ -37,6 +37,7 @@ WATCHED = (
     own_kind("ThinRuntimeProfile"),
     own_kind("CacheRuntimeClass"),
     NODES,
+    VOLUMES,
     ATTACHMENTS,
 )
 

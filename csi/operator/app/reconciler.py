@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from csi.operator.app.attachments import Attachments
 from csi.operator.app.daemons import Daemons
 from csi.operator.app.deletion import Deletion
 from csi.operator.app.events import Events
@@ -27,7 +28,7 @@ from csi.operator.objects import Objects
 from csi.operator.placement import Node, choose_workers
 from csi.operator.render.credentials import TOKEN_KEY, collect, token_secret
 from csi.operator.render.everything import render
-from csi.operator.render.object_names import CONSUMER, WORKER, node_label, selector, token_name
+from csi.operator.render.object_names import CONSUMER, node_label, selector, token_name
 from csi.operator.render.surroundings import Identity, Installation
 from csi.operator.resolve.clear_text import written_value
 from csi.operator.resolve.references import follow
@@ -64,6 +65,7 @@ class Reconciler:
         self._installation = installation
         self._shares_nodes = shares_nodes
         self._deletion = Deletion(objects, known, events)
+        self._attachments = Attachments(objects, known)
 
     async def look(self, key: Key) -> float | None:
         """Return after how many seconds to look again. Raises: ApiError, OSError."""
@@ -228,7 +230,7 @@ class Reconciler:
         label = node_label(resolved.namespace, resolved.name)
         nodes = [Node.of_json(raw) for raw in self._known.all(NODES)]
         placement = choose_workers(resolved, nodes)
-        await self._label(label, nodes, placement.workers)
+        await self._attachments.label_nodes(resolved, nodes, placement.workers)
         pods = [pod async for pod in self._objects.list(PODS, resolved.namespace, selector(resolved.name))]
         ready = {pod["spec"].get("nodeName", "") for pod in pods if _is_ready(pod)}
         addresses = [pod["status"]["podIP"] for pod in pods if pod.get("status", {}).get("podIP") and _is_ready(pod)]
@@ -243,13 +245,6 @@ class Reconciler:
             worker_reason=placement.reason,
             references=references,
         )
-
-    async def _label(self, label: str, nodes: Sequence[Node], workers: Sequence[str]) -> None:
-        for node in nodes:
-            if node.name in workers and node.labels.get(label) != WORKER:
-                await self._objects.merge(NODES, node.name, {"metadata": {"labels": {label: WORKER}}})
-            elif node.name not in workers and node.labels.get(label) == WORKER:
-                await self._objects.merge(NODES, node.name, {"metadata": {"labels": {label: None}}})
 
     async def _write_status(self, raw: Mapping[str, Any], status: Mapping[str, Any]) -> None:
         if differs(raw.get("status", {}), status):

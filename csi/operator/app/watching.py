@@ -11,7 +11,8 @@ from typing import Any
 
 import kopf
 
-from csi.operator.app.known import DATASETS, NODES, WATCHED, Key, Known, key_of
+from csi.operator.app.attachments import dataset_of_attachment, dataset_of_volume
+from csi.operator.app.known import ATTACHMENTS, DATASETS, NODES, VOLUMES, WATCHED, Key, Known, key_of
 from csi.operator.objects import Kind
 from csi.operator.placement import Node
 
@@ -42,6 +43,8 @@ def make_settings() -> kopf.OperatorSettings:
 def _handler(kind: Kind, known: Known, look_at: Callable[[Key], None]) -> Callable[..., Any]:
     async def see(event: dict[str, Any], **_: Any) -> None:
         raw = _plain(event["object"])
+        if kind == VOLUMES and dataset_of_volume(raw) is None:
+            return  # a cluster has many, and they are nobody's business here
         before = known.get(kind, raw["metadata"]["name"], raw["metadata"].get("namespace", ""))
         known.note(kind, event["type"], raw)
         for key in _concerned(kind, known, before, raw):
@@ -55,6 +58,12 @@ def _concerned(kind: Kind, known: Known, before: dict[str, Any] | None, raw: dic
     if kind == NODES:
         if before is None or Node.of_json(before) != Node.of_json(raw):
             yield from map(key_of, known.all(DATASETS))
+        return
+    if kind in (VOLUMES, ATTACHMENTS):
+        is_there = known.get(kind, raw["metadata"]["name"]) is not None
+        dataset = dataset_of_volume(raw) if kind == VOLUMES else dataset_of_attachment(raw, known)
+        if dataset is not None and is_there != (before is not None):  # what changes in between does not matter
+            yield dataset
         return
     if kind == DATASETS:
         yield key_of(raw)

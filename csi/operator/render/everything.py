@@ -19,7 +19,8 @@ def render(
 ) -> list[dict[str, Any]]:
     """Return everything but the Secret of the token, which is made once and kept. `credentials`: see credentials.collect.
 
-    A reference has a volume alone: the pods and the cache are its target's. Without mounts, there is no volume.
+    A reference has a volume alone: the pods and the cache are its target's. Without mounts, there is no volume, and none but its
+    own for a Dataset that was made for a claim.
     """
     volume = [persistent_volume(resolved, installation, identity), claim(resolved, installation, identity)]
     if resolved.reference:
@@ -29,7 +30,7 @@ def render(
     if credentials:
         pods.append(credentials_secret(resolved, credentials, identity))
     pods += [service(resolved, identity), daemon_set(resolved, installation, identity, digest(config))]
-    return [*pods, *volume] if resolved.has_mount else pods
+    return [*pods, *volume] if resolved.has_mount and not resolved.has_own_volume else pods
 
 
 def service_account(resolved: Resolved, identity: Identity) -> dict[str, Any]:

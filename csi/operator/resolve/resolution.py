@@ -25,6 +25,7 @@ from csi.operator.model.juicefs_runtime import JuiceFSRuntime
 from csi.operator.model.object import Object
 from csi.operator.model.thin_runtime import ThinRuntime
 from csi.operator.model.thin_runtime_profile import ThinRuntimeProfile
+from csi.operator.names import CLAIM_ANNOTATION
 from csi.operator.resolve import alluxio, cache, efc, goosefs, jindo, juicefs, thin
 from csi.operator.resolve.access import READ_ONLY_MANY, access_modes, owner_settings, storage_size
 from csi.operator.resolve.engine_options import NO_CACHE, READ_ONLY, ROOT_READ_ONLY, EngineOptions
@@ -150,6 +151,7 @@ class _Resolution:
             lists_everything=view.lists_everything,
             mount_node_selector=fuse.node_selector,
             has_mount=view.has_mount,
+            has_own_volume=CLAIM_ANNOTATION in dataset.metadata.annotations,
             is_scraped=view.is_scraped,
             volume_metadata=asked.get(VOLUME, ObjectMetadata()),
             claim_metadata=asked.get(CLAIM, ObjectMetadata()),

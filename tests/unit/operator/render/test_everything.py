@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from csi.operator.names import CLAIM_ANNOTATION
 from csi.operator.render.cache_pod import pod_template
 from csi.operator.render.credentials import collect, token_secret, wanted
 from csi.operator.render.everything import daemon_set, render
@@ -66,6 +67,14 @@ def assert_restricted(spec: dict[str, Any]) -> None:
         assert not context.get("privileged")
     allowed = {"configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret"}
     assert all((volume.keys() - {"name"}) <= allowed for volume in spec["volumes"])
+
+
+def test_a_dataset_that_was_made_for_a_claim_gets_no_volume() -> None:
+    assert {"PersistentVolume", "PersistentVolumeClaim"} <= objects(PLAIN).keys()
+    metadata = {"annotations": {CLAIM_ANNOTATION: "mine"}}
+    made = resolved({"mounts": [{"mountPoint": "s3://bucket/x"}]}, {}, metadata=metadata)
+    assert made.has_own_volume
+    assert objects(made).keys() == objects(PLAIN).keys() - {"PersistentVolume", "PersistentVolumeClaim"}
 
 
 @pytest.mark.parametrize(
