@@ -4,7 +4,7 @@
 |---|---|
 | GET /healthz | 200 when the daemon answers, or the pod stands by for one that does; else 503 with the reason |
 | GET /metrics | Prometheus text (base/metrics.py); nothing while the pod stands by |
-| GET /status | `Status` of contract/control.py as one object; 503 while the pod does not serve |
+| GET /status | `Status` of contract/control.py as one object; 503 with "phase" and "error" while the pod does not serve |
 | POST /warm {"paths": [...], "refresh": bool} | JSON lines of progress (contract/control.py), the last with "done": true |
 
 /status and /warm want `Authorization: Bearer TOKEN`; the file with the token is read each time, as kubelet may replace it.
@@ -118,7 +118,8 @@ class Endpoints:
         await reply.send(200, str((await self._metrics.get()).get("text", "")), METRICS)
 
     async def _show_status(self, request: Request, reply: Reply) -> None:
-        self._require_serving()
+        if self._state.phase is not Phase.SERVING:
+            return await reply.send_json(503, {"error": self._state.reason, "phase": self._state.phase})
         await reply.send_json(200, status_of(await self._status.get(), self._run_dir))
 
     async def _warm(self, request: Request, reply: Reply) -> None:

@@ -437,6 +437,23 @@ def test_a_pod_waits_for_a_secret_and_says_so(node: CsiDriver, pods: Pods, truth
     assert leftovers(node) == []
 
 
+def test_a_pod_whose_key_is_wrong_says_so_and_tries_again(node: CsiDriver, pods: Pods, truth: Path) -> None:
+    pod = pods("a")
+    value = (pod.base / "credentials" / "0.secret_key").read_text()
+    pod.put_secret("0.secret_key", "wrong")
+    pod.start()
+    assert wait_until(lambda: "secret" in pod.get("/status", TOKEN)[1], 20.0), pod.log()
+    first, reason = pod.pid, pod.get("/healthz")[1]
+    assert pod.get("/healthz")[0] == 503
+    assert (pod.custody / "problem").read_text() == json.loads(reason)["error"]
+    pod.put_secret("0.secret_key", value)
+    pod.wait_serving()
+    assert pod.pid == first, "kubelet would have waited before it started the container again"
+    assert pod.end() == 0
+    pod.unpublish()
+    assert leftovers(node) == []
+
+
 def test_warm_tells_how_far_it_is_and_refreshes(node: CsiDriver, pods: Pods, truth: Path, bucket: S3Bucket) -> None:
     pod = pods("a", settings={"ttl": "1h"})
     pod.start()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,19 +15,16 @@ from csi.operator.formats import format_percentage, format_size
 from tests.cluster_harness.cluster import Cluster
 from tests.support.fault_proxy import FaultProxy, Plan
 from tests.support.kubectl import Kubectl
-from tests.support.mounted import ROOT, wait_until
+from tests.support.mounted import wait_until
 from tests.support.nginx import nginx
+from tests.support.scenarios import copy_seconds, create, digests, digests_of, node_of, printed, shows
 from tests.support.spark_site import LATEST, SITE, make_site
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.requires("nginx")]
 
-MANIFESTS = ROOT / "tests" / "manifests"
 PRINTED_ADDRESS = "https://mirrors.bit.edu.cn/apache/spark/"
 LINK_BYTES_PER_SECOND = int(6.8 * (1 << 20))
 SHARE, FULL_SHARE = 1 / 16, 1.0
-TIMED_COPY = f"""
-mkdir -p $1 && start=$(date +%s%N) && cp -R /data/{LATEST}/* $1 && end=$(date +%s%N) && echo $((end - start)) && rm -rf $1
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,51 +51,6 @@ def site(cluster: Cluster, tmp_path: Path, request: pytest.FixtureRequest) -> It
         yield Site(tmp_path / "site", sizes, proxy)
 
 
-def create(kubectl: Kubectl, manifest: str, site: Site | None = None) -> None:
-    """`kubectl create -f` of a manifest as it is printed, with the address of our own site in place of the printed one."""
-    text = (MANIFESTS / manifest).read_text()
-    if site is not None:
-        assert PRINTED_ADDRESS in text
-        text = text.replace(PRINTED_ADDRESS, f"{site.proxy.url}/")
-    kubectl("create", "--validate=strict", "--filename=-", stdin=text)
-
-
-def printed(kubectl: Kubectl, *what: str) -> list[dict[str, str]]:
-    """Return what `kubectl get` prints: column → value, of each line. Columns are found by the title line, as people do."""
-    title, *lines = kubectl("get", *what).splitlines()
-    columns = [(match.start(), match.end(), match[0].strip()) for match in re.finditer(r"\S+( \S+)*\s*", title)]
-    return [{name: line[start:end].strip() for start, end, name in columns} for line in lines]
-
-
-def shows(kubectl: Kubectl, name: str, seconds: float = 40.0, **wanted: str) -> dict[str, str]:
-    """Wait until `kubectl get dataset NAME` prints these values; spaces of titles are underscores here."""
-    last: list[dict[str, str]] = []
-
-    def is_there() -> bool:
-        last[:] = printed(kubectl, "dataset", name)
-        return all(last[0][title.replace("_", " ")] == value for title, value in wanted.items())
-
-    assert wait_until(is_there, seconds, 0.5), f"{last}, not {wanted}"
-    return last[0]
-
-
-def copy_seconds(kubectl: Kubectl, pod: str, target: str = "/tmp/copy") -> float:
-    return int(kubectl("exec", pod, "--", "bash", "-c", TIMED_COPY, "copy", target, timeout_seconds=400)) / 1e9
-
-
-def digests(kubectl: Kubectl, pod: str) -> dict[str, str]:
-    out = kubectl("exec", pod, "--", "bash", "-c", "cd /data && find . -type f | xargs sha256sum", timeout_seconds=400)
-    return {line.split()[1].removeprefix("./"): line.split()[0] for line in out.splitlines()}
-
-
-def site_digests(root: Path) -> dict[str, str]:
-    return {str(file.relative_to(root)): hashlib.sha256(file.read_bytes()).hexdigest() for file in root.rglob("*.*gz")}
-
-
-def node_of(kubectl: Kubectl, pod: str) -> str:
-    return str(kubectl.get("pod", pod)["spec"]["nodeName"])
-
-
 def test_a_web_site_from_dataset_to_second_namespace(
     site: Site, new_namespace: Callable[..., Kubectl], promise: Callable[[str, str, str, str], None]
 ) -> None:
@@ -109,7 +59,7 @@ def test_a_web_site_from_dataset_to_second_namespace(
     assert share == "38.4%"
     development = new_namespace("development")
 
-    create(development, "spark-webufs-alluxio.yaml", site)
+    create(development, "spark-webufs-alluxio.yaml", **{PRINTED_ADDRESS: f"{site.proxy.url}/"})
     began = time.monotonic()
     development.wait_for(["pvc", "spark"], lambda claim: claim["status"].get("phase") == "Bound", 10.0)
     shows(development, "spark", 10.0 + 5.0, PHASE="Bound", CACHE_CAPACITY="4.00GiB")
@@ -123,7 +73,7 @@ def test_a_web_site_from_dataset_to_second_namespace(
     assert sorted(row.split()[-1] for row in listed) == sorted(SITE)
     assert all(row.startswith("dr-xr-xr-x") for row in listed)
 
-    cold = copy_seconds(development, "nginx")
+    cold = copy_seconds(development, "nginx", f"/data/{LATEST}")
     assert cold > 0.9 * site.sizes[LATEST] / LINK_BYTES_PER_SECOND, "it was not read from the site"
 
     create(development, "spark-dataload-subdir.yaml")
@@ -133,7 +83,7 @@ def test_a_web_site_from_dataset_to_second_namespace(
     assert (load["DATASET"], load["PHASE"]) == ("spark", "Complete")
     shows(development, "spark", UFS_TOTAL_SIZE=total, CACHED=cached, CACHED_PERCENTAGE=share, PHASE="Bound")
 
-    warm = min(copy_seconds(development, "nginx") for _ in range(5))
+    warm = min(copy_seconds(development, "nginx", f"/data/{LATEST}") for _ in range(5))
     assert cold / warm >= 100, f"cold {cold:.2f} s, warm {warm:.3f} s"
 
     site.proxy.reset()
@@ -144,12 +94,12 @@ def test_a_web_site_from_dataset_to_second_namespace(
     )
     create(production, "cross-namespace-app-production.yaml")
     production("wait", "--for=condition=Ready", "pod/nginx", "--timeout=60s", timeout_seconds=70)
-    other = min(copy_seconds(production, "nginx") for _ in range(3))
+    other = min(copy_seconds(production, "nginx", f"/data/{LATEST}") for _ in range(3))
     fetched = sum(count for what, count in site.proxy.counts().bytes.items() if LATEST in what and "tgz" in what)
     assert fetched == 0, "the site was asked for what is cached"
     assert cold / other >= 100, f"cold {cold:.2f} s, from the other namespace {other:.3f} s"
     site.proxy.set_plan(Plan())
-    assert digests(production, "nginx") == site_digests(site.root)
+    assert digests(production, "nginx") == digests_of(site.root)
     promise(
         "K1",
         "the first article in a cluster: web site, pod, cold copy, DataLoad, warm copy, a second namespace",
