@@ -26,7 +26,7 @@ class HelmError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Helm:
-    """Calls helm for the cluster of a kubeconfig; None: for no cluster. What it remembers lies in a directory of the call's own."""
+    """Calls helm for the cluster of a kubeconfig; None: for none. What it remembers lies in a directory of the call's own."""
 
     kubeconfig: Path | None = None
 

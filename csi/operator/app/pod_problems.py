@@ -1,4 +1,4 @@
-"""Why cache pods do not run, as Kubernetes tells it: images that cannot be pulled, containers that end, nodes that are full. Pure."""
+"""Why cache pods do not run, as Kubernetes tells it: an image that is not to be had, a container that ends, a full node. Pure."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ def refuse_reference(raw_target: Mapping[str, Any], namespace: str) -> Problem |
     where = f"{raw_target['metadata']['namespace']}/{raw_target['metadata']['name']}"
     return Problem(
         NOT_ALLOWED,
-        f"dataset {where} may not be referred to from namespace {namespace}: its annotation {ALLOWED_NAMESPACES} lists those that may",
+        f"dataset {where} may not be referred to from namespace {namespace}: its annotation {ALLOWED_NAMESPACES} says which may",
         heals=True,
     )
 

@@ -154,7 +154,7 @@ def test_a_claim_is_accelerated_for_reading_and_writing(
         promise(
             "K2 pvc",
             "article 4: a claim accelerated, ReadWriteMany, a DataLoad of a nested directory",
-            f"claim Bound after {seconds:.1f} s; 36 files compared in pods on two nodes; 31 written, in the claim, seen by the other pod",
+            f"claim Bound after {seconds:.1f} s; 36 files compared in pods on two nodes; 31 written, seen in claim and other pod",
             "Bound within 10 s, every byte compared",
         )
     finally:
