@@ -40,7 +40,7 @@ class Helm:
         given = ["--values=-"] if values is not None else []
         with tempfile.TemporaryDirectory() as home:
             environment = {f"HELM_{name}_HOME": home for name in ("CACHE", "CONFIG", "DATA")}
-            environment["KUBECONFIG"] = str(self.kubeconfig or f"{home}/none")
+            environment |= {"HOME": home, "KUBECONFIG": str(self.kubeconfig or f"{home}/none")}  # it writes below both
             done = subprocess.run(
                 [program, *arguments, *given],
                 input=json.dumps(values or {}),
