@@ -13,11 +13,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from tests.cluster_harness import builds
 from tests.support.mounted import ROOT
 
 CHART = ROOT / "deploy" / "helm" / "fusecache"
 COMMAND_SECONDS = 120.0
+PODS = ("Deployment", "DaemonSet")  # kinds of the chart that have them
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the definitions are long: ten times as fast
 
 
 class HelmError(Exception):
@@ -26,7 +30,7 @@ class HelmError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Helm:
-    """Calls helm for the cluster of a kubeconfig; None: for none. What it remembers lies in a directory of the call's own."""
+    """Calls helm for the cluster of a kubeconfig; None: for no cluster. What helm remembers goes with the call."""
 
     kubeconfig: Path | None = None
 
@@ -36,7 +40,7 @@ class Helm:
         given = ["--values=-"] if values is not None else []
         with tempfile.TemporaryDirectory() as home:
             environment = {f"HELM_{name}_HOME": home for name in ("CACHE", "CONFIG", "DATA")}
-            environment["KUBECONFIG"] = str(self.kubeconfig or f"{home}/none")
+            environment |= {"HOME": home, "KUBECONFIG": str(self.kubeconfig or f"{home}/none")}  # it writes below both
             done = subprocess.run(
                 [program, *arguments, *given],
                 input=json.dumps(values or {}),
@@ -48,6 +52,17 @@ class Helm:
         if done.returncode != 0:
             raise HelmError(f"helm {' '.join(arguments)}: {done.stderr.strip()}")
         return done.stdout
+
+
+def render(values: Mapping[str, Any] | None = None, *options: str, namespace: str = "here") -> list[dict[str, Any]]:
+    """Return the objects that the chart comes to, without a cluster. Raises: HelmError."""
+    text = Helm()("template", "fusecache", str(CHART), f"--namespace={namespace}", *options, values=values or {})
+    return read_objects(text)
+
+
+def read_objects(text: str) -> list[dict[str, Any]]:
+    """Return the objects of a YAML text."""
+    return [found for found in yaml.load_all(text, Loader=_LOADER) if found]
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,18 +31,27 @@ nodeSelector: {{ toJson .nodeSelector }}
 affinity: {{ toJson .affinity }}
 {{- end -}}
 
-{{- /* Labels that values add to a part's pods. */ -}}
-{{- define "fusecache.podLabels" -}}
-{{- range $name, $value := .podLabels }}
+{{- /* A map of strings, a line each: labels that values add. */ -}}
+{{- define "fusecache.strings" -}}
+{{- range $name, $value := . }}
 {{ $name }}: {{ $value | quote }}
 {{- end }}
 {{- end -}}
 
-{{- /* Annotations of a part's pods. Arguments: root, the part's values, its port of metrics. */ -}}
+{{- /* Labels of a part's pods. No version: a new one alone is no reason to replace a pod. Arguments: root, the part. */ -}}
+{{- define "fusecache.podLabels" -}}
+{{- $root := index . 0 }}
+{{- include "fusecache.selector" (index . 1) }}
+app.kubernetes.io/instance: {{ $root.Release.Name }}
+app.kubernetes.io/part-of: fusecache
+{{- include "fusecache.strings" (index $root.Values (index . 1)).podLabels }}
+{{- end -}}
+
+{{- /* Annotations of a part's pods. Arguments: root, the part's values, its port of metrics, 0 if it has none. */ -}}
 {{- define "fusecache.podAnnotations" -}}
 {{- $root := index . 0 }}
 {{- $annotations := dict }}
-{{- if $root.Values.metrics.annotations }}
+{{- if and $root.Values.metrics.annotations (index . 2) }}
 {{- $annotations = dict "prometheus.io/scrape" "true" "prometheus.io/port" (toString (index . 2)) "prometheus.io/path" "/metrics" }}
 {{- end }}
 annotations: {{ toJson (merge (deepCopy (index . 1).podAnnotations) $annotations) }}
