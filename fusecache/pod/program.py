@@ -25,6 +25,7 @@ from fusecache.pod.dataset_config import DatasetConfig, load
 from fusecache.pod.early import EarlySupervisor
 from fusecache.pod.endpoints import Endpoints
 from fusecache.pod.http_server import HttpServer
+from fusecache.pod.left_tiers import start_removing
 from fusecache.pod.standby import Turn
 from fusecache.pod.state import Phase, PodState
 from fusecache.pod.supervisor_process import SupervisorProcess
@@ -133,6 +134,7 @@ class Pod:
         spec_path = _store_spec(config.spec)
         self._turn.leave_to_supervisor(config.spec.mountpoint)
         self._supervisor.order(spec_path)
+        start_removing(self._arguments.cache, [os.path.basename(tier.path) for tier in config.spec.tiers])
         report = await self._supervisor.report()
         if report.error is not None:
             await self._supervisor.wait_ended()

@@ -23,6 +23,7 @@ from csi.operator.app.watching import make_registry, make_settings
 from csi.operator.leader import Leadership
 from csi.operator.objects import Objects
 from csi.operator.render.surroundings import Installation
+from csi.operator.resolve.allowed_roots import NO_ROOTS, AllowedRoots
 from csi.operator.work_queue import WorkQueue
 
 log = logging.getLogger(__name__)
@@ -32,11 +33,13 @@ LEASE = "fusecache-operator"
 
 @dataclass(frozen=True, slots=True)
 class OperatorSettings:
-    """`namespace`: of the Lease. `shares_nodes`: Datasets without `placement` let others cache on their nodes."""
+    """`namespace`: of the Lease. `shares_nodes`: Datasets without `placement` let others cache on their nodes. `roots`: below
+    which users may name directories of nodes."""
 
     namespace: str
     installation: Installation
     shares_nodes: bool = True
+    roots: AllowedRoots = NO_ROOTS
     workers: int = 4
 
 
@@ -53,7 +56,13 @@ async def run_operator(settings: OperatorSettings, ended: asyncio.Event) -> None
             return
         stack.push_async_callback(leadership.release)
         reconciler = Reconciler(
-            objects, known, Events(objects), daemons, settings.installation, shares_nodes=settings.shares_nodes
+            objects,
+            known,
+            Events(objects),
+            daemons,
+            settings.installation,
+            shares_nodes=settings.shares_nodes,
+            roots=settings.roots,
         )
         queue: WorkQueue[Key] = WorkQueue(reconciler.look, settings.workers)
         log.info("%s is the operator", identity)

@@ -6,10 +6,11 @@ written. A step that fails ends the look; the queue tries again.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import datetime
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,8 +29,10 @@ from csi.operator.objects import Objects
 from csi.operator.placement import Node, choose_workers
 from csi.operator.render.credentials import TOKEN_KEY, collect, token_secret
 from csi.operator.render.everything import render
-from csi.operator.render.object_names import CONSUMER, node_label, selector, token_name
+from csi.operator.render.object_names import CONSUMER, ROLE_LABEL, WORKER, node_label, selector, token_name
+from csi.operator.render.pod_role import requested_memory
 from csi.operator.render.surroundings import Identity, Installation
+from csi.operator.resolve.allowed_roots import AllowedRoots
 from csi.operator.resolve.clear_text import written_value
 from csi.operator.resolve.references import follow
 from csi.operator.resolve.resolution import Surroundings, resolve
@@ -56,8 +59,17 @@ class Written:
 
 class Reconciler:
     def __init__(
-        self, objects: Objects, known: Known, events: Events, daemons: Daemons, installation: Installation, *, shares_nodes: bool
+        self,
+        objects: Objects,
+        known: Known,
+        events: Events,
+        daemons: Daemons,
+        installation: Installation,
+        *,
+        shares_nodes: bool,
+        roots: AllowedRoots,
     ) -> None:
+        self._roots = roots
         self._objects = objects
         self._known = known
         self._events = events
@@ -121,6 +133,7 @@ class Reconciler:
             raw_dataset=raw_dataset,
             raw_runtime=raw_runtime,
             shares_nodes=self._shares_nodes,
+            roots=self._roots,
         )
 
     def _follow(self, reference: Resolved) -> Resolved | list[Problem]:
@@ -229,19 +242,21 @@ class Reconciler:
             return Seen(references=references)
         label = node_label(resolved.namespace, resolved.name)
         nodes = [Node.of_json(raw) for raw in self._known.all(NODES)]
-        placement = choose_workers(resolved, nodes)
+        placement = choose_workers(resolved, nodes, requested_memory(resolved, self._installation))
         await self._attachments.label_nodes(resolved, nodes, placement.workers)
         pods = [pod async for pod in self._objects.list(PODS, resolved.namespace, selector(resolved.name))]
-        ready = {pod["spec"].get("nodeName", "") for pod in pods if _is_ready(pod)}
-        addresses = [pod["status"]["podIP"] for pod in pods if pod.get("status", {}).get("podIP") and _is_ready(pod)]
-        figures = add_up(await self._daemons.statuses(addresses, token))
+        ready = [pod for pod in pods if _is_ready(pod)]
+        caching = [pod for pod in ready if pod["metadata"].get("labels", {}).get(ROLE_LABEL) == WORKER]
+        addresses = {WORKER: _addresses(caching), CONSUMER: _addresses(pod for pod in ready if pod not in caching)}
+        workers, others = await asyncio.gather(*(self._daemons.statuses(some, token) for some in addresses.values()))
+        figures = add_up(workers.statuses, others.statuses)
         mounting = {node.name for node in nodes if node.labels.get(label) == CONSUMER}
         return Seen(
             figures=figures,
             workers_chosen=len(placement.workers),
-            workers_ready=len(ready & set(placement.workers)),
+            workers_ready=len(_nodes(caching) & set(placement.workers)),
             mounts_wanted=len(mounting),
-            mounts_ready=len(ready & mounting),
+            mounts_ready=len(_nodes(ready) & mounting),
             worker_reason=placement.reason,
             references=references,
         )
@@ -264,6 +279,14 @@ def _parsed(raw: dict[str, Any] | None) -> Object | None:
 def _secret_value(raw: Mapping[str, Any] | None, key: str) -> str | None:
     value = ((raw or {}).get("data") or {}).get(key)
     return None if value is None else base64.b64decode(value).decode(errors="replace")
+
+
+def _nodes(pods: Iterable[Mapping[str, Any]]) -> set[str]:
+    return {pod["spec"].get("nodeName", "") for pod in pods}
+
+
+def _addresses(pods: Iterable[Mapping[str, Any]]) -> list[str]:
+    return [pod["status"]["podIP"] for pod in pods if pod["status"].get("podIP")]
 
 
 def _is_ready(pod: Mapping[str, Any]) -> bool:
