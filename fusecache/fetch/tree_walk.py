@@ -25,12 +25,18 @@ async def find(cache: Cache, path: bytes, *, anew: bool = False) -> InodeNo:
     """
     inode = ROOT
     for part in (part for part in path.split(b"/") if part):
-        await (cache.listing.check_name if anew else cache.listing.look_up)(inode, part)
+        missing = CacheError(
+            ErrorKind.NOT_FOUND, f"{path.decode('utf-8', 'surrogateescape')!r} is not in the dataset; {_MISSING}"
+        )
+        try:
+            await (cache.listing.check_name if anew else cache.listing.look_up)(inode, part)
+        except CacheError as error:
+            if error.kind is ErrorKind.NOT_FOUND:
+                raise missing from error
+            raise
         row = cache.tree.name(inode, part)
         if row is None:
-            raise CacheError(
-                ErrorKind.NOT_FOUND, f"{path.decode('utf-8', 'surrogateescape')!r} is not in the dataset; {_MISSING}"
-            )
+            raise missing
         inode = row.inode
     return inode
 
