@@ -13,7 +13,7 @@ from lightkube import ApiError, AsyncClient, codecs
 from lightkube.core.exceptions import LoadResourceError
 from lightkube.core.resource_registry import resource_registry
 from lightkube.generic_resource import create_global_resource, create_namespaced_resource
-from lightkube.types import PatchType
+from lightkube.types import CascadeType, PatchType
 
 FIELD_MANAGER = "fusecache"
 NOT_FOUND = 404
@@ -86,9 +86,9 @@ class Objects:
         return True
 
     async def delete(self, kind: Kind, name: str, namespace: str | None = None) -> bool:
-        """Return False for what was not there."""
+        """Return False for what was not there. What the object owns goes with it, as the garbage collector finds it."""
         try:
-            await self._client.delete(self._type(kind), name, namespace=namespace)
+            await self._client.delete(self._type(kind), name, namespace=namespace, cascade=CascadeType.BACKGROUND)
         except ApiError as error:
             if error.status.code == NOT_FOUND:
                 return False

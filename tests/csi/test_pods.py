@@ -8,10 +8,8 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import grpc
 import pytest
@@ -19,59 +17,17 @@ import pytest
 from csi.stubs import csi_pb2
 from csi.volumes import inline
 from fusecache.custody.mountinfo import find_mount
-from tests.stress.conftest import make_files
-from tests.support.cache_pod import BLOCKS, NAME, NAMESPACE, QUOTA, TOKEN, CachePod, leftovers, volume_of
+from tests.csi.conftest import Pods
+from tests.support.cache_pod import BLOCKS, NAME, NAMESPACE, QUOTA, TOKEN, leftovers, volume_of
 from tests.support.csi_driver import CALL_SECONDS, CsiDriver, Mode
 from tests.support.mounted import kill, run_below, wait_until
 from tests.support.readers import Readers
 from tests.support.s3_bucket import S3Bucket
-from tests.support.seaweed import Seaweed
-from tests.support.stored_truth import upload
 
 pytestmark = [pytest.mark.fuse, pytest.mark.root, pytest.mark.slow, pytest.mark.requires("unshare", "setpriv")]
 
 MODE = Mode.MULTI_NODE_READER_ONLY
 LONGEST_SECONDS = 2.0
-Pods = Callable[..., CachePod]
-
-
-@pytest.fixture
-def node(disk_path: Path) -> Iterator[CsiDriver]:
-    (disk_path / "ssd").mkdir()
-    mode = ("node", "--node-id", "node-1", "--daemons", "pods", "--cache-root", str(disk_path / "ssd"))
-    with CsiDriver(disk_path, {}, mode=mode) as driver:
-        yield driver
-
-
-@pytest.fixture
-def source(seaweed: Seaweed, bucket: S3Bucket) -> dict[str, Any]:
-    """As the operator writes it down."""
-    return {
-        "url": f"s3://{bucket.bucket}", "place": "", "options": {"endpoint_url": seaweed.endpoint_url},
-        "secret_options": {"access_key": "0.access_key", "secret_key": "0.secret_key"},
-    }  # fmt: skip
-
-
-@pytest.fixture
-def pods(node: CsiDriver, source: dict[str, Any]) -> Iterator[Pods]:
-    """Makes cache pods of the Dataset, with their volumes."""
-    with ExitStack() as stack:
-
-        def make(pod: str, **more: Any) -> CachePod:
-            made = CachePod(node, pod, more.pop("sources", [source]), **more)
-            stack.callback(made.close)
-            made.publish()
-            return made
-
-        yield make
-
-
-@pytest.fixture
-def truth(disk_path: Path, seaweed: Seaweed, bucket: S3Bucket) -> Path:
-    directory = disk_path / "truth"
-    make_files(directory, small=80, large=2, large_bytes=4 << 20)
-    upload(seaweed, bucket.bucket, directory)
-    return directory
 
 
 def use(node: CsiDriver, name: str = "demo", path: str = "") -> tuple[csi_pb2.Volume, str, Path]:

@@ -19,6 +19,7 @@ from csi.operator.app.daemons import Daemons
 from csi.operator.app.deletion import Deletion
 from csi.operator.app.events import Events
 from csi.operator.app.known import DATASETS, NODES, PODS, SECRETS, Key, Known, key_of, own_kind
+from csi.operator.app.operation_keys import operation_ref
 from csi.operator.app.statuses import BOUND, Seen, dataset_status, differs, refused_status, runtime_status
 from csi.operator.figures import add_up
 from csi.operator.model.dataset import Dataset
@@ -183,7 +184,8 @@ class Reconciler:
             await self._own_runtime(written.raw_runtime, identity)
         seen = await self._look_around(resolved, token)
         status = dataset_status(written.dataset, resolved, seen, _now())
-        await self._write_status(written.raw_dataset, status)
+        operations = operation_ref(self._known, key_of(written.raw_dataset))
+        await self._write_status(written.raw_dataset, status | operations)
         if written.raw_runtime is not None and written.raw_runtime["kind"] != "CacheRuntime":
             before = written.raw_runtime.get("status", {})
             await self._write_status(written.raw_runtime, runtime_status(resolved, seen, before, _now()))

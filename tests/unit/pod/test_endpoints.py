@@ -12,6 +12,7 @@ import pytest
 
 from fusecache.base.run_sockets import listen_in
 from fusecache.contract.run_files import CONTROL_SOCKET
+from fusecache.contract.warm_request import WarmRequest
 from fusecache.pod import endpoints
 from fusecache.pod.endpoints import Endpoints, parse_warm
 from fusecache.pod.http_server import HttpError, Reply, Request
@@ -174,12 +175,12 @@ def test_an_error_is_the_last_line(tmp_path: Path) -> None:
 
 
 def test_paths_are_those_of_the_tree() -> None:
-    assert parse_warm(b"") == ([""], False)
-    assert parse_warm(b'{"paths": ["/", "/a/b/", "c"], "refresh": true}') == (["", "a/b", "c"], True)
+    assert parse_warm(b"") == (WarmRequest(), False)
+    assert parse_warm(b'{"paths": ["/", "/a/b/", "c"], "refresh": true}') == (WarmRequest(("", "a/b", "c")), True)
 
 
 @pytest.mark.parametrize(
-    "body", [b"{", b'"x"', b'{"paths": "a"}', b'{"paths": [1]}', b'{"paths": []}', b'{"refresh": 1}', b'{"path": ["a"]}']
+    "body", [b"{", b'"x"', b'{"paths": "a"}', b'{"paths": [1]}', b'{"paths": ["a/../b"]}', b'{"refresh": 1}', b'{"path": ["a"]}']
 )
 def test_what_cannot_be_warmed(body: bytes) -> None:
     with pytest.raises(HttpError) as failed:
