@@ -17,6 +17,7 @@ from csi.mounting.custody import Custody
 from csi.mounting.daemons import Daemons
 from csi.mounting.inline_volumes import InlineVolumes
 from csi.mounting.node_mounts import NodeMounts
+from csi.mounting.node_places import NodePlaces
 from csi.mounting.own_daemons import OwnDaemons
 from csi.mounting.ownership import make_passable
 from csi.mounting.paths import Roots
@@ -97,7 +98,9 @@ async def _serve(settings: Settings) -> None:
         csi_pb2_grpc.add_ControllerServicer_to_server(controller, server.grpc)
     if mounts is not None and custody is not None:
         modified = controller.modified if controller is not None else lambda volume_id: {}
-        inline = InlineVolumes(NodeDirectories(settings.state_dir), _custody_root(settings), Roots(settings.allowed_roots))
+        inline = InlineVolumes(
+            NodeDirectories(settings.state_dir), _custody_root(settings), Roots(settings.allowed_roots), _places(settings)
+        )
         csi_pb2_grpc.add_NodeServicer_to_server(Node(settings.node_id, mounts, inline, modified), server.grpc)
         _watch(metrics, mounts)
         await custody.ensure_running()
@@ -128,11 +131,15 @@ def _custody_root(settings: Settings) -> Path:
     return settings.custody or NodeDirectories(settings.state_dir).custody
 
 
+def _places(settings: Settings) -> NodePlaces:
+    return NodePlaces(NodeDirectories(settings.state_dir), settings.cache_roots, settings.local_roots)
+
+
 def _node_mounts(settings: Settings, custody: Custody) -> NodeMounts:
     directories = NodeDirectories(settings.state_dir)
     serving: Serving
     if settings.has_pods:
-        serving = PodDaemons(directories, custody)
+        serving = PodDaemons(directories, custody, _places(settings))
     else:
         serving = OwnDaemons(directories, custody, Daemons(os.environ, settings.daemon_user))
     return NodeMounts(directories, Roots(settings.allowed_roots), custody, serving)

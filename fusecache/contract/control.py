@@ -6,14 +6,15 @@ root; names that are not UTF-8 travel with surrogate escapes.
 | request | answers |
 |---|---|
 | {"do": "status"} | {"done": true, ...} with the fields of `Status` |
-| {"do": "warm", "paths": [...]} | often `Progress`; at the end with "done": true, "failures", "failed": [[path, reason], ...] |
+| {"do": "warm", ...} | often `Progress`; at the end with "done": true, "failures", "failed": [[path, reason], ...] |
 | {"do": "drop", "paths": [...]} | {"done": true, "bytes": freed} |
 | {"do": "refresh", "paths": [...]} | {"done": true, "changed": entries that differ now} |
 | {"do": "look", "paths": [...]} | {"done": true} when the source was asked about each name on the way; NOT_FOUND |
 | {"do": "usage", "paths": [DIRECTORY]} | {"done": true, "files", "total_bytes", "listing_complete"}, of it and all below |
 | {"do": "metrics"} | {"done": true, "text": Prometheus exposition} |
-"failures" counts all, "failed" names the first 1,000.
-Progress is {"files", "files_total", "bytes", "bytes_total", "listing": bool}.
+What a warm is about says warm_request.py. "failures" counts all, "failed" names the first 1,000.
+Progress is {"files", "files_total", "bytes", "bytes_total", "listing": bool}. At the end "full" says that there was no room for
+all, if the request said "until_full".
 An error is {"done": true, "error": SENTENCE, "kind": ErrorKind}.
 """
 

@@ -6,10 +6,11 @@ written. A step that fails ends the look; the queue tries again.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import datetime
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +19,8 @@ from csi.operator.app.daemons import Daemons
 from csi.operator.app.deletion import Deletion
 from csi.operator.app.events import Events
 from csi.operator.app.known import DATASETS, NODES, PODS, SECRETS, Key, Known, key_of, own_kind
-from csi.operator.app.statuses import Seen, dataset_status, differs, refused_status, runtime_status
+from csi.operator.app.operation_keys import operation_ref
+from csi.operator.app.statuses import BOUND, Seen, dataset_status, differs, refused_status, runtime_status
 from csi.operator.figures import add_up
 from csi.operator.model.dataset import Dataset
 from csi.operator.model.object import Object
@@ -28,8 +30,10 @@ from csi.operator.objects import Objects
 from csi.operator.placement import Node, choose_workers
 from csi.operator.render.credentials import TOKEN_KEY, collect, token_secret
 from csi.operator.render.everything import render
-from csi.operator.render.object_names import CONSUMER, node_label, selector, token_name
+from csi.operator.render.object_names import CONSUMER, ROLE_LABEL, WORKER, node_label, selector, token_name
+from csi.operator.render.pod_role import requested_memory
 from csi.operator.render.surroundings import Identity, Installation
+from csi.operator.resolve.allowed_roots import AllowedRoots
 from csi.operator.resolve.clear_text import written_value
 from csi.operator.resolve.references import follow
 from csi.operator.resolve.resolution import Surroundings, resolve
@@ -37,6 +41,8 @@ from csi.operator.resolved import Problem, Resolved, SecretKey
 from fusecache.contract.errors import CacheError
 
 AGAIN_SECONDS = 10.0  # until daemons are asked again
+SOON_SECONDS = 1.0  # of a Dataset that is new
+PATIENCE_SECONDS = 5.0  # what a new object lacks may be in the same file, a few lines below: no event before
 TOKEN_BYTES = 32
 ERROR_DATASET, ERROR_RUNTIME = "ErrorCreateDataset", "ErrorProcessRuntime"
 
@@ -54,8 +60,17 @@ class Written:
 
 class Reconciler:
     def __init__(
-        self, objects: Objects, known: Known, events: Events, daemons: Daemons, installation: Installation, *, shares_nodes: bool
+        self,
+        objects: Objects,
+        known: Known,
+        events: Events,
+        daemons: Daemons,
+        installation: Installation,
+        *,
+        shares_nodes: bool,
+        roots: AllowedRoots,
     ) -> None:
+        self._roots = roots
         self._objects = objects
         self._known = known
         self._events = events
@@ -119,6 +134,7 @@ class Reconciler:
             raw_dataset=raw_dataset,
             raw_runtime=raw_runtime,
             shares_nodes=self._shares_nodes,
+            roots=self._roots,
         )
 
     def _follow(self, reference: Resolved) -> Resolved | list[Problem]:
@@ -144,9 +160,11 @@ class Reconciler:
     async def _refuse(self, written: Written, problems: Sequence[Problem]) -> float | None:
         for problem in problems:
             about = written.raw_runtime if problem.on_runtime and written.raw_runtime else written.raw_dataset
-            await self._events.say(about, problem.reason, problem.message)
+            if not problem.heals or _age_seconds(about) > PATIENCE_SECONDS:
+                await self._events.say(about, problem.reason, problem.message)
         await self._write_status(written.raw_dataset, refused_status(written.dataset, problems, _now()))
-        return AGAIN_SECONDS if any(problem.heals for problem in problems) else None
+        is_healing = any(problem.heals for problem in problems)
+        return _soon(written.raw_dataset, written.raw_runtime) if is_healing else None
 
     # -- what it needs
 
@@ -165,11 +183,14 @@ class Reconciler:
         if written.raw_runtime is not None:
             await self._own_runtime(written.raw_runtime, identity)
         seen = await self._look_around(resolved, token)
-        await self._write_status(written.raw_dataset, dataset_status(written.dataset, resolved, seen, _now()))
+        status = dataset_status(written.dataset, resolved, seen, _now())
+        operations = operation_ref(self._known, key_of(written.raw_dataset))
+        await self._write_status(written.raw_dataset, status | operations)
         if written.raw_runtime is not None and written.raw_runtime["kind"] != "CacheRuntime":
             before = written.raw_runtime.get("status", {})
             await self._write_status(written.raw_runtime, runtime_status(resolved, seen, before, _now()))
-        return AGAIN_SECONDS
+        is_settled = status["phase"] == BOUND and seen.workers_ready >= resolved.replicas
+        return AGAIN_SECONDS if is_settled else _soon(written.raw_dataset, written.raw_runtime)
 
     async def _add_finalizer(self, raw: dict[str, Any]) -> None:
         """Nothing is made for a Dataset that could go without our cleaning up."""
@@ -223,19 +244,21 @@ class Reconciler:
             return Seen(references=references)
         label = node_label(resolved.namespace, resolved.name)
         nodes = [Node.of_json(raw) for raw in self._known.all(NODES)]
-        placement = choose_workers(resolved, nodes)
+        placement = choose_workers(resolved, nodes, requested_memory(resolved, self._installation))
         await self._attachments.label_nodes(resolved, nodes, placement.workers)
         pods = [pod async for pod in self._objects.list(PODS, resolved.namespace, selector(resolved.name))]
-        ready = {pod["spec"].get("nodeName", "") for pod in pods if _is_ready(pod)}
-        addresses = [pod["status"]["podIP"] for pod in pods if pod.get("status", {}).get("podIP") and _is_ready(pod)]
-        figures = add_up(await self._daemons.statuses(addresses, token))
+        ready = [pod for pod in pods if _is_ready(pod)]
+        caching = [pod for pod in ready if pod["metadata"].get("labels", {}).get(ROLE_LABEL) == WORKER]
+        addresses = {WORKER: _addresses(caching), CONSUMER: _addresses(pod for pod in ready if pod not in caching)}
+        workers, others = await asyncio.gather(*(self._daemons.statuses(some, token) for some in addresses.values()))
+        figures = add_up(workers.statuses, others.statuses)
         mounting = {node.name for node in nodes if node.labels.get(label) == CONSUMER}
         return Seen(
             figures=figures,
             workers_chosen=len(placement.workers),
-            workers_ready=len(ready & set(placement.workers)),
+            workers_ready=len(_nodes(caching) & set(placement.workers)),
             mounts_wanted=len(mounting),
-            mounts_ready=len(ready & mounting),
+            mounts_ready=len(_nodes(ready) & mounting),
             worker_reason=placement.reason,
             references=references,
         )
@@ -260,9 +283,28 @@ def _secret_value(raw: Mapping[str, Any] | None, key: str) -> str | None:
     return None if value is None else base64.b64decode(value).decode(errors="replace")
 
 
+def _nodes(pods: Iterable[Mapping[str, Any]]) -> set[str]:
+    return {pod["spec"].get("nodeName", "") for pod in pods}
+
+
+def _addresses(pods: Iterable[Mapping[str, Any]]) -> list[str]:
+    return [pod["status"]["podIP"] for pod in pods if pod["status"].get("podIP")]
+
+
 def _is_ready(pod: Mapping[str, Any]) -> bool:
     conditions = pod.get("status", {}).get("conditions", ())
     return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
+
+
+def _soon(*raws: Mapping[str, Any] | None) -> float:
+    """The younger the youngest of the objects, the sooner: somebody waits for it."""
+    age = min(_age_seconds(raw) for raw in raws if raw is not None)
+    return min(max(age / 10, SOON_SECONDS), AGAIN_SECONDS)
+
+
+def _age_seconds(raw: Mapping[str, Any]) -> float:
+    made = datetime.datetime.fromisoformat(raw["metadata"]["creationTimestamp"])
+    return (datetime.datetime.now(datetime.UTC) - made).total_seconds()
 
 
 def _now() -> str:

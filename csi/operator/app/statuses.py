@@ -11,6 +11,7 @@ from typing import Any
 
 from csi.operator.figures import Figures, cache_states, file_count, ufs_total
 from csi.operator.model.dataset import Dataset
+from csi.operator.render.object_names import WORKER, selector
 from csi.operator.resolved import Problem, Resolved
 
 BOUND, NOT_BOUND, FAILED = "Bound", "NotBound", "Failed"
@@ -115,7 +116,7 @@ def runtime_status(resolved: Resolved, seen: Seen, before: Mapping[str, Any], no
         "fuseNumberUnavailable": max(0, seen.mounts_wanted - seen.mounts_ready),
         "conditions": conditions,
         "cacheStates": cache_states(seen.figures, resolved.capacity_bytes, lists_everything=resolved.lists_everything),
-        "selector": f"fusecache.io/dataset={resolved.name},app.kubernetes.io/component=cache",
+        "selector": ",".join(f"{key}={value}" for key, value in selector(resolved.name, WORKER).items()),
     }
 
 

@@ -12,7 +12,8 @@ from typing import Any
 import kopf
 
 from csi.operator.app.attachments import dataset_of_attachment, dataset_of_volume
-from csi.operator.app.known import ATTACHMENTS, DATASETS, NODES, VOLUMES, WATCHED, Key, Known, key_of
+from csi.operator.app.known import ATTACHMENTS, DATASETS, NODES, OPERATION_KINDS, VOLUMES, WATCHED, Key, Known, key_of
+from csi.operator.app.operation_keys import OperationKey, concerned_dataset, concerned_operations
 from csi.operator.objects import Kind
 from csi.operator.placement import Node
 
@@ -21,12 +22,16 @@ log = logging.getLogger(__name__)
 _REFERENCE = "dataset://"
 
 
-def make_registry(known: Known, look_at: Callable[[Key], None]) -> kopf.OperatorRegistry:
-    """Return handlers of all kinds that are watched. `look_at`: has a Dataset looked at soon."""
+LookAt = Callable[[Key], None]
+LookAtOperation = Callable[[OperationKey], None]
+
+
+def make_registry(known: Known, look_at: LookAt, look_at_operation: LookAtOperation) -> kopf.OperatorRegistry:
+    """Return handlers of all kinds that are watched. `look_at`: has a Dataset looked at soon, the other one an operation."""
     registry = kopf.OperatorRegistry()
     kopf.on.login(registry=registry)(_login)
     for kind in WATCHED:
-        handler = _handler(kind, known, look_at)
+        handler = _handler(kind, known, look_at, look_at_operation)
         kopf.on.event(kind.group, kind.version, kind.plural, registry=registry, id=f"see-{kind.plural}")(handler)
     return registry
 
@@ -40,7 +45,7 @@ def make_settings() -> kopf.OperatorSettings:
     return settings
 
 
-def _handler(kind: Kind, known: Known, look_at: Callable[[Key], None]) -> Callable[..., Any]:
+def _handler(kind: Kind, known: Known, look_at: LookAt, look_at_operation: LookAtOperation) -> Callable[..., Any]:
     async def see(event: dict[str, Any], **_: Any) -> None:
         raw = _plain(event["object"])
         if kind == VOLUMES and dataset_of_volume(raw) is None:
@@ -49,6 +54,10 @@ def _handler(kind: Kind, known: Known, look_at: Callable[[Key], None]) -> Callab
         known.note(kind, event["type"], raw)
         for key in _concerned(kind, known, before, raw):
             look_at(key)
+        for key in concerned_dataset(kind, before, raw, event["type"]):
+            look_at(key)
+        for operation in concerned_operations(kind, known, raw):
+            look_at_operation(operation)
 
     return see
 
@@ -71,7 +80,7 @@ def _concerned(kind: Kind, known: Known, before: dict[str, Any] | None, raw: dic
         yield from _targets(raw)
     elif kind.kind.endswith("Runtime"):
         yield key_of(raw)
-    else:  # a profile or a class: few, and seldom changed
+    elif kind.kind not in OPERATION_KINDS:  # a profile or a class: few, and seldom changed
         yield from map(key_of, known.all(DATASETS))
 
 

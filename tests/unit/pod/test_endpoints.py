@@ -12,6 +12,7 @@ import pytest
 
 from fusecache.base.run_sockets import listen_in
 from fusecache.contract.run_files import CONTROL_SOCKET
+from fusecache.contract.warm_request import WarmRequest
 from fusecache.pod import endpoints
 from fusecache.pod.endpoints import Endpoints, parse_warm
 from fusecache.pod.http_server import HttpError, Reply, Request
@@ -134,11 +135,18 @@ def test_health(tmp_path: Path, phase: Phase, status: int) -> None:
     assert failed.value.status == status
 
 
-def test_a_daemon_that_does_not_answer_is_not_healthy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("phase", Phase)
+def test_a_pod_that_waits_lives(tmp_path: Path, phase: Phase) -> None:
+    reply = ask(tmp_path, request("/livez"), {}, phase)
+    assert (reply.status, reply.body) == (200, f"{phase}: the reason\n".encode())
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/livez"])
+def test_a_daemon_that_does_not_answer_is_not_healthy(path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(endpoints, "ASK_SECONDS", 0.05)
     for answers in ({"status": ["hang up"]}, {"status": [{"files": 1}, "hang up"]}):
         with pytest.raises(HttpError) as failed:
-            ask(tmp_path, request("/healthz"), dict(answers))
+            ask(tmp_path, request(path), dict(answers))
         assert failed.value.status == 503
 
 
@@ -167,12 +175,12 @@ def test_an_error_is_the_last_line(tmp_path: Path) -> None:
 
 
 def test_paths_are_those_of_the_tree() -> None:
-    assert parse_warm(b"") == ([""], False)
-    assert parse_warm(b'{"paths": ["/", "/a/b/", "c"], "refresh": true}') == (["", "a/b", "c"], True)
+    assert parse_warm(b"") == (WarmRequest(), False)
+    assert parse_warm(b'{"paths": ["/", "/a/b/", "c"], "refresh": true}') == (WarmRequest(("", "a/b", "c")), True)
 
 
 @pytest.mark.parametrize(
-    "body", [b"{", b'"x"', b'{"paths": "a"}', b'{"paths": [1]}', b'{"paths": []}', b'{"refresh": 1}', b'{"path": ["a"]}']
+    "body", [b"{", b'"x"', b'{"paths": "a"}', b'{"paths": [1]}', b'{"paths": ["a/../b"]}', b'{"refresh": 1}', b'{"path": ["a"]}']
 )
 def test_what_cannot_be_warmed(body: bytes) -> None:
     with pytest.raises(HttpError) as failed:
