@@ -65,8 +65,12 @@ class Objects:
         raws = [_plain(one) async for one in found]
         return raws, found.resourceVersion
 
-    async def apply(self, raw: Mapping[str, Any], *, force: bool = True) -> dict[str, Any]:
-        """Make an object what it is to be, whatever it was: fields that others own are left to them unless we name them."""
+    async def apply(self, raw: Mapping[str, Any], kind: Kind | None = None, *, force: bool = True) -> dict[str, Any]:
+        """Make an object what it is to be, whatever it was: fields that others own are left to them unless we name them.
+
+        `kind`: of the object, if it is none of Kubernetes' own."""
+        if kind is not None:
+            self._type(kind)  # the library finds it by what the object says, once it knows it
         applied = await self._client.apply(codecs.from_dict(dict(raw)), field_manager=FIELD_MANAGER, force=force)
         return _plain(applied)
 
