@@ -41,7 +41,7 @@ class Helm:
         given = ["--values=-"] if values is not None else []
         with tempfile.TemporaryDirectory() as home:
             environment = {f"HELM_{name}_HOME": home for name in ("CACHE", "CONFIG", "DATA")}
-            environment |= {"HOME": home, "KUBECONFIG": str(self.kubeconfig or f"{home}/none")}  # it writes below both
+            environment |= {"HOME": home, "KUBECONFIG": str(self.kubeconfig or f"{home}/none")}  # below HOME it caches
             done = subprocess.run(
                 [program, *arguments, *given],
                 input=json.dumps(values or {}),

@@ -97,6 +97,23 @@ def test_all_that_values_say_is_there(helm: Helm) -> None:
     assert [each["metadata"]["labels"]["release"] for each in monitors] == ["prometheus"] * 2
 
 
+def test_directories_that_users_may_name_are_seen_where_they_are_opened(helm: Helm) -> None:
+    values = {"node": {"cacheRoots": ["/mnt/a", "/mnt/b"], "localRoots": ["/data"]}, "definitions": {"install": False}}
+    workloads = {each["metadata"]["name"]: each["spec"]["template"]["spec"] for each in render(values) if each["kind"] in PODS}
+    (node,), (operator,) = (workloads[f"fusecache-{name}"]["containers"] for name in ("node", "operator"))
+    assert parse(node["args"]).cache_roots == ("/mnt/a", "/mnt/b")
+    assert parse(node["args"]).local_roots == ("/data",)
+    roots = {"--cache-root=/mnt/a", "--cache-root=/mnt/b", "--local-root=/data"}
+    assert roots <= set(operator["args"]), "what one allows, the other allows"
+    for name, expected in (("fusecache-node", {"/mnt/a", "/mnt/b", "/data"}), ("fusecache-custody", {"/mnt/a", "/mnt/b"})):
+        paths = {each["name"]: each["hostPath"]["path"] for each in workloads[name]["volumes"]}
+        mounts = {each["mountPath"] for each in workloads[name]["containers"][0]["volumeMounts"]}
+        assert expected <= mounts
+        for each in workloads[name]["containers"][0]["volumeMounts"]:
+            if each["mountPath"] in expected:
+                assert paths[each["name"]] == each["mountPath"]
+
+
 def test_without_provisioning_there_is_nothing_of_it(helm: Helm) -> None:
     objects = render({"definitions": {"install": False}, "controller": {"provisioner": {"enabled": False}}})
     assert "provisioner" not in yaml.safe_dump(objects).replace("external-provisioner", "")
