@@ -5,7 +5,6 @@ They run on the test's machine, so that this needs no image; the rights are thos
 
 from __future__ import annotations
 
-import json
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -18,6 +17,7 @@ from csi import DRIVER_NAME
 from csi.operator.render.object_names import node_label
 from tests.cluster_harness import builds
 from tests.cluster_harness.cluster import Cluster
+from tests.support.controller_surroundings import attached, driver_on_nodes
 from tests.support.csi_driver import CsiDriver
 from tests.support.definitions import remove_definitions
 from tests.support.helm import Release
@@ -72,8 +72,13 @@ def test_the_operator_may_do_what_it_does(release: Release, namespace: Kubectl, 
             namespace.wait_for(["daemonset", "demo-fuse"], lambda found: True)
             assert wait_until(lambda: len(namespace.items("nodes", f"--selector={label}=worker")) == 1, SECONDS)
             namespace.wait_for(["dataset", "demo"], lambda found: bool(found.get("status", {}).get("phase")))
-        finally:  # nobody else takes its finalizer off
-            namespace("delete", "datasets", "--all", "--wait=true", timeout_seconds=90)
+            namespace.create([{**kind, "kind": "DataLoad", "spec": {"dataset": {"name": "demo"}}}])
+            namespace.wait_for(["dataload", "demo"], lambda found: bool(found.get("status", {}).get("phase")), SECONDS)
+            namespace("delete", "dataload", "demo", "--wait=true", timeout_seconds=90)
+            namespace("delete", "alluxioruntime", "demo", "--wait=true", timeout_seconds=90)
+            assert wait_until(lambda: not namespace.items("daemonsets"), SECONDS), "what was made goes with the runtime"
+        finally:  # nobody else takes finalizers off
+            namespace("delete", "dataloads,datasets", "--all", "--wait=true", timeout_seconds=90)
         assert wait_until(lambda: not namespace.items("daemonsets") and not namespace.items("pvc"), SECONDS)
         assert wait_until(lambda: namespace.items("nodes", f"--selector={label}") == [], SECONDS)
         assert refusals(operator.log()) == []
@@ -94,22 +99,6 @@ def sidecar(name: str, kubeconfig: Path, driver: CsiDriver, release: Release, di
     finally:
         process.kill()
         process.wait(10)
-
-
-@contextmanager
-def driver_on(kubectl: Kubectl, node: str) -> Iterator[None]:
-    """Have a node say that it has the driver, as kubelet would."""
-
-    def write(drivers: list[dict[str, object]]) -> None:
-        kubectl("patch", "csinode", node, "--type=merge", f"--patch={json.dumps({'spec': {'drivers': drivers}})}")
-
-    before = kubectl.get("csinode", node)["spec"].get("drivers") or []
-    others = [one for one in before if one["name"] != DRIVER_NAME]
-    write([*others, {"name": DRIVER_NAME, "nodeID": node, "topologyKeys": []}])
-    try:
-        yield
-    finally:
-        write(before)
 
 
 @pytest.mark.parametrize("binding", ["Immediate", "WaitForFirstConsumer"])
@@ -138,7 +127,7 @@ def test_the_sidecars_may_do_what_they_do(
         "spec": {"storageClassName": name, "accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "1Gi"}}},
     }
     with ExitStack() as stack:
-        stack.enter_context(driver_on(anywhere, node))
+        stack.enter_context(driver_on_nodes(cluster.kubeconfig))
         driver = CsiDriver(disk_path / "d", {}, mode=("controller", "--node", node)).start()
         stack.callback(driver.stop)
         logs = [
@@ -150,15 +139,9 @@ def test_the_sidecars_may_do_what_they_do(
         namespace.create([claim])
         bound = namespace.wait_for(["pvc", "demo"], lambda found: found["status"].get("phase") == "Bound", SECONDS)
         volume = bound["spec"]["volumeName"]
-        attachment = {
-            "apiVersion": "storage.k8s.io/v1",
-            "kind": "VolumeAttachment",
-            "metadata": {"name": name},
-            "spec": {"attacher": DRIVER_NAME, "nodeName": node, "source": {"persistentVolumeName": volume}},
-        }
-        anywhere.create([attachment])
-        anywhere.wait_for(["volumeattachment", name], lambda found: bool(found.get("status", {}).get("attached")), SECONDS)
-        anywhere("delete", "volumeattachment", name, "--wait=true", timeout_seconds=SECONDS)
+        with attached(anywhere, volume, node) as attachment:
+            what = ["volumeattachment", attachment]
+            anywhere.wait_for(what, lambda found: bool(found.get("status", {}).get("attached")), SECONDS)
         namespace("delete", "pvc", "demo", "--wait=true", timeout_seconds=SECONDS)
         assert wait_until(lambda: _is_gone(anywhere, "pv", volume), SECONDS)
         for log in logs:

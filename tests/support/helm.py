@@ -63,7 +63,10 @@ def render(values: Mapping[str, Any] | None = None, *options: str, namespace: st
 
 def read_objects(text: str) -> list[dict[str, Any]]:
     """Return the objects of a YAML text."""
-    return [found for found in yaml.load_all(text, Loader=_LOADER) if found]
+    loader, found = _LOADER(text), []
+    while loader.check_data():
+        found.append(loader.get_data())
+    return [each for each in found if each]
 
 
 @dataclass(frozen=True, slots=True)

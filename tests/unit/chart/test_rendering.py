@@ -148,9 +148,17 @@ def test_programs_know_their_arguments(workloads: list[dict[str, Any]]) -> None:
     assert node.custody == node.state_dir / "custody"
     custody = _arguments(workloads, "custody")
     assert (custody[custody.index("--root") + 1], custody[custody.index("--grace") + 1]) == (str(node.custody), "300")
-    command = [sys.executable, "-P", "-m", "csi", "operator", "--help"]
+
+
+@pytest.mark.parametrize(("name", "mode"), [("operator", ["operator"]), ("controller", ["controller", "--cluster"])])
+def test_programs_that_speak_to_the_cluster_know_theirs(workloads: list[dict[str, Any]], name: str, mode: list[str]) -> None:
+    command = [sys.executable, "-P", "-m", "csi", *mode, "--help"]
     text = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=60).stdout
-    assert [flag for flag in _flags(_arguments(workloads, "operator")[1:]) if flag not in text] == []
+    arguments = _arguments(workloads, name)
+    assert arguments[: len(mode)] == mode
+    known = set(re.findall(r"--[a-z-]+", text))
+    assert len(known) > 4
+    assert set(_flags(arguments[1:])) <= known
 
 
 @pytest.mark.parametrize("name", ["csi-attacher", "csi-provisioner"])
