@@ -1,8 +1,8 @@
 """Statuses of operations, and what Jobs and their pods say of a run. Pure.
 
-A status is written as a merge patch: None takes a key away. `infos`: Progress (`1.31GiB/3.41GiB`), FilesDone, CacheFull (`true`) where
-the cache was too small, and with the policy OnEvent what tells one event from another. A time is written where something changed,
-and never again.
+A status is written as a merge patch: None takes a key away. `infos`: Progress (`1.31GiB/3.41GiB`), FilesDone, CacheFull (`true`)
+where the cache was too small, and with the policy OnEvent what tells one event from another. A time is written where something
+changed, and never again.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Run:
     @classmethod
     def of_job(cls, job: Mapping[str, Any]) -> Run:
         status, metadata = job.get("status", {}), job["metadata"]
-        end = next(
+        end: Mapping[str, Any] = next(
             (one for one in status.get("conditions", ()) if one["type"] in (COMPLETE, FAILED) and one["status"] == "True"), {}
         )
         return cls(
