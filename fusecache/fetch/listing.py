@@ -191,25 +191,45 @@ class Listing:
             return
         opened = self._sources.of(row.source)
         source = opened.source
-        names = self._tree.inexact_names(parent, known.seq, STAT_SIBLINGS)
+        names, _ = self._tree.inexact_names(parent, known.seq, STAT_SIBLINGS)
         if isinstance(source, StatMany) and names:
             self._bursts.add(parent)
             self._nursery.start_soon(self._stat_burst, opened, source, row, parent, names)
 
     async def _stat_burst(self, opened: OpenSource, source: StatMany, row: Inode, parent: InodeNo, names: list[bytes]) -> None:
-        paths = [row.path + b"/" + name if row.path else name for name in names]
-        asked_at = self._tree.own_changes.now()
         try:
-            self._counters.add(Counter.REMOTE_REQUESTS, len(paths))
-            entries = await opened.gate.call(lambda: source.stat_many(paths), Priority.PREFETCH)
+            await self._stat_names(opened, source, row, parent, names)
         except CacheError:
             return  # only read-ahead: whoever needs a name asks for it and gets the error
         finally:
             self._bursts.discard(parent)
+
+    async def _stat_names(self, opened: OpenSource, source: StatMany, row: Inode, parent: InodeNo, names: list[bytes]) -> None:
+        """Stat names at background priority. Those that the source refuses stay as they are. Raises: UNAVAILABLE."""
+        paths = [row.path + b"/" + name if row.path else name for name in names]
+        asked_at = self._tree.own_changes.now()
+        self._counters.add(Counter.REMOTE_REQUESTS, len(paths))
+        entries = await opened.gate.call(lambda: source.stat_many(paths), Priority.PREFETCH)
         for name, entry in zip(names, entries, strict=True):
             if not isinstance(entry, CacheError):
                 with contextlib.suppress(CacheError):
                     self._tree.apply_stat(parent, name, entry, asked_at)
+
+    async def make_names_exact(self, parent: InodeNo, names: list[bytes]) -> None:
+        """Stat names of a directory that are known by an inexact listing only. Raises: UNAVAILABLE, STALE: it is gone."""
+        row = self._tree.inode(parent)
+        if row is None:
+            raise CacheError(ErrorKind.STALE, "the directory was replaced")
+        opened = self._sources.of(row.source)
+        if isinstance(opened.source, StatMany):
+            await self._stat_names(opened, opened.source, row, parent, names)
+            return
+        for name in names:
+            try:
+                await self._stat_name(parent, name)
+            except CacheError as error:
+                if _is_outage(error):
+                    raise
 
     # -- freshness
 

@@ -118,15 +118,17 @@ class Tree:
             inode, parent, last = row.inode, inode, part
         return inode, parent, last
 
-    def inexact_names(self, parent: InodeNo, after_seq: int, count: int) -> list[bytes]:
-        """Return those of the next `count` names of a directory whose size and version are not known exactly."""
+    def inexact_names(self, parent: InodeNo, after_seq: int, count: int) -> tuple[list[bytes], int]:
+        """Return those of the next `count` names of a directory whose size and version are not known exactly, and the number
+        to go on after: 0 at the end."""
         with self._index.read() as txn:
             rows = self._index.names.after(txn, parent, after_seq, count)
-            return [
+            inexact = [
                 row.name
                 for row in rows
                 if (inode := self._index.inodes.get(txn, row.inode)) is not None and inode.flags & InodeFlag.NEEDS_STAT
             ]
+            return inexact, rows[-1].seq if len(rows) == count else 0
 
     def unlisted_near(self, parent: InodeNo, name: bytes, count: int, without: Collection[InodeNo] = ()) -> list[InodeNo]:
         """Return up to `count` directories that were never listed, but those `without`: those that follow a name in readdir

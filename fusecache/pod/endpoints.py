@@ -3,8 +3,9 @@
 | request | answer |
 |---|---|
 | GET /healthz | 200 when the daemon answers, or the pod stands by for one that does; else 503 with the reason |
+| GET /livez | 200 with what the pod does, or waits for; 503 when it serves and the daemon does not answer |
 | GET /metrics | Prometheus text (base/metrics.py); nothing while the pod stands by |
-| GET /status | `Status` of contract/control.py as one object; 503 while the pod does not serve |
+| GET /status | `Status` of contract/control.py as one object; 503 with "phase" and "error" while the pod does not serve |
 | POST /warm {"refresh": bool, ...} | JSON lines of progress (contract/control.py), the last with "done": true |
 
 The rest of a request to warm is that of contract/warm_request.py. With "refresh" the source is asked first what is new.
@@ -90,6 +91,7 @@ class Endpoints:
         """Raises: HttpError, OSError."""
         routes: dict[str, tuple[str, Callable[[Request, Reply], Awaitable[None]]]] = {
             "/healthz": ("GET", self._healthz),
+            "/livez": ("GET", self._livez),
             "/metrics": ("GET", self._show_metrics),
             "/status": ("GET", self._show_status),
             "/warm": ("POST", self._warm),
@@ -116,6 +118,13 @@ class Endpoints:
             await self._status.get()
         await reply.send(200, f"{self._state.phase}\n")
 
+    async def _livez(self, request: Request, reply: Reply) -> None:
+        """A pod that waits, for a secret or for its source, is as well off as one that was started again: it would wait, too.
+        While the daemon starts, the supervisor looks after it, and ends with the pod if it can do nothing."""
+        if self._state.phase is Phase.SERVING:
+            await self._status.get()
+        await reply.send(200, f"{self._state.phase}: {self._state.reason}\n" if self._state.reason else f"{self._state.phase}\n")
+
     async def _show_metrics(self, request: Request, reply: Reply) -> None:
         if self._state.phase is Phase.STANDBY:
             return await reply.send(200, "", METRICS)
@@ -123,7 +132,8 @@ class Endpoints:
         await reply.send(200, str((await self._metrics.get()).get("text", "")), METRICS)
 
     async def _show_status(self, request: Request, reply: Reply) -> None:
-        self._require_serving()
+        if self._state.phase is not Phase.SERVING:
+            return await reply.send_json(503, {"error": self._state.reason, "phase": self._state.phase})
         await reply.send_json(200, status_of(await self._status.get(), self._run_dir))
 
     async def _warm(self, request: Request, reply: Reply) -> None:

@@ -7,6 +7,7 @@
 | status | says what runs, and what has ended |
 | missing | says in a line what this machine lacks, and ends with 1; else nothing and 0 |
 | import FILE... | puts images on all nodes |
+| publish FILE [NAME...] | puts the images of a file into the registry, under other names if given; nodes pull them |
 | enter BOX [COMMAND...] | runs a command, or a shell, inside a box |
 | restart BOX PROGRAM | kills a program and starts it again |
 | build [NAME...] | prints where built programs are; builds what is missing |
@@ -111,6 +112,12 @@ def import_images(directory: Path, arguments: argparse.Namespace) -> int:
     return 0
 
 
+def publish_image(directory: Path, arguments: argparse.Namespace) -> int:
+    for name in _require(directory).publish_image(arguments.file, *arguments.name):
+        print(name)
+    return 0
+
+
 def enter(directory: Path, arguments: argparse.Namespace) -> int:
     command = _require(directory).box(arguments.box).entering(arguments.run or ["/bin/bash"])
     os.execvpe(command[0], command, {**ENVIRONMENT, "TERM": os.environ.get("TERM", "dumb")})
@@ -128,8 +135,8 @@ def build(directory: Path, arguments: argparse.Namespace) -> int:
 
 
 COMMANDS = {
-    "up": up, "down": down, "status": status, "missing": missing, "import": import_images, "enter": enter, "restart": restart,
-    "build": build,
+    "up": up, "down": down, "status": status, "missing": missing, "import": import_images, "publish": publish_image,
+    "enter": enter, "restart": restart, "build": build,
 }  # fmt: skip
 
 
@@ -149,6 +156,9 @@ def _parser() -> argparse.ArgumentParser:
     for name in ("up", "down", "status", "missing"):
         commands.add_parser(name)
     commands.add_parser("import").add_argument("file", type=Path, nargs="+")
+    publishing = commands.add_parser("publish")
+    publishing.add_argument("file", type=Path)
+    publishing.add_argument("name", nargs="*")
     entering = commands.add_parser("enter")
     entering.add_argument("box")
     entering.add_argument("run", nargs=argparse.REMAINDER)

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
-from tests.cluster_harness import addresses, builds, control_plane, kubeconfigs, nodes, wiring
+from tests.cluster_harness import addresses, builds, control_plane, kubeconfigs, nodes, registry, wiring
 from tests.cluster_harness.boxes import Box, tail
 from tests.cluster_harness.certificates import Authority
 from tests.cluster_harness.cluster import BOOTED_FILE, Cluster, import_into, pause_archive
@@ -67,6 +67,7 @@ def boot(directory: Path, progress: Progress, programs: dict[str, Path]) -> Clus
             nodes.start_proxy(node)
         cluster.kubectl.create(control_plane.dns_objects(plan))
         control_plane.start_dns(cluster.control_plane)
+        registry.start(cluster.control_plane, plan)
         for node in cluster.nodes:
             _wait(partial(_is_node_ready, cluster, node.name), node, "kubelet")
     with progress.step("service accounts"):

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from tests.cluster_harness import cgroups, kubeconfigs
+from tests.cluster_harness import cgroups, kubeconfigs, registry
 from tests.cluster_harness.addresses import Addresses
 from tests.cluster_harness.boxes import Box, BoxError
 from tests.cluster_harness.certificates import Authority
@@ -19,6 +19,7 @@ from tests.cluster_harness.control_plane import CLUSTER_DOMAIN, FILES, KUBERNETE
 
 CONTAINERD_SOCKET = "/run/containerd/containerd.sock"
 CNI_PLUGINS = "/usr/lib/cni"
+REGISTRIES = f"{FILES}/registries"
 PAUSE_IMAGE = "localhost/fusecache/pause:1"
 
 
@@ -36,6 +37,9 @@ def prepare(box: Box, addresses: Addresses, number: int, authority: Authority) -
     (files / "kubelet.yaml").write_text(yaml.safe_dump(_kubelet(box, addresses, number)))
     (files / "kube-proxy.yaml").write_text(yaml.safe_dump(_proxy(box, addresses)))
     (files / "containerd.toml").write_text(_containerd())
+    default = box.root / REGISTRIES.lstrip("/") / "_default"
+    default.mkdir(parents=True)
+    (default / "hosts.toml").write_text(registry.hosts_file(addresses))
     (box.root / "etc/cni/net.d/10-pods.conflist").write_text(json.dumps(_cni(addresses, number), indent=1))
 
 
@@ -146,6 +150,9 @@ stream_server_address = "127.0.0.1"
 [plugins."io.containerd.grpc.v1.cri".cni]
 bin_dir = "{CNI_PLUGINS}"
 conf_dir = "/etc/cni/net.d"
+
+[plugins."io.containerd.grpc.v1.cri".registry]
+config_path = "{REGISTRIES}"
 
 [plugins."io.containerd.grpc.v1.cri".containerd]
 snapshotter = "overlayfs"

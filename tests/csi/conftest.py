@@ -49,7 +49,9 @@ def driver(seaweed: Seaweed, disk_path: Path) -> Iterator[CsiDriver]:
 
 @pytest.fixture
 def node(disk_path: Path) -> Iterator[CsiDriver]:
-    with CsiDriver(disk_path, {}, mode=("node", "--node-id", "node-1", "--daemons", "pods")) as driver:
+    (disk_path / "ssd").mkdir()
+    mode = ("node", "--node-id", "node-1", "--daemons", "pods", "--cache-root", str(disk_path / "ssd"))
+    with CsiDriver(disk_path, {}, mode=mode) as driver:
         yield driver
 
 

@@ -18,7 +18,7 @@ from csi.stubs import csi_pb2
 from csi.volumes import inline
 from fusecache.custody.mountinfo import find_mount
 from tests.csi.conftest import Pods
-from tests.support.cache_pod import NAME, NAMESPACE, TOKEN, leftovers, volume_of
+from tests.support.cache_pod import BLOCKS, NAME, NAMESPACE, QUOTA, TOKEN, leftovers, volume_of
 from tests.support.csi_driver import CALL_SECONDS, CsiDriver, Mode
 from tests.support.mounted import kill, run_below, wait_until
 from tests.support.readers import Readers
@@ -221,6 +221,81 @@ def test_a_surge_pod_stands_by_and_takes_over(
     assert leftovers(node) == []
 
 
+def test_a_node_changes_its_role_while_somebody_reads(node: CsiDriver, pods: Pods, truth: Path) -> None:
+    """From one that only mounts to one that caches and back: the same mount, and nothing that is open is lost."""
+    quotas = {"consumer": 4 << 20, "worker": QUOTA}
+    pod = pods("consumer-0", tiers=[{**BLOCKS, "quota_bytes": quotas["consumer"]}])
+    pod.start()
+    pod.wait_serving()
+    used = use(node)
+    device = find_mount(str(used[2]))
+    readers = Readers(used[2], truth, 12.0, ["random", "random", "sequential", "walk"], drop_caches=0.02)
+    try:
+        for number, role in enumerate(("worker", "consumer", "worker")):
+            following = pods(f"{role}-{number + 1}", tiers=[{**BLOCKS, "quota_bytes": quotas[role]}])
+            following.start()
+            assert wait_until(following.is_standby, 10.0), following.log()
+            pod.end()
+            following.wait_serving()
+            pod.unpublish()
+            pod = following
+            time.sleep(1.0)
+        seen = readers.collect()
+    finally:
+        readers.kill()
+    seen.assert_clean()
+    assert device == find_mount(str(used[2])), "nobody had to mount again"
+    check(used[2], truth)
+    leave(node, used)
+    pod.end()
+    pod.unpublish()
+    assert leftovers(node) == []
+
+
+def test_a_tier_that_the_dataset_has_no_more_leaves_the_disk(node: CsiDriver, pods: Pods, truth: Path) -> None:
+    pod = pods("a", tiers=[{**BLOCKS, "directory": "ssd-0a1b2c3d"}])
+    pod.start()
+    pod.wait_serving()
+    check(use(node)[2], truth)
+    pod.end()
+    pod.unpublish()
+    cache = node.state / "cache" / "team.demo"
+    assert any(one.is_file() for one in (cache / "ssd-0a1b2c3d").rglob("*"))
+    other = pods("b")
+    other.start()
+    other.wait_serving()
+    assert wait_until(lambda: not (cache / "ssd-0a1b2c3d").exists(), 5.0), other.log()
+    leave(node, (volume_of("demo"), str(node.pods / "staging-demo"), node.pods / "consumer-demo"))
+    other.end()
+    other.unpublish()
+    assert leftovers(node) == []
+
+
+def test_a_tier_on_a_disk_that_a_user_named(node: CsiDriver, pods: Pods, truth: Path, disk_path: Path) -> None:
+    ssd = disk_path / "ssd"
+    tier = {**BLOCKS, "directory": "ssd-0a1b2c3d"}
+    attributes = {"fusecache.io/tiers": f"ssd-0a1b2c3d={ssd}"}
+    pod = pods("a", tiers=[tier], attributes=attributes, places={"ssd-0a1b2c3d": ssd})
+    pod.start()
+    pod.wait_serving()
+    used = use(node)
+    check(used[2], truth)
+    status = json.loads(pod.get("/status", TOKEN)[1])
+    place = ssd / NAMESPACE / NAME
+    assert sum(one.stat().st_size for one in place.rglob("*") if one.is_file()) >= status["cached_bytes"] > 4 << 20
+    assert list((pod.cache / "ssd-0a1b2c3d").iterdir()) == []
+    pod.end(signal.SIGKILL)
+    pod.start()
+    pod.wait_serving()
+    assert json.loads(pod.get("/status", TOKEN)[1])["cached_bytes"] >= status["cached_bytes"], "what was cached was found again"
+    check(used[2], truth)
+    assert "lies in no tier of this mount" not in (node.state / "custody" / "log").read_text()
+    leave(node, used)
+    pod.end()
+    pod.unpublish()
+    assert leftovers(node) == []
+
+
 def test_the_pod_goes_first_and_another_one_comes(node: CsiDriver, pods: Pods, truth: Path) -> None:
     """While a volume is staged the mount stays, and reads wait."""
     pod = pods("a")
@@ -386,11 +461,32 @@ def test_a_pod_waits_for_a_secret_and_says_so(node: CsiDriver, pods: Pods, truth
     pod.start()
     assert wait_until(lambda: "0.secret_key is missing" in pod.get("/healthz")[1], 10.0), pod.log()
     assert pod.get("/healthz")[0] == 503
+    status, said = pod.get("/livez")
+    assert status == 200, "kubelet does not start it again"
+    assert said.startswith("waiting: ")
+    assert "0.secret_key is missing" in said
     assert "0.secret_key is missing" in (pod.custody / "problem").read_text()
     pod.put_secret("0.secret_key", value)
     pod.wait_serving()
     assert not (pod.custody / "problem").exists()
     pod.end()
+    pod.unpublish()
+    assert leftovers(node) == []
+
+
+def test_a_pod_whose_key_is_wrong_says_so_and_tries_again(node: CsiDriver, pods: Pods, truth: Path) -> None:
+    pod = pods("a")
+    value = (pod.base / "credentials" / "0.secret_key").read_text()
+    pod.put_secret("0.secret_key", "wrong")
+    pod.start()
+    assert wait_until(lambda: "secret" in pod.get("/status", TOKEN)[1], 20.0), pod.log()
+    first, reason = pod.pid, pod.get("/healthz")[1]
+    assert pod.get("/healthz")[0] == 503
+    assert (pod.custody / "problem").read_text() == json.loads(reason)["error"]
+    pod.put_secret("0.secret_key", value)
+    pod.wait_serving()
+    assert pod.pid == first, "kubelet would have waited before it started the container again"
+    assert pod.end() == 0
     pod.unpublish()
     assert leftovers(node) == []
 

@@ -30,6 +30,9 @@ PODS = Kind("", "v1", "Pod", "pods")
 SECRETS = Kind("", "v1", "Secret", "secrets")
 CLAIMS = Kind("", "v1", "PersistentVolumeClaim", "persistentvolumeclaims")
 VOLUMES = Kind("", "v1", "PersistentVolume", "persistentvolumes", is_namespaced=False)
+CONFIG_MAPS = Kind("", "v1", "ConfigMap", "configmaps")
+SERVICES = Kind("", "v1", "Service", "services")
+SERVICE_ACCOUNTS = Kind("", "v1", "ServiceAccount", "serviceaccounts")
 EVENTS = Kind("", "v1", "Event", "events")
 DAEMON_SETS = Kind("apps", "v1", "DaemonSet", "daemonsets")
 ATTACHMENTS = Kind("storage.k8s.io", "v1", "VolumeAttachment", "volumeattachments", is_namespaced=False)
@@ -41,6 +44,7 @@ WATCHED = (
     own_kind("ThinRuntimeProfile"),
     own_kind("CacheRuntimeClass"),
     NODES,
+    VOLUMES,
     ATTACHMENTS,
     *(own_kind(name) for name in OPERATION_KINDS),
 )

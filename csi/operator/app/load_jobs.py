@@ -81,7 +81,7 @@ class LoadJobs:
         if not running:
             return Report(), place
         answers = await self._daemons.statuses([running[-1]["podIP"]], await self._token(load))
-        return Report(figures=answers[0] if answers else {}), place
+        return Report(figures=answers.statuses[0] if answers.statuses else {}), place
 
     async def _place(self, pod: Mapping[str, Any], annotations: Mapping[str, str]) -> dict[str, Any]:
         node = await self._objects.get(NODES, pod["spec"].get("nodeName", "")) if pod["spec"].get("nodeName") else None

@@ -11,14 +11,14 @@ from typing import Any
 
 import kopf
 
-from csi.operator.app.known import DATASETS, NODES, OPERATION_KINDS, WATCHED, Key, Known, key_of
+from csi.operator.app.attachments import dataset_of_attachment, dataset_of_volume
+from csi.operator.app.known import ATTACHMENTS, DATASETS, NODES, OPERATION_KINDS, VOLUMES, WATCHED, Key, Known, key_of
 from csi.operator.app.operation_keys import OperationKey, concerned_dataset, concerned_operations
-from csi.operator.objects import Kind
+from csi.operator.app.written import targets
+from csi.operator.objects import Kind, Objects
 from csi.operator.placement import Node
 
 log = logging.getLogger(__name__)
-
-_REFERENCE = "dataset://"
 
 
 LookAt = Callable[[Key], None]
@@ -35,6 +35,14 @@ def make_registry(known: Known, look_at: LookAt, look_at_operation: LookAtOperat
     return registry
 
 
+async def prime(objects: Objects, known: Known) -> None:
+    """Note everything that there is, before anybody decides on it: watches bring it one by one. Raises: ApiError, OSError."""
+    for kind in WATCHED:
+        async for raw in objects.list(kind):
+            if kind != VOLUMES or dataset_of_volume(raw) is not None:
+                known.note(kind, None, raw)
+
+
 def make_settings() -> kopf.OperatorSettings:
     settings = kopf.OperatorSettings()
     settings.posting.enabled = False  # events are ours (events.py)
@@ -47,6 +55,8 @@ def make_settings() -> kopf.OperatorSettings:
 def _handler(kind: Kind, known: Known, look_at: LookAt, look_at_operation: LookAtOperation) -> Callable[..., Any]:
     async def see(event: dict[str, Any], **_: Any) -> None:
         raw = _plain(event["object"])
+        if kind == VOLUMES and dataset_of_volume(raw) is None:
+            return  # a cluster has many, and they are nobody's business here
         before = known.get(kind, raw["metadata"]["name"], raw["metadata"].get("namespace", ""))
         known.note(kind, event["type"], raw)
         for key in _concerned(kind, known, before, raw):
@@ -65,22 +75,20 @@ def _concerned(kind: Kind, known: Known, before: dict[str, Any] | None, raw: dic
         if before is None or Node.of_json(before) != Node.of_json(raw):
             yield from map(key_of, known.all(DATASETS))
         return
+    if kind in (VOLUMES, ATTACHMENTS):
+        is_there = known.get(kind, raw["metadata"]["name"]) is not None
+        dataset = dataset_of_volume(raw) if kind == VOLUMES else dataset_of_attachment(raw, known)
+        if dataset is not None and is_there != (before is not None):  # what changes in between does not matter
+            yield dataset
+        return
     if kind == DATASETS:
         yield key_of(raw)
         yield from known.referring(key_of(raw))
-        yield from _targets(raw)
+        yield from targets(raw)
     elif kind.kind.endswith("Runtime"):
         yield key_of(raw)
     elif kind.kind not in OPERATION_KINDS:  # a profile or a class: few, and seldom changed
         yield from map(key_of, known.all(DATASETS))
-
-
-def _targets(raw: dict[str, Any]) -> Iterator[Key]:
-    for mount in raw.get("spec", {}).get("mounts") or ():
-        point = mount.get("mountPoint", "")
-        parts = point.removeprefix(_REFERENCE).split("/")
-        if point.startswith(_REFERENCE) and len(parts) >= 2:
-            yield parts[0], parts[1]
 
 
 def _login(**arguments: Any) -> kopf.ConnectionInfo | None:

@@ -11,6 +11,8 @@ from fusecache.fetch.walker import Walker
 from fusecache.index.directories import Directory, DirectoryFlag
 from fusecache.index.index import Index
 from fusecache.index.inodes import InodeNo
+from tests.support.fake_source import FakeSource
+from tests.support.fetch_harness import fetching
 
 
 class Cache:
@@ -27,6 +29,9 @@ class Cache:
 
     async def give_way(self) -> None:
         await self.readers_are_gone.wait()
+
+    def inexact_names(self, parent: InodeNo, after_seq: int, count: int) -> tuple[list[bytes], int]:
+        return [], 0
 
     async def complete(self, inode: InodeNo) -> None:
         self.listed.append(inode)
@@ -49,3 +54,16 @@ def test_nothing_is_listed_while_a_reader_waits_for_a_listing(tmp_path: Path) ->
 
     trio.run(run, clock=trio.testing.MockClock(autojump_threshold=0))
     cache.index.close()
+
+
+def test_the_total_is_known_where_listings_tell_no_exact_sizes(tmp_path: Path) -> None:
+    """A Dataset of a web site showed 0 bytes until somebody had looked at each file."""
+    source = FakeSource(needs_stat=True)
+    for name in ("a", "below/b", "below/further/c"):
+        source.put(name, name.encode() * 33)
+    with fetching(tmp_path, source, rate=50.0) as (harness, _):
+        source.fail(3, method="stat")
+        walker = Walker(harness.cache)
+        harness.call(walker.run)
+        assert walker.complete
+        assert harness.call_sync(lambda: harness.cache.tree.total_bytes) == 33 * len("a" + "below/b" + "below/further/c")

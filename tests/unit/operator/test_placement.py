@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from csi.operator.placement import EXCLUSIVE_LABEL, Node, choose_workers
+from csi.operator.placement import EXCLUSIVE_LABEL, Node, choose_workers, label_changes
 from csi.operator.render.object_names import CONSUMER, WORKER, node_label
 from csi.operator.resolved import PodOptions, Resolved
 
@@ -94,6 +94,29 @@ def test_exclusive_datasets_share_no_node() -> None:
     assert choose_workers(resolved(2, is_exclusive=True), every).workers == ("n1",)
     assert "another Dataset" in choose_workers(resolved(2, is_exclusive=True), every).reason
     assert choose_workers(resolved(2), nodes({OTHER: WORKER, EXCLUSIVE_LABEL: "true"}, {})).workers == ("n1",)
+
+
+@pytest.mark.parametrize(
+    ("has", "is_worker", "is_attached", "kept", "on_demand"),
+    [
+        ("", False, False, None, None),
+        ("", False, True, CONSUMER, CONSUMER),
+        ("", True, True, WORKER, WORKER),
+        (CONSUMER, True, True, WORKER, WORKER),
+        (CONSUMER, False, False, CONSUMER, None),
+        (WORKER, False, True, CONSUMER, CONSUMER),
+        (WORKER, False, False, None, None),
+        (WORKER, True, False, WORKER, WORKER),
+    ],
+)
+def test_labels_follow_workers_and_attachments(
+    has: str, is_worker: bool, is_attached: bool, kept: str | None, on_demand: str | None
+) -> None:
+    (node,) = nodes({KEY: has} if has else {})
+    for drops_consumers, becomes in ((False, kept), (True, on_demand)):
+        workers, attached = [node.name] * is_worker, {node.name} if is_attached else set()
+        changes = label_changes(KEY, [node], workers, attached, drops_consumers=drops_consumers)
+        assert changes == ({} if becomes == (has or None) else {node.name: becomes})
 
 
 @given(

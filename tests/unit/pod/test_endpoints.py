@@ -135,11 +135,18 @@ def test_health(tmp_path: Path, phase: Phase, status: int) -> None:
     assert failed.value.status == status
 
 
-def test_a_daemon_that_does_not_answer_is_not_healthy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("phase", Phase)
+def test_a_pod_that_waits_lives(tmp_path: Path, phase: Phase) -> None:
+    reply = ask(tmp_path, request("/livez"), {}, phase)
+    assert (reply.status, reply.body) == (200, f"{phase}: the reason\n".encode())
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/livez"])
+def test_a_daemon_that_does_not_answer_is_not_healthy(path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(endpoints, "ASK_SECONDS", 0.05)
     for answers in ({"status": ["hang up"]}, {"status": [{"files": 1}, "hang up"]}):
         with pytest.raises(HttpError) as failed:
-            ask(tmp_path, request("/healthz"), dict(answers))
+            ask(tmp_path, request(path), dict(answers))
         assert failed.value.status == 503
 
 
