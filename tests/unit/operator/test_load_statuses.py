@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from csi.operator.app.known import DATA_LOADS, DATASETS, Known
+from csi.operator.app.load_events import event_of, happened
 from csi.operator.app.load_statuses import (
     Report,
     Run,
@@ -109,6 +110,22 @@ def test_how_long_an_object_stays() -> None:
     status = {"conditions": [{"lastTransitionTime": "2026-03-01T09:59:50Z"}]}
     assert seconds_left(status, 15, NOW) == 5.0
     assert seconds_left(status, 5, NOW) < 0
+
+
+def test_what_is_an_event() -> None:
+    dataset: dict[str, Any] = {"spec": {"mounts": [{"mountPoint": "s3://b"}]}, "status": {"ufsTotal": "[Calculating]"}}
+    listed = {**dataset, "status": {"ufsTotal": "1.00GiB", "fileNum": "9"}}
+    grown = {**dataset, "status": {"ufsTotal": "1.00GiB", "fileNum": "10"}}
+    moved = {**listed, "spec": {"mounts": [{"mountPoint": "s3://c"}]}}
+    before, now = event_of(dataset, ""), event_of(listed, "")
+    assert before != now
+    assert not happened(before, now), "it has become known"
+    assert not happened(now, before), "it is listed again"
+    assert not happened(now, event_of(listed, ""))
+    assert happened(now, event_of(grown, ""))
+    assert happened(now, event_of(moved, ""))
+    assert happened(now, event_of(listed, "1"))
+    assert happened("", now)
 
 
 def test_who_is_looked_at() -> None:
