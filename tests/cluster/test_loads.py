@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
+import itertools
 import json
-from collections.abc import Callable, Iterator
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.cluster.test_operator import IMAGE, gone, reasons, web
-from tests.support.kubectl import Kubectl, KubectlError
-from tests.support.mounted import ROOT, wait_until
+from tests.support.definitions import apply_definitions
+from tests.support.kubectl import Kubectl, KubectlError, find_kubectl
+from tests.support.mounted import wait_until
 from tests.support.operator_process import OperatorProcess
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(300)]
@@ -23,9 +27,7 @@ SOON_SECONDS = 30.0
 
 @pytest.fixture(scope="module")
 def operator(kubeconfig: Path, module_namespace: Kubectl, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OperatorProcess]:
-    kubectl = Kubectl(kubeconfig)
-    kubectl("apply", "--server-side", "--filename", str(ROOT / "deploy" / "crds"))
-    kubectl("wait", "--for=condition=Established", "--timeout=30s", "crd", "--selector=fusecache.io/definition=true")
+    apply_definitions(Kubectl(kubeconfig))
     log = tmp_path_factory.mktemp("operator") / "log"
     with OperatorProcess(kubeconfig, module_namespace.namespace, log, image=IMAGE) as operator:
         yield operator
@@ -194,6 +196,21 @@ def test_a_load_waits_for_its_dataset(namespace: Kubectl) -> None:
     assert wait_until(lambda: gone(namespace, "dataload", "early"), 60.0), "it goes with its Dataset"
 
 
+def test_a_load_waits_for_workers(namespace: Kubectl) -> None:
+    dataset, runtime = web("bare")
+    runtime["spec"]["replicas"] = 0
+    namespace.create([dataset, runtime])
+    bind(namespace, "bare")
+    namespace.wait_for(
+        ["alluxioruntime", "bare"], lambda found: found.get("status", {}).get("desiredWorkerNumberScheduled") == 0, SOON_SECONDS
+    )
+    namespace.create([data_load("patient", "bare")])
+    assert wait_until(lambda: "has no workers" in reasons(namespace, "patient").get("RuntimeNotReady", ""), SOON_SECONDS)
+    wait_phase(namespace, "patient", "Pending")
+    namespace("scale", "alluxioruntime", "bare", "--replicas=1")
+    namespace.wait_for(["dataload", "patient"], lambda found: found["status"]["phase"] == "Executing", 60.0)
+
+
 def test_one_after_the_other(namespace: Kubectl) -> None:
     after = {"kind": "DataLoad", "name": "first"}
     namespace.create([data_load("second", runAfter=after)])
@@ -225,38 +242,55 @@ def test_a_load_goes_after_its_time(namespace: Kubectl) -> None:
     assert wait_until(lambda: gone(namespace, "job", "brief-loader-job"), SOON_SECONDS)
 
 
-def test_a_load_again_and_again(namespace: Kubectl) -> None:
+def test_a_load_again_and_again(namespace: Kubectl, tmp_path: Path) -> None:
     """The Jobs are made by hand, as waiting for a schedule takes minutes."""
     namespace.create([data_load("daily", policy="Cron", schedule="@yearly")])
     cron = namespace.wait_for(["cronjob", "daily-loader-job"], lambda found: True, SOON_SECONDS)
     assert (cron["spec"]["schedule"], cron["spec"]["concurrencyPolicy"]) == ("0 0 1 1 *", "Forbid")
     wait_phase(namespace, "daily", "Pending")
-    seen: list[tuple[str, str]] = []
-    for number, is_complete in enumerate((True, False, True)):
-        job = f"daily-{number}"
-        namespace("create", "job", job, "--from=cronjob/daily-loader-job")
-        load = namespace.wait_for(
-            ["dataload", "daily"], noting(seen, lambda found: found["status"]["phase"] == "Executing"), SOON_SECONDS
-        )
-        assert load["status"]["duration"] == "Unfinished"
-        end_job(namespace, job, is_complete=is_complete)
-        load = wait_phase(namespace, "daily", "Complete" if is_complete else "Failed")
-        assert load["status"]["duration"] == "2m1s"
-        assert load["status"]["lastScheduleTime"]
-        assert load["status"]["lastSuccessfulTime"]
-    assert ("Pending", "-") in seen
+    with watched(namespace, "daily", tmp_path / "seen") as seen:
+        for number, is_complete in enumerate((True, False, True)):
+            job = f"daily-{number}"
+            namespace("create", "job", job, "--from=cronjob/daily-loader-job")
+            assert wait_phase(namespace, "daily", "Executing")["status"]["duration"] == "Unfinished"
+            end_job(namespace, job, is_complete=is_complete)
+            load = wait_phase(namespace, "daily", "Complete" if is_complete else "Failed")
+            assert load["status"]["duration"] == "2m1s"
+            assert load["status"]["lastScheduleTime"]
+            assert load["status"]["lastSuccessfulTime"]
+        assert wait_until(lambda: seen.read_text().endswith("Complete 2m1s\n"), SOON_SECONDS)
+        again = ["Pending -", "Executing Unfinished"]
+        steps = ["Pending Unfinished", "Executing Unfinished", "Complete 2m1s", *again, "Failed 2m1s", *again, "Complete 2m1s"]
+        assert [key for key, _ in itertools.groupby(seen.read_text().splitlines())] == steps
     namespace("patch", "dataload", "daily", "--type=merge", '--patch={"spec": {"schedule": "0 2 * * *"}}')
     namespace.wait_for(["cronjob", "daily-loader-job"], lambda found: found["spec"]["schedule"] == "0 2 * * *", SOON_SECONDS)
     namespace("delete", "dataload", "daily", "--wait=true")
     assert wait_until(lambda: gone(namespace, "cronjob", "daily-loader-job"), SOON_SECONDS)
 
 
-def noting(seen: list[tuple[str, str]], condition: Callable[[dict[str, Any]], bool]) -> Callable[[dict[str, Any]], bool]:
-    def look(found: dict[str, Any]) -> bool:
-        seen.append((found["status"]["phase"], found["status"]["duration"]))
-        return condition(found)
-
-    return look
+@contextlib.contextmanager
+def watched(kubectl: Kubectl, name: str, path: Path) -> Iterator[Path]:
+    """Write phase and duration of a DataLoad to a file, a line for each change."""
+    program = find_kubectl()
+    assert program is not None
+    command = [
+        program,
+        f"--kubeconfig={kubectl.kubeconfig}",
+        f"--namespace={kubectl.namespace}",
+        "get",
+        "dataload",
+        name,
+        "--watch",
+    ]
+    command.append(r"--output=jsonpath={.status.phase} {.status.duration}{'\n'}")
+    with path.open("wb") as file:
+        process = subprocess.Popen(command, stdout=file)
+    try:
+        assert wait_until(lambda: path.read_text() != "", SOON_SECONDS)
+        yield path
+    finally:
+        process.kill()
+        process.wait(10)
 
 
 def test_a_load_whenever_something_happens(namespace: Kubectl) -> None:

@@ -116,6 +116,11 @@ class Loads:
                 said = f"Dataset {name[0]}/{name[1]} is not bound yet: its condition Ready says why; this one waits"
                 await self._events.say(raw, RUNTIME_NOT_READY, said, is_warning=False)
                 return False
+        runtime = next(iter(self._known.runtimes((load.dataset_namespace, load.dataset))), None)
+        if runtime is not None and runtime.get("status", {}).get("desiredWorkerNumberScheduled") == 0:
+            said = f"{runtime['kind']} {load.dataset} has no workers, which are what is loaded into: raise its replicas"
+            await self._events.say(raw, RUNTIME_NOT_READY, said)
+            return False
         return True
 
     async def _say_remarks(self, raw: Mapping[str, Any], load: ResolvedLoad) -> None:
