@@ -1,16 +1,17 @@
-"""Jobs of DataLoads in the cluster: made, found, asked how far they are, removed. State: none. Raises: ApiError, OSError."""
+"""Jobs of DataLoads in the cluster: made, found, asked how far they are, removed. State: tokens that were read in the
+last seconds. Raises: ApiError, OSError."""
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
 from collections.abc import Mapping
 from typing import Any
 
 from csi.operator.app.daemons import Daemons
-from csi.operator.app.known import CRON_JOBS, JOBS, NODES, PODS, SECRETS
+from csi.operator.app.known import CRON_JOBS, JOBS, NODES, PODS
 from csi.operator.app.load_statuses import Report, Run, report_of
+from csi.operator.app.secret_values import SecretValues
 from csi.operator.names import OWN_DOMAIN
 from csi.operator.objects import Kind, Objects
 from csi.operator.operation_place import place_of
@@ -27,6 +28,7 @@ _DIGEST = f"{OWN_DOMAIN}/digest"  # of a CronJob as it was rendered
 class LoadJobs:
     def __init__(self, objects: Objects, daemons: Daemons, installation: Installation) -> None:
         self._objects = objects
+        self._secrets = SecretValues(objects)
         self._daemons = daemons
         self._installation = installation
 
@@ -88,9 +90,8 @@ class LoadJobs:
         return place_of(node["metadata"].get("labels", {}), annotations) if node else {}
 
     async def _token(self, load: ResolvedLoad) -> str:
-        secret = await self._objects.get(SECRETS, token_name(load.dataset), load.dataset_namespace)
-        value = ((secret or {}).get("data") or {}).get(TOKEN_KEY, "")
-        return base64.b64decode(value).decode(errors="replace")
+        values = await self._secrets.get(load.dataset_namespace, token_name(load.dataset))
+        return (values or {}).get(TOKEN_KEY, "")
 
 
 def is_owned(job: Mapping[str, Any], uid: str) -> bool:

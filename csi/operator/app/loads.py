@@ -6,14 +6,13 @@ be known later is in objects: the Job is its own under a name that is computed, 
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
 from csi.operator.app.events import Events
 from csi.operator.app.known import DATASETS, Key, Known
+from csi.operator.app.load_events import event_of, happened
 from csi.operator.app.load_jobs import GENERATION, LoadJobs, is_owned
 from csi.operator.app.load_statuses import (
     COMPLETE,
@@ -117,6 +116,11 @@ class Loads:
                 said = f"Dataset {name[0]}/{name[1]} is not bound yet: its condition Ready says why; this one waits"
                 await self._events.say(raw, RUNTIME_NOT_READY, said, is_warning=False)
                 return False
+        runtime = next(iter(self._known.runtimes((load.dataset_namespace, load.dataset))), None)
+        if runtime is not None and runtime.get("status", {}).get("desiredWorkerNumberScheduled") == 0:
+            said = f"{runtime['kind']} {load.dataset} has no workers, which are what is loaded into: raise its replicas"
+            await self._events.say(raw, RUNTIME_NOT_READY, said)
+            return False
         return True
 
     async def _say_remarks(self, raw: Mapping[str, Any], load: ResolvedLoad) -> None:
@@ -142,7 +146,9 @@ class Loads:
         if load.policy == "OnEvent":
             event = await self._event(raw)
             if phase in (COMPLETE, FAILED):
-                if raw["status"].get("infos", {}).get("Event") == event:
+                known = raw["status"].get("infos", {}).get("Event", "")
+                if not happened(known, event):
+                    await self._own.write_status(raw, {"infos": {"Event": event}})
                     return None
                 await self._jobs.delete(raw)
                 await self._own.write_status(raw, repeated_status(raw["status"]))
@@ -234,11 +240,10 @@ class Loads:
         return LOOK_SECONDS
 
     async def _event(self, raw: Mapping[str, Any]) -> str:
-        """Return what tells one event from another: mounts of the Dataset, and the annotation."""
+        """Return what tells one event from another (see `happened`)."""
         key = dataset_of(raw)
-        dataset = await self._objects.get(DATASETS, key[1], key[0])
-        told = [(dataset or {}).get("spec", {}).get("mounts"), raw["metadata"].get("annotations", {}).get(TRIGGER, "")]
-        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:12]
+        dataset = await self._objects.get(DATASETS, key[1], key[0]) or {}
+        return event_of(dataset, raw["metadata"].get("annotations", {}).get(TRIGGER, ""))
 
     async def _fail(self, raw: Mapping[str, Any], reason: str, message: str) -> float | None:
         before = raw.get("status", {})
