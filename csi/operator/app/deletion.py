@@ -1,19 +1,53 @@
-"""The end of a Dataset: it waits for those who use it, then everything goes, and the finalizer last. Keeps nothing in between."""
+"""The end of a Dataset, or of its runtime: it waits for those who use it, then everything goes, and the finalizer last.
+
+Keeps nothing in between.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from csi.operator.app.events import Events
-from csi.operator.app.known import CLAIMS, DATASETS, NODES, PODS, VOLUMES, Key, Known, key_of
+from csi.operator.app.known import (
+    CLAIMS,
+    CONFIG_MAPS,
+    DAEMON_SETS,
+    DATASETS,
+    NODES,
+    PODS,
+    SECRETS,
+    SERVICE_ACCOUNTS,
+    SERVICES,
+    VOLUMES,
+    Key,
+    Known,
+    key_of,
+)
 from csi.operator.names import CLAIM_ANNOTATION, finalizer
-from csi.operator.objects import Objects
-from csi.operator.render.object_names import node_label, volume_name
+from csi.operator.objects import Kind, Objects
+from csi.operator.render.object_names import (
+    consumers_name,
+    credentials_name,
+    node_label,
+    pods_name,
+    service_name,
+    token_name,
+    volume_name,
+)
 
 AGAIN_SECONDS = 10.0
 LOOK_SECONDS = 1.0
 ERROR_DELETE = "ErrorDeleteDataset"
 _ENDED = ("Succeeded", "Failed")
+# What is made for a Dataset, the pods first; with the Dataset itself it goes by its owner references.
+_MADE: Mapping[Kind, Sequence[Callable[[str], str]]] = {
+    DAEMON_SETS: (pods_name, consumers_name),
+    SERVICES: (service_name,),
+    SECRETS: (credentials_name, token_name),
+    CONFIG_MAPS: (pods_name,),
+    SERVICE_ACCOUNTS: (pods_name,),
+}
 
 
 class Deletion:
@@ -30,13 +64,30 @@ class Deletion:
         claim = raw["metadata"].get("annotations", {}).get(CLAIM_ANNOTATION)
         users = await self._users(key, claim or key[1])
         if users:
-            shown = ", ".join(users[:3]) + (f" and {len(users) - 3} more" if len(users) > 3 else "")
-            await self._events.say(raw, ERROR_DELETE, f"the Dataset is still used by {shown}: delete them first")
+            await self._events.say(raw, ERROR_DELETE, f"the Dataset is still used by {_shown(users)}: delete them first")
             return AGAIN_SECONDS
         if claim is None and await self._remove_volume(key):
             return LOOK_SECONDS  # until it is gone
         await self.forget(key)
         await self._remove_finalizer(raw)
+        return None
+
+    async def retire(self, raw: dict[str, Any]) -> float | None:
+        """Take away what was made for a Dataset whose runtime is gone, once nobody uses it. Return after how many seconds to look
+        again, None when it is done. Raises: ApiError, OSError."""
+        key = key_of(raw)
+        claim = raw["metadata"].get("annotations", {}).get(CLAIM_ANNOTATION)
+        users = await self._users(key, claim or key[1])
+        if users:
+            message = f"its runtime is gone, but the Dataset is still used by {_shown(users)}: its cache stays until they end"
+            await self._events.say(raw, ERROR_DELETE, message)
+            return AGAIN_SECONDS
+        if claim is None and await self._remove_volume(key):
+            return LOOK_SECONDS
+        await self.forget(key)
+        for kind, names in _MADE.items():
+            for name in names:
+                await self._objects.delete(kind, name(key[1]), key[0])
         return None
 
     async def forget(self, key: Key) -> None:
@@ -60,6 +111,10 @@ class Deletion:
         left = [one for one in metadata.get("finalizers", ()) if one != finalizer("Dataset")]
         patch = {"metadata": {"finalizers": left, "resourceVersion": metadata["resourceVersion"]}}
         await self._objects.merge(DATASETS, metadata["name"], patch, metadata["namespace"])
+
+
+def _shown(users: Sequence[str]) -> str:
+    return ", ".join(users[:3]) + (f" and {len(users) - 3} more" if len(users) > 3 else "")
 
 
 def _uses(pod: dict[str, Any], claim: str) -> bool:

@@ -22,8 +22,9 @@ from csi.operator.app.load_jobs import LoadJobs
 from csi.operator.app.loads import Loads
 from csi.operator.app.operation_keys import OperationKey
 from csi.operator.app.operations import Operations
+from csi.operator.app.pod_watch import PodWatch
 from csi.operator.app.reconciler import Reconciler
-from csi.operator.app.watching import make_registry, make_settings
+from csi.operator.app.watching import make_registry, make_settings, prime
 from csi.operator.leader import Leadership
 from csi.operator.objects import Objects
 from csi.operator.render.surroundings import Installation
@@ -70,12 +71,14 @@ async def run_operator(settings: OperatorSettings, ended: asyncio.Event) -> None
             roots=settings.roots,
         )
         queue: WorkQueue[Key] = WorkQueue(reconciler.look, settings.workers)
+        pods = PodWatch(objects, known, queue.add)
         loads = Loads(objects, known, events, LoadJobs(objects, daemons, settings.installation), queue.add)
         operations: WorkQueue[OperationKey] = WorkQueue(Operations(objects, events, loads).look, settings.workers)
         log.info("%s is the operator", identity)
+        await prime(objects, known)
         stop = asyncio.Event()
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(work) for work in (queue.run(), operations.run(), leadership.keep())]
+            tasks = [group.create_task(work) for work in (queue.run(), operations.run(), leadership.keep(), pods.run())]
             # It takes the signals of the process for itself, and returns when one comes.
             watching = kopf.operator(
                 registry=make_registry(known, queue.add, operations.add),

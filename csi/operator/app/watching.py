@@ -14,12 +14,11 @@ import kopf
 from csi.operator.app.attachments import dataset_of_attachment, dataset_of_volume
 from csi.operator.app.known import ATTACHMENTS, DATASETS, NODES, OPERATION_KINDS, VOLUMES, WATCHED, Key, Known, key_of
 from csi.operator.app.operation_keys import OperationKey, concerned_dataset, concerned_operations
-from csi.operator.objects import Kind
+from csi.operator.app.written import targets
+from csi.operator.objects import Kind, Objects
 from csi.operator.placement import Node
 
 log = logging.getLogger(__name__)
-
-_REFERENCE = "dataset://"
 
 
 LookAt = Callable[[Key], None]
@@ -34,6 +33,14 @@ def make_registry(known: Known, look_at: LookAt, look_at_operation: LookAtOperat
         handler = _handler(kind, known, look_at, look_at_operation)
         kopf.on.event(kind.group, kind.version, kind.plural, registry=registry, id=f"see-{kind.plural}")(handler)
     return registry
+
+
+async def prime(objects: Objects, known: Known) -> None:
+    """Note everything that there is, before anybody decides on it: watches bring it one by one. Raises: ApiError, OSError."""
+    for kind in WATCHED:
+        async for raw in objects.list(kind):
+            if kind != VOLUMES or dataset_of_volume(raw) is not None:
+                known.note(kind, None, raw)
 
 
 def make_settings() -> kopf.OperatorSettings:
@@ -77,19 +84,11 @@ def _concerned(kind: Kind, known: Known, before: dict[str, Any] | None, raw: dic
     if kind == DATASETS:
         yield key_of(raw)
         yield from known.referring(key_of(raw))
-        yield from _targets(raw)
+        yield from targets(raw)
     elif kind.kind.endswith("Runtime"):
         yield key_of(raw)
     elif kind.kind not in OPERATION_KINDS:  # a profile or a class: few, and seldom changed
         yield from map(key_of, known.all(DATASETS))
-
-
-def _targets(raw: dict[str, Any]) -> Iterator[Key]:
-    for mount in raw.get("spec", {}).get("mounts") or ():
-        point = mount.get("mountPoint", "")
-        parts = point.removeprefix(_REFERENCE).split("/")
-        if point.startswith(_REFERENCE) and len(parts) >= 2:
-            yield parts[0], parts[1]
 
 
 def _login(**arguments: Any) -> kopf.ConnectionInfo | None:

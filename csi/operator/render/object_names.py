@@ -46,6 +46,11 @@ def loader_name(data_load: str, *, is_repeated: bool = False) -> str:
     return _shortened(f"{data_load}-loader-job", _MAX_CRON_JOB if is_repeated else _MAX_LABEL)
 
 
+def survey_name(dataset: str) -> str:
+    """Return the name of the Job that asks the sources of a Dataset without pods."""
+    return _shortened(f"{dataset}-survey", _MAX_LABEL)
+
+
 def volume_name(namespace: str, dataset: str) -> str:
     """Return the name of the PV, which is that of Fluid; a/b-c and a-b/c have the same."""
     return f"{namespace}-{dataset}"

@@ -30,19 +30,9 @@ _TEMPORARY_LIMIT = "64Mi"
 
 def volumes(resolved: Resolved, role: PodRole, installation: Installation) -> list[dict[str, Any]]:
     name = resolved.name
-    sources: list[dict[str, Any]] = [
-        {"configMap": {"name": pods_name(name), "items": [{"key": role.config_key, "path": FILE}]}},
-        {"secret": {"name": token_name(name), "items": [{"key": TOKEN_KEY, "path": f"token/{TOKEN_KEY}"}], "optional": True}},
-    ]
-    if files := [file for file, _ in wanted(resolved)]:
-        items = [{"key": file, "path": f"credentials/{file}"} for file in files]
-        sources.append({"secret": {"name": credentials_name(name), "items": items, "optional": True}})
     found: list[dict[str, Any]] = [
-        # One projected volume: a volume cannot be mounted into a ConfigMap, which is read-only.
-        {"name": _volume("config"), "projected": {"defaultMode": 0o444, "sources": sources}},
         {"name": _volume("cache"), "csi": _inline(Directory.CACHE, name, installation, {})},
         {"name": _volume("custody"), "csi": _inline(Directory.CUSTODY, name, installation, _of_mount(resolved))},
-        {"name": _volume("tmp"), "emptyDir": {"sizeLimit": _TEMPORARY_LIMIT}},
     ]
     if role.memory_tier_bytes:
         limit = str(role.memory_tier_bytes + _SLACK_BYTES)
@@ -53,6 +43,25 @@ def volumes(resolved: Resolved, role: PodRole, installation: Installation) -> li
     for tier in _elsewhere(role):
         attributes = {TIER: tier.directory, HOST_PATH: tier.host_path}
         found.append({"name": _volume(tier.directory), "csi": _inline(Directory.TIER, name, installation, attributes)})
+    config, *others = source_volumes(resolved, role, installation)
+    return [config, *found, *others]
+
+
+def source_volumes(resolved: Resolved, role: PodRole, installation: Installation) -> list[dict[str, Any]]:
+    """Return what is needed to ask the sources: the configuration, the first of them, with credentials; claims; directories."""
+    name = resolved.name
+    sources: list[dict[str, Any]] = [
+        {"configMap": {"name": pods_name(name), "items": [{"key": role.config_key, "path": FILE}]}},
+        {"secret": {"name": token_name(name), "items": [{"key": TOKEN_KEY, "path": f"token/{TOKEN_KEY}"}], "optional": True}},
+    ]
+    if files := [file for file, _ in wanted(resolved)]:
+        items = [{"key": file, "path": f"credentials/{file}"} for file in files]
+        sources.append({"secret": {"name": credentials_name(name), "items": items, "optional": True}})
+    found: list[dict[str, Any]] = [
+        # One projected volume: a volume cannot be mounted into a ConfigMap, which is read-only.
+        {"name": _volume("config"), "projected": {"defaultMode": 0o444, "sources": sources}},
+        {"name": _volume("tmp"), "emptyDir": {"sizeLimit": _TEMPORARY_LIMIT}},
+    ]
     for number, claim in enumerate(_claims(resolved)):
         found.append({"name": _volume(f"claim-{number}"), "persistentVolumeClaim": {"claimName": claim}})
     for number, path in enumerate(_node_directories(resolved)):
@@ -62,14 +71,22 @@ def volumes(resolved: Resolved, role: PodRole, installation: Installation) -> li
 
 
 def mounts(resolved: Resolved, role: PodRole) -> list[dict[str, Any]]:
-    places = {"config": _CONFIG, "cache": _CACHE, "custody": _CUSTODY, "tmp": _TEMPORARY}
+    places = {"cache": _CACHE, "custody": _CUSTODY}
     if role.memory_tier_bytes:
         places["memory"] = _MEMORY
     found: list[dict[str, Any]] = [{"name": _volume(name), "mountPath": path} for name, path in places.items()]
-    found[0]["readOnly"] = True
     for tier in (*_passing(role), *_elsewhere(role)):
         found.append({"name": _volume(tier.directory), "mountPath": f"{_CACHE}/{tier.directory}"})
+    return [*source_mounts(resolved, role), *found]
+
+
+def source_mounts(resolved: Resolved, role: PodRole) -> list[dict[str, Any]]:
+    """Return the mounts of `source_volumes`."""
     is_read = not resolved.read_write
+    found: list[dict[str, Any]] = [
+        {"name": _volume("config"), "mountPath": _CONFIG, "readOnly": True},
+        {"name": _volume("tmp"), "mountPath": _TEMPORARY},
+    ]
     for number, claim in enumerate(_claims(resolved)):
         found.append({"name": _volume(f"claim-{number}"), "mountPath": f"{CLAIMS}/{claim}", "readOnly": is_read})
     for number, path in enumerate(_node_directories(resolved)):
