@@ -107,8 +107,7 @@ def test_a_cache_pod_starts_on_a_full_and_tainted_node(
     make(kubectl, store, nodeSelector={"kubernetes.io/hostname": "node-1"})
     cpus = kubectl.get("node", "node-3")["status"]["allocatable"]["cpu"]
     filler = reading_pod("filler", "demo", node="node-3")
-    filler["spec"] |= {"volumes": [], "priorityClassName": ""}
-    del filler["spec"]["priorityClassName"]
+    filler["spec"]["volumes"] = []
     filler["spec"]["containers"][0] |= {"volumeMounts": [], "resources": {"requests": {"cpu": _nearly(kubectl, "node-3", cpus)}}}
     kubectl.create([filler])
     wait_pod(kubectl, "filler")
