@@ -20,6 +20,7 @@ from tests.support.mounted import ROOT
 
 CHART = ROOT / "deploy" / "helm" / "fusecache"
 COMMAND_SECONDS = 120.0
+WAIT_SECONDS = 300.0  # for images that are pulled, and pods that become ready
 PODS = ("Deployment", "DaemonSet")  # kinds of the chart that have them
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the definitions are long: ten times as fast
 
@@ -82,7 +83,8 @@ class Release:
 
     def install(self, *options: str, **values: Any) -> str:
         """Options such as "--wait". Raises: HelmError."""
-        return self._helm("install", self.name, str(CHART), "--create-namespace", *options, values=self._values(values))
+        chosen = self._values(values)
+        return self._helm("install", self.name, str(CHART), "--create-namespace", *options, values=chosen, seconds=WAIT_SECONDS)
 
     def upgrade(self, *options: str, **values: Any) -> str:
         return self._helm("upgrade", self.name, str(CHART), *options, values=self._values(values))
@@ -94,8 +96,8 @@ class Release:
         """Remove all but the definitions. There need not be a release."""
         return self._helm("uninstall", self.name, "--ignore-not-found", "--wait")
 
-    def _helm(self, *arguments: str, values: Mapping[str, Any] | None = None) -> str:
-        return Helm(self.kubeconfig)(*arguments, f"--namespace={self.namespace}", values=values)
+    def _helm(self, *arguments: str, values: Mapping[str, Any] | None = None, seconds: float = COMMAND_SECONDS) -> str:
+        return Helm(self.kubeconfig)(*arguments, f"--namespace={self.namespace}", values=values, timeout_seconds=seconds)
 
     def _values(self, more: Mapping[str, Any]) -> dict[str, Any]:
         return {"images": {"pullPolicy": "Never", **self.images}, **self.values, **more}
