@@ -91,6 +91,20 @@ def label_changes(
     return changes
 
 
+def exclusive_changes(resolved: Resolved, nodes: Iterable[Node], workers: Collection[str]) -> dict[str, str | None]:
+    """Return what EXCLUSIVE_LABEL becomes on nodes where it is not right: it says of a worker whether its Dataset is exclusive.
+
+    On nodes that have nothing to do with the Dataset it is another one's."""
+    key = node_label(resolved.namespace, resolved.name)
+    changes: dict[str, str | None] = {}
+    for node in nodes:
+        if node.name in workers or node.labels.get(key) == WORKER:
+            wanted = "true" if resolved.is_exclusive and node.name in workers else None
+            if node.labels.get(EXCLUSIVE_LABEL) != wanted:
+                changes[node.name] = wanted
+    return changes
+
+
 def _may_cache(resolved: Resolved, node: Node) -> bool:
     return (
         all(node.labels.get(name) == value for name, value in resolved.worker.node_selector.items())

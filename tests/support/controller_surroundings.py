@@ -17,6 +17,7 @@ import yaml
 from csi import DRIVER_NAME
 from tests.support.kubectl import Kubectl
 from tests.support.mounted import ROOT
+from tests.support.service_account import write_kubeconfig
 
 INTERNALS = ROOT / "docs" / "kubernetes-internals.md"
 
@@ -45,12 +46,7 @@ def account(kubeconfig: Path, namespace: Kubectl, path: Path) -> Iterator[Path]:
         ]
     )
     try:
-        config = yaml.safe_load(kubeconfig.read_text())
-        for user in config["users"]:
-            user["user"] = {"token": namespace("create", "token", name).strip()}
-        path.touch(mode=0o600)
-        path.write_text(yaml.safe_dump(config))
-        yield path
+        yield write_kubeconfig(path, cluster_wide, namespace.namespace, name)
     finally:
         cluster_wide("delete", "clusterrolebinding,clusterrole", name)
 

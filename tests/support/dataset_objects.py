@@ -45,7 +45,7 @@ def reading_pod(name: str, claim: str, *, script: str = "", node: str = "", **sp
         "volumeMounts": [{"name": "data", "mountPath": "/data", "mountPropagation": "HostToContainer"}],
     }
     if script:
-        container["command"] = ["/bin/bash", "-c", script]
+        container |= {"command": ["/bin/bash"], "args": ["-c", script]}
     given = {
         "securityContext": RESTRICTED_POD,
         "automountServiceAccountToken": False,

@@ -41,7 +41,7 @@ class Helm:
         given = ["--values=-"] if values is not None else []
         with tempfile.TemporaryDirectory() as home:
             environment = {f"HELM_{name}_HOME": home for name in ("CACHE", "CONFIG", "DATA")}
-            environment |= {"HOME": home, "KUBECONFIG": str(self.kubeconfig or f"{home}/none")}  # it writes below both
+            environment |= {"HOME": home, "KUBECONFIG": str(self.kubeconfig or f"{home}/none")}  # below HOME it caches
             done = subprocess.run(
                 [program, *arguments, *given],
                 input=json.dumps(values or {}),
@@ -63,7 +63,10 @@ def render(values: Mapping[str, Any] | None = None, *options: str, namespace: st
 
 def read_objects(text: str) -> list[dict[str, Any]]:
     """Return the objects of a YAML text."""
-    return [found for found in yaml.load_all(text, Loader=_LOADER) if found]
+    loader, found = _LOADER(text), []
+    while loader.check_data():
+        found.append(loader.get_data())
+    return [each for each in found if each]
 
 
 @dataclass(frozen=True, slots=True)

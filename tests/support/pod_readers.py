@@ -15,7 +15,7 @@ from typing import Any
 from tests.support.dataset_objects import reading_pod
 from tests.support.kubectl import Kubectl
 from tests.support.mounted import wait_until
-from tests.support.scenarios import wait_pod
+from tests.support.scenarios import in_pod, wait_pod
 
 BLOCK = 64 << 10
 _SUMMARY = "/tmp/summary"
@@ -118,8 +118,7 @@ class PodReaders:
 
     def wait_reset(self) -> None:
         for name in self.names:
-            command = ["exec", name, "--", "bash", "-c", "while [ -e /tmp/reset ]; do sleep 0.1; done; sleep 0.3"]
-            self._kubectl(*command)
+            in_pod(self._kubectl, name, "while [ -e /tmp/reset ]; do sleep 0.1; done; sleep 0.3")
 
     def summary(self) -> Summary:
         all_of = [self._of(name) for name in self.names]
@@ -133,7 +132,7 @@ class PodReaders:
         )
 
     def _of(self, name: str) -> dict[str, Any]:
-        text = self._kubectl("exec", name, "--", "bash", "-c", f"cat {_SUMMARY} 2>/dev/null || echo '{{}}'")
+        text = in_pod(self._kubectl, name, f"cat {_SUMMARY} 2>/dev/null || echo '{{}}'")
         found: dict[str, Any] = json.loads(text)
         return found
 

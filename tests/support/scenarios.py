@@ -51,7 +51,7 @@ def wait_pod(kubectl: Kubectl, pod: str, seconds: int = 90) -> None:
 
 def in_pod(kubectl: Kubectl, pod: str, script: str, *arguments: str) -> str:
     """Run a script of bash in a pod and return what it printed. Raises: KubectlError."""
-    return kubectl("exec", pod, "--", "bash", "-c", script, "script", *arguments, timeout_seconds=EXEC_SECONDS)
+    return kubectl("exec", "--stdin", pod, "--", "bash", "-s", *arguments, stdin=script, timeout_seconds=EXEC_SECONDS)
 
 
 def copy_seconds(kubectl: Kubectl, pod: str, source: str, target: str = "/tmp/copy") -> float:

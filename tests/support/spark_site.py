@@ -16,7 +16,7 @@ _LATEST: dict[str, float] = {
     "spark-3.3.1-bin-without-hadoop.tgz": 201,
     "spark-3.3.1.tgz": 28,
 }
-_OLDER = (220, 221, 230, 231, 170, 27)
+_OLDER = (215, 216, 225, 226, 165, 27)
 SITE: dict[str, dict[str, float]] = {
     "spark-3.1.3": {f"part-{number}.tgz": size for number, size in enumerate(_OLDER)},
     "spark-3.2.3": {f"part-{number}.tgz": size for number, size in enumerate((*_OLDER[:5], 26, 1))},

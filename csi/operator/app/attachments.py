@@ -11,7 +11,7 @@ from typing import Any
 from csi import DRIVER_NAME
 from csi.operator.app.known import ATTACHMENTS, NODES, VOLUMES, Key, Known
 from csi.operator.objects import Objects
-from csi.operator.placement import Node, label_changes
+from csi.operator.placement import EXCLUSIVE_LABEL, Node, exclusive_changes, label_changes
 from csi.operator.render.object_names import node_label
 from csi.operator.resolved import Resolved
 from csi.volumes.dataset_reference import NAMESPACE
@@ -32,8 +32,10 @@ class Attachments:
         changes = label_changes(label, nodes, workers, self._nodes(key), drops_consumers=drops)
         if None in changes.values():  # a pod may have come so lately that we were not told of its attachment yet
             changes = label_changes(label, nodes, workers, await self._nodes_now(key), drops_consumers=drops)
-        for name, value in changes.items():
-            await self._objects.merge(NODES, name, {"metadata": {"labels": {label: value}}})
+        exclusive = exclusive_changes(resolved, nodes, workers)
+        for name in changes | exclusive:
+            labels = {one: of[name] for one, of in ((label, changes), (EXCLUSIVE_LABEL, exclusive)) if name in of}
+            await self._objects.merge(NODES, name, {"metadata": {"labels": labels}})
 
     def _nodes(self, key: Key) -> set[str]:
         return {_node(raw) for raw in self._known.all(ATTACHMENTS) if dataset_of_attachment(raw, self._known) == key}

@@ -26,7 +26,9 @@ from csi.operator.app.known import (
 )
 from csi.operator.names import CLAIM_ANNOTATION, finalizer
 from csi.operator.objects import Kind, Objects
+from csi.operator.placement import EXCLUSIVE_LABEL
 from csi.operator.render.object_names import (
+    WORKER,
     consumers_name,
     credentials_name,
     node_label,
@@ -94,8 +96,12 @@ class Deletion:
         """Take the Dataset's labels from nodes: its pods and everything else that it owns go with it."""
         label = node_label(*key)
         for node in self._known.all(NODES):
-            if label in node["metadata"].get("labels", {}):
-                await self._objects.merge(NODES, node["metadata"]["name"], {"metadata": {"labels": {label: None}}})
+            labels = node["metadata"].get("labels", {})
+            if label in labels:
+                gone = {label: None}
+                if labels[label] == WORKER and EXCLUSIVE_LABEL in labels:  # no other Dataset caches there: it is this one's
+                    gone[EXCLUSIVE_LABEL] = None
+                await self._objects.merge(NODES, node["metadata"]["name"], {"metadata": {"labels": gone}})
 
     async def _remove_volume(self, key: Key) -> bool:
         """Return whether there was one. That of a Dataset that was made for a claim is the claim's."""

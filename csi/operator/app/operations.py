@@ -11,14 +11,10 @@ from csi.operator.app.loads import Loads
 from csi.operator.app.operation_keys import OperationKey
 from csi.operator.app.operation_objects import OperationObjects
 from csi.operator.app.times import now
+from csi.operator.model.kinds import KINDS
 from csi.operator.objects import Objects
 
 NOT_SUPPORTED = "DataOperationNotSupport"
-_INSTEAD = {
-    "DataMigrate": "copy the files with a Job of your own that mounts the Dataset's claim",
-    "DataBackup": "nothing is lost without it: names and sizes are listed again from the store",
-    "DataProcess": "run a Job of your own that mounts the Dataset's claim",
-}
 
 
 class Operations:
@@ -41,7 +37,7 @@ class Operations:
             return None
         if raw.get("status", {}).get("phase") not in (COMPLETE, FAILED):
             kind = raw["kind"]
-            message = f"{kind} is not carried out by this version of fusecache: {_INSTEAD[kind]}"
+            message = f"{kind} is not carried out by this version of fusecache: {KINDS[kind].instead}"
             await self._events.say(raw, NOT_SUPPORTED, message)
             status = failed_status(raw.get("status", {}), NOT_SUPPORTED, message, now())
             await self._own.write_status(raw, status)

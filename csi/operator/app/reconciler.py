@@ -19,12 +19,11 @@ from csi.operator.app.events import Events
 from csi.operator.app.known import DATASETS, PODS, Key, Known, key_of, own_kind
 from csi.operator.app.observation import Observer, cache_pods
 from csi.operator.app.operation_keys import operation_ref
-from csi.operator.app.references import mirrored_status, thin_runtime
+from csi.operator.app.references import mirrored_status, seen_of_target, thin_runtime
 from csi.operator.app.secret_values import SecretValues
 from csi.operator.app.statuses import (
     BOUND,
     FAILED,
-    Seen,
     dataset_status,
     differs,
     failed_status,
@@ -156,7 +155,7 @@ class Reconciler:
         if written.raw_runtime is None:
             await self._objects.apply(thin_runtime(resolved.reference, resolved.namespace, resolved.name, identity.uid))
         await self._applied.apply(key_of(raw), render(resolved, {}, self._installation, identity))
-        status = mirrored_status(dataset_status(written.dataset, resolved, Seen(), now()), written.target)
+        status = mirrored_status(dataset_status(written.dataset, resolved, seen_of_target(written.target), now()), written.target)
         await self._write_status(raw, status | operation_ref(self._known, key_of(raw)))
         return None  # looked at again when the target changes
 

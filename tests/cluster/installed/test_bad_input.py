@@ -10,6 +10,7 @@ import pytest
 
 from tests.cluster_harness.cluster import Cluster
 from tests.support.dataset_objects import dataset, keys, reading_pod, runtime, s3_mount
+from tests.support.installation import NAMESPACE
 from tests.support.kubectl import Kubectl, KubectlError
 from tests.support.mounted import wait_until
 from tests.support.s3_bucket import S3Bucket
@@ -25,13 +26,13 @@ HEALED_SECONDS = 60.0
 @pytest.fixture(scope="module")
 def store(cluster: Cluster) -> Iterator[Seaweed]:
     with Seaweed(host=cluster.addresses.machine) as seaweed:
-        S3Bucket(seaweed.endpoint_url, "bucket", ADMIN.access_key, ADMIN.secret_key).create().put(b"file", b"bytes")
+        with S3Bucket(seaweed.endpoint_url, "bucket", ADMIN.access_key, ADMIN.secret_key) as bucket:
+            bucket.create().put(b"file", b"bytes")
         yield seaweed
 
 
-def said(kubectl: Kubectl, name: str, words: str) -> float:
-    """Wait until the condition of a Dataset says it; return after how many seconds."""
-    began = time.monotonic()
+def said(kubectl: Kubectl, name: str, words: str, began: float) -> float:
+    """Wait until the condition of a Dataset says it; return after how many seconds since `began`."""
     last: list[Any] = []
 
     def is_said() -> bool:
@@ -41,6 +42,12 @@ def said(kubectl: Kubectl, name: str, words: str) -> float:
 
     assert wait_until(is_said, SAID_SECONDS, 0.5), f"{words!r} is not said, but {last}"
     return time.monotonic() - began
+
+
+def operator_restarts(kubectl: Kubectl) -> int:
+    operator = Kubectl(kubectl.kubeconfig, NAMESPACE, kubectl.cache)
+    pods = operator.items("pods", "--selector=app.kubernetes.io/component=operator")
+    return sum(status["restartCount"] for pod in pods for status in pod["status"]["containerStatuses"])
 
 
 def is_healed(kubectl: Kubectl, name: str) -> None:
@@ -61,12 +68,14 @@ def test_what_is_wrong_is_said_and_heals(
         "wrong-key": (s3_mount("s3://bucket/", store.endpoint_url, secret="wrong-keys"), "signature"),
         "no-secret": (s3_mount("s3://bucket/", store.endpoint_url, secret="later"), "Secret later"),
         "no-bucket": (s3_mount("s3://nobucket/", store.endpoint_url), "no such bucket"),
-        "no-host": (s3_mount("s3://bucket/", nobody), "refused"),
+        "no-host": (s3_mount("s3://bucket/", nobody), "refuses connections"),
     }
+    restarts = operator_restarts(kubectl)
     kubectl.create([wrong, right])
     for name, (mount, _) in cases.items():
         kubectl.create([dataset(name, [mount]), runtime(name)])
-    seconds = {name: said(kubectl, name, words) for name, (_, words) in cases.items()}
+    began = time.monotonic()
+    seconds = {name: said(kubectl, name, words, began) for name, (_, words) in cases.items()}
 
     kubectl.apply([keys(ADMIN.access_key, ADMIN.secret_key, "wrong-keys"), keys(ADMIN.access_key, ADMIN.secret_key, "later")])
     kubectl.apply([dataset(name, [s3_mount("s3://bucket/", store.endpoint_url)]) for name in ("no-bucket", "no-host")])
@@ -75,9 +84,7 @@ def test_what_is_wrong_is_said_and_heals(
     described = kubectl("describe", "dataset")
     assert ADMIN.secret_key not in described
     assert "this-is-not-the-key" not in described
-    operator = Kubectl(kubectl.kubeconfig, "fusecache-system", kubectl.cache)
-    pods = operator.items("pods", "--selector=app.kubernetes.io/component=operator")
-    assert sum(status["restartCount"] for pod in pods for status in pod["status"]["containerStatuses"]) == 0
+    assert operator_restarts(kubectl) == restarts
     promise(
         "K5",
         "Datasets with a wrong key, a Secret that is missing, a bucket that is missing, a store that is not there; then mended",

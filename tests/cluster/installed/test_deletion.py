@@ -27,7 +27,8 @@ ORDERS = list(itertools.permutations(("dataset", "alluxioruntime", "pvc", "pod")
 @pytest.fixture(scope="module")
 def store(cluster: Cluster) -> Iterator[Seaweed]:
     with Seaweed(host=cluster.addresses.machine) as seaweed:
-        S3Bucket(seaweed.endpoint_url, "bucket", ADMIN.access_key, ADMIN.secret_key).create().put(b"file", b"bytes")
+        with S3Bucket(seaweed.endpoint_url, "bucket", ADMIN.access_key, ADMIN.secret_key) as bucket:
+            bucket.create().put(b"file", b"bytes")
         yield seaweed
 
 

@@ -26,10 +26,10 @@ CACHE = "--selector=app.kubernetes.io/component=cache"
 @pytest.fixture(scope="module")
 def store(cluster: Cluster) -> Iterator[Seaweed]:
     with Seaweed(host=cluster.addresses.machine) as seaweed:
-        bucket = S3Bucket(seaweed.endpoint_url, "bucket", ADMIN.access_key, ADMIN.secret_key).create()
-        bucket.put(b"file", b"bytes")
-        for name, value in files().items():
-            bucket.put(name.encode(), value)
+        with S3Bucket(seaweed.endpoint_url, "bucket", ADMIN.access_key, ADMIN.secret_key) as bucket:
+            bucket.create().put(b"file", b"bytes")
+            for name, value in files().items():
+                bucket.put(name.encode(), value)
         yield seaweed
 
 
@@ -107,8 +107,7 @@ def test_a_cache_pod_starts_on_a_full_and_tainted_node(
     make(kubectl, store, nodeSelector={"kubernetes.io/hostname": "node-1"})
     cpus = kubectl.get("node", "node-3")["status"]["allocatable"]["cpu"]
     filler = reading_pod("filler", "demo", node="node-3")
-    filler["spec"] |= {"volumes": [], "priorityClassName": ""}
-    del filler["spec"]["priorityClassName"]
+    filler["spec"]["volumes"] = []
     filler["spec"]["containers"][0] |= {"volumeMounts": [], "resources": {"requests": {"cpu": _nearly(kubectl, "node-3", cpus)}}}
     kubectl.create([filler])
     wait_pod(kubectl, "filler")
@@ -147,9 +146,10 @@ def _millis(quantity: str) -> int:
 def test_readers_read_right(store: Seaweed, new_namespace: Callable[..., Kubectl]) -> None:
     """The pods that other tests trust: they notice a file that is not what it has to be."""
     kubectl = new_namespace("trusted", **ENFORCE)
-    bucket = S3Bucket(store.endpoint_url, "wrong", ADMIN.access_key, ADMIN.secret_key).create()
-    for name, value in files().items():
-        bucket.put(name.encode(), value[:-1] + b"!")
+    with S3Bucket(store.endpoint_url, "wrong", ADMIN.access_key, ADMIN.secret_key) as bucket:
+        bucket.create()
+        for name, value in files().items():
+            bucket.put(name.encode(), value[:-1] + b"!")
     kubectl.create([keys(ADMIN.access_key, ADMIN.secret_key)])
     kubectl.create([dataset("demo", [s3_mount("s3://wrong/", store.endpoint_url)]), runtime("demo")])
     shows(kubectl, "demo", PHASE="Bound")

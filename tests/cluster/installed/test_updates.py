@@ -47,9 +47,10 @@ def reading(installation: Installation, cluster: Cluster) -> Iterator[Reading]:
     kubectl("label", "namespace", "updates", "pod-security.kubernetes.io/enforce=restricted")
     kubectl.wait_for(["serviceaccount", "default"], lambda account: True)
     with Seaweed(host=cluster.addresses.machine) as store:
-        bucket = S3Bucket(store.endpoint_url, "bucket", ADMIN.access_key, ADMIN.secret_key).create()
-        for name, value in files().items():
-            bucket.put(name.encode(), value)
+        with S3Bucket(store.endpoint_url, "bucket", ADMIN.access_key, ADMIN.secret_key) as bucket:
+            bucket.create()
+            for name, value in files().items():
+                bucket.put(name.encode(), value)
         mount = s3_mount("s3://bucket/", store.endpoint_url)
         kubectl.create([keys(ADMIN.access_key, ADMIN.secret_key), dataset("demo", [mount]), runtime("demo")])
         try:

@@ -97,6 +97,23 @@ def test_all_that_values_say_is_there(helm: Helm) -> None:
     assert [each["metadata"]["labels"]["release"] for each in monitors] == ["prometheus"] * 2
 
 
+def test_directories_that_users_may_name_are_seen_where_they_are_opened(helm: Helm) -> None:
+    values = {"node": {"cacheRoots": ["/mnt/a", "/mnt/b"], "localRoots": ["/data"]}, "definitions": {"install": False}}
+    workloads = {each["metadata"]["name"]: each["spec"]["template"]["spec"] for each in render(values) if each["kind"] in PODS}
+    (node,), (operator,) = (workloads[f"fusecache-{name}"]["containers"] for name in ("node", "operator"))
+    assert parse(node["args"]).cache_roots == ("/mnt/a", "/mnt/b")
+    assert parse(node["args"]).local_roots == ("/data",)
+    roots = {"--cache-root=/mnt/a", "--cache-root=/mnt/b", "--local-root=/data"}
+    assert roots <= set(operator["args"]), "what one allows, the other allows"
+    for name, expected in (("fusecache-node", {"/mnt/a", "/mnt/b", "/data"}), ("fusecache-custody", {"/mnt/a", "/mnt/b"})):
+        paths = {each["name"]: each["hostPath"]["path"] for each in workloads[name]["volumes"]}
+        mounts = {each["mountPath"] for each in workloads[name]["containers"][0]["volumeMounts"]}
+        assert expected <= mounts
+        for each in workloads[name]["containers"][0]["volumeMounts"]:
+            if each["mountPath"] in expected:
+                assert paths[each["name"]] == each["mountPath"]
+
+
 def test_without_provisioning_there_is_nothing_of_it(helm: Helm) -> None:
     objects = render({"definitions": {"install": False}, "controller": {"provisioner": {"enabled": False}}})
     assert "provisioner" not in yaml.safe_dump(objects).replace("external-provisioner", "")
@@ -131,9 +148,17 @@ def test_programs_know_their_arguments(workloads: list[dict[str, Any]]) -> None:
     assert node.custody == node.state_dir / "custody"
     custody = _arguments(workloads, "custody")
     assert (custody[custody.index("--root") + 1], custody[custody.index("--grace") + 1]) == (str(node.custody), "300")
-    command = [sys.executable, "-P", "-m", "csi", "operator", "--help"]
+
+
+@pytest.mark.parametrize(("name", "mode"), [("operator", ["operator"]), ("controller", ["controller", "--cluster"])])
+def test_programs_that_speak_to_the_cluster_know_theirs(workloads: list[dict[str, Any]], name: str, mode: list[str]) -> None:
+    command = [sys.executable, "-P", "-m", "csi", *mode, "--help"]
     text = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=60).stdout
-    assert [flag for flag in _flags(_arguments(workloads, "operator")[1:]) if flag not in text] == []
+    arguments = _arguments(workloads, name)
+    assert arguments[: len(mode)] == mode
+    known = set(re.findall(r"--[a-z-]+", text))
+    assert len(known) > 4
+    assert set(_flags(arguments[1:])) <= known
 
 
 @pytest.mark.parametrize("name", ["csi-attacher", "csi-provisioner"])

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from tests.support.controller_surroundings import documented_rules
+
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 ROLES = ("ClusterRole", "Role")
@@ -32,6 +34,18 @@ def test_secrets_are_read_one_by_one(objects: list[dict[str, Any]]) -> None:
     assert found
     for role, rule in found:
         assert not {"list", "watch", "deletecollection"} & set(rule["verbs"]), role["metadata"]["name"]
+
+
+def _allowed(rules: list[dict[str, Any]]) -> set[tuple[str, str, str]]:
+    return {
+        (group, one, verb) for rule in rules for group in rule["apiGroups"] for one in rule["resources"] for verb in rule["verbs"]
+    }
+
+
+def test_the_controller_may_do_what_is_documented(objects: list[dict[str, Any]]) -> None:
+    """What is documented is what tests of the controller give it (tests/cluster/test_controller.py)."""
+    (role,) = (each for each in objects if each["kind"] == "ClusterRole" and each["metadata"]["name"] == "fusecache-controller")
+    assert _allowed(role["rules"]) == _allowed(documented_rules())
 
 
 def test_nobody_gives_rights_to_himself(objects: list[dict[str, Any]]) -> None:

@@ -80,3 +80,28 @@ metadata:
 roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: {{ index . 1 }}}
 subjects: [{kind: ServiceAccount, name: {{ index . 2 }}, namespace: {{ $root.Release.Namespace }}}]
 {{- end -}}
+
+{{- /* Directories of nodes that users may name: the same for whoever checks them, and under the same path for whoever opens them. */ -}}
+{{- define "fusecache.rootArgs" -}}
+{{- range .Values.node.cacheRoots }}
+- --cache-root={{ . }}
+{{- end }}
+{{- range .Values.node.localRoots }}
+- --local-root={{ . }}
+{{- end }}
+{{- end -}}
+
+{{- /* Arguments of both: cache or local, the directories. */ -}}
+{{- define "fusecache.rootMounts" -}}
+{{- $kind := index . 0 }}
+{{- range $number, $directory := index . 1 }}
+- {name: {{ $kind }}-{{ $number }}, mountPath: {{ $directory | quote }}, mountPropagation: HostToContainer}
+{{- end }}
+{{- end -}}
+
+{{- define "fusecache.rootVolumes" -}}
+{{- $kind := index . 0 }}
+{{- range $number, $directory := index . 1 }}
+- {name: {{ $kind }}-{{ $number }}, hostPath: {path: {{ $directory | quote }}, type: DirectoryOrCreate}}
+{{- end }}
+{{- end -}}
