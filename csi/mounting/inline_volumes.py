@@ -70,13 +70,21 @@ class InlineVolumes:
             os.close(fd)
 
     def unpublish(self, target: str) -> None:
-        """Take the bind mount away, and leave the directory. Raises: RpcError."""
+        """Take the bind mount away, and leave the directory, unless the last pod that had it has erased it. Raises: RpcError."""
         known = self._targets[target]
         with self._roots.place(target, "target_path") as place:
             binds.unbind_directory(known.device or _device_at(known.source), place)
             place.remove()
         durable_files.remove(self._record(target))
         del self._targets[target]
+        if not any(one.source == known.source for one in self._targets.values()):
+            self._remove_if_empty(Path(known.source))
+
+    def _remove_if_empty(self, directory: Path) -> None:
+        """Caches only: custody's directories have a mark of their own, and a local:// directory is the user's."""
+        if self._directories.is_cache(directory) or self._places.is_tier(directory):
+            with contextlib.suppress(OSError):
+                directory.rmdir()
 
     def usage_at(self, target: str) -> os.statvfs_result:
         """Return the usage of the file system that the directory lies in; asks no FUSE mount."""
