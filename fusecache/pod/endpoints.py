@@ -146,8 +146,8 @@ class Endpoints:
 
     async def _erase(self, request: Request, reply: Reply) -> None:
         if self._state.phase is Phase.SERVING and not _discards(request.body):
-            try:
-                refuse_loss(await self._status.get())
+            try:  # asked anew: what was written in the last moment counts
+                refuse_loss(await call(self._run_dir, CONTROL_SOCKET, {"do": "status"}, ASK_SECONDS))
             except CacheError as error:
                 return await reply.send_json(409, {"error": str(error)})
         done, _ = await asyncio.wait({self._erase_cache()}, timeout=ERASE_SECONDS)

@@ -549,8 +549,8 @@ def test_what_is_not_in_the_store_is_not_erased(node: CsiDriver, pods: Pods, buc
     staging = node.stage(volume)
     target = node.publish(volume, staging, "consumer")
     run_below(target, ["cp", "/etc/hostname", "file"], 10.0)
-    leave(node, (volume, staging, target))
     status, answer = erase(pod)
+    leave(node, (volume, staging, target))
     assert (status, "1 files that were written are not in the store" in answer["error"]) == (409, True)
     assert wait_until(lambda: erase(pod, b'{"discard": true}') == (200, {"done": True}), 20.0), pod.log()
     assert pod.end() == 0
