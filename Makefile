@@ -22,7 +22,7 @@ TYPED := $(foreach directory,fusecache csi tests/support tests/bench tests/clust
 
 export AWS_EC2_METADATA_DISABLED := true
 
-.PHONY: help venv demo test test-long lint format crds bench bench-quick promises images cluster cluster-down test-cluster lock clean
+.PHONY: help venv demo test test-long lint format crds manifests bench bench-quick promises images cluster cluster-down test-cluster lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,8 +56,11 @@ format: $(INSTALLED) ## format the code, mend what ruff can mend
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-crds: $(INSTALLED) ## write deploy/crds, docs/api-reference.md and docs/options.md from csi/operator
+crds: $(INSTALLED) ## write the definitions (deploy/crds, chart), docs/api-reference.md and docs/options.md from csi/operator
 	@$(BIN)/python -m csi.operator.crds
+
+manifests: ## write deploy/manifests/fusecache.yaml from the chart (builds helm with Go, unless HELM=... names one)
+	@scripts/manifests.sh >deploy/manifests/.new && mv deploy/manifests/.new deploy/manifests/fusecache.yaml
 
 bench: $(BENCH_INSTALLED) ## compare with JuiceFS, rclone and tmpfs, write docs/benchmarks.md (ARGS=--quick for a part)
 	@scripts/test_packages.sh

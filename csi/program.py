@@ -9,9 +9,7 @@ import asyncio
 import contextlib
 import logging
 import os
-import signal
 import sys
-from collections.abc import AsyncIterator, Coroutine
 from pathlib import Path
 
 from csi.errors import RpcError, refused
@@ -19,6 +17,7 @@ from csi.mounting.custody import Custody
 from csi.mounting.daemons import Daemons
 from csi.mounting.inline_volumes import InlineVolumes
 from csi.mounting.node_mounts import NodeMounts
+from csi.mounting.node_places import NodePlaces
 from csi.mounting.own_daemons import OwnDaemons
 from csi.mounting.ownership import make_passable
 from csi.mounting.paths import Roots
@@ -32,6 +31,7 @@ from csi.rpc.identity import Identity
 from csi.rpc.node import Node
 from csi.rpc.registration import Registration
 from csi.rpc.server import Server
+from csi.running import ended, in_background
 from csi.settings import Settings, parse
 from csi.stubs import csi_pb2_grpc
 from csi.volumes.provisioning import Provisioning
@@ -49,6 +49,10 @@ def main() -> int:
         from csi.operator.app.command import main as run_operator  # what a node needs nothing of
 
         return run_operator(sys.argv[2:])
+    if sys.argv[1:2] == ["controller"] and "--cluster" in sys.argv:
+        from csi.cluster_program import main as run_controller  # neither of that
+
+        return run_controller(sys.argv[2:])
     settings = parse(sys.argv[1:])
     configure("csi", settings.log_level, settings.log_format)
     harden_process()
@@ -94,7 +98,9 @@ async def _serve(settings: Settings) -> None:
         csi_pb2_grpc.add_ControllerServicer_to_server(controller, server.grpc)
     if mounts is not None and custody is not None:
         modified = controller.modified if controller is not None else lambda volume_id: {}
-        inline = InlineVolumes(NodeDirectories(settings.state_dir), _custody_root(settings), Roots(settings.allowed_roots))
+        inline = InlineVolumes(
+            NodeDirectories(settings.state_dir), _custody_root(settings), Roots(settings.allowed_roots), _places(settings)
+        )
         csi_pb2_grpc.add_NodeServicer_to_server(Node(settings.node_id, mounts, inline, modified), server.grpc)
         _watch(metrics, mounts)
         await custody.ensure_running()
@@ -109,11 +115,11 @@ async def _serve(settings: Settings) -> None:
             registration = Registration(settings.plugins_registry, settings.kubelet_endpoint)
             await registration.start()
             running.push_async_callback(registration.stop)
-            await running.enter_async_context(_in_background(registration.watch()))
-        await running.enter_async_context(_in_background(health.watch()))
+            await running.enter_async_context(in_background(registration.watch()))
+        await running.enter_async_context(in_background(health.watch()))
         if mounts is not None:
-            await running.enter_async_context(_in_background(mounts.watch()))
-        await _ended()
+            await running.enter_async_context(in_background(mounts.watch()))
+        await ended()
 
 
 def _custody(settings: Settings) -> Custody:
@@ -125,11 +131,15 @@ def _custody_root(settings: Settings) -> Path:
     return settings.custody or NodeDirectories(settings.state_dir).custody
 
 
+def _places(settings: Settings) -> NodePlaces:
+    return NodePlaces(NodeDirectories(settings.state_dir), settings.cache_roots, settings.local_roots)
+
+
 def _node_mounts(settings: Settings, custody: Custody) -> NodeMounts:
     directories = NodeDirectories(settings.state_dir)
     serving: Serving
     if settings.has_pods:
-        serving = PodDaemons(directories, custody)
+        serving = PodDaemons(directories, custody, _places(settings))
     else:
         serving = OwnDaemons(directories, custody, Daemons(os.environ, settings.daemon_user))
     return NodeMounts(directories, Roots(settings.allowed_roots), custody, serving)
@@ -140,26 +150,6 @@ def _watch(metrics: CallMetrics, mounts: NodeMounts) -> None:
     metrics.watch("publications", "bind mounts", lambda: sum(len(mount.publications) for mount in mounts.journal))
     metrics.watch("recoveries_total", "mounts and daemons that were gone and made anew", lambda: mounts.recoveries)
     metrics.watch("custody_descriptors", "descriptors that custody holds, when it was last asked", lambda: mounts.descriptors)
-
-
-@contextlib.asynccontextmanager
-async def _in_background(work: Coroutine[None, None, None]) -> AsyncIterator[None]:
-    task = asyncio.create_task(work)
-    try:
-        yield
-    finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
-
-
-async def _ended() -> None:
-    """Return when the process is told to end."""
-    ended = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, ended.set)
-    await ended.wait()
 
 
 def _check_reachable(settings: Settings) -> None:

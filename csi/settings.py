@@ -30,6 +30,7 @@ class Settings:
         endpoint: unix:///path of the CSI services.
         nodes: names of the nodes that a controller may publish volumes to.
         allowed_roots: staging and target paths lie below one of them.
+        cache_roots, local_roots: directories below which users may have tiers, and local:// sources.
         has_pods: cache pods serve the mounts; else the driver starts daemons of its own.
         custody: directory of a custody that somebody else runs; None: the driver starts its own.
         grace_seconds: how long its own custody lets a mount be without a daemon.
@@ -44,6 +45,8 @@ class Settings:
     nodes: frozenset[str]
     state_dir: Path
     allowed_roots: tuple[str, ...]
+    cache_roots: tuple[str, ...]
+    local_roots: tuple[str, ...]
     daemon_user: User
     has_pods: bool
     custody: Path | None
@@ -76,6 +79,8 @@ def parse(arguments: Sequence[str]) -> Settings:
         parser.error(f"--node-id has to have 1 to {MAX_NODE_ID_BYTES} bytes")
     if mode is not Mode.NODE and given.daemons != "own":
         parser.error("--daemons pods is for a node of a cluster: say node")
+    if not all(root.startswith("/") for root in (*given.cache_root, *given.local_root)):
+        parser.error("--cache-root and --local-root have to be absolute")
     try:
         daemon_user = User.parse(given.daemon_user)
     except ValueError:
@@ -90,6 +95,8 @@ def parse(arguments: Sequence[str]) -> Settings:
         nodes=frozenset(given.node) if mode is Mode.CONTROLLER else frozenset({given.node_id}),
         state_dir=given.state_dir.resolve(),
         allowed_roots=(KUBELET_ROOT, *given.allowed_root),
+        cache_roots=tuple(given.cache_root),
+        local_roots=tuple(given.local_root),
         daemon_user=daemon_user,
         has_pods=given.daemons == "pods",
         custody=given.custody and given.custody.resolve(),
@@ -117,6 +124,20 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         metavar="DIR",
         help=f"paths of volumes may lie below it; may be repeated. Always: {KUBELET_ROOT}",
+    )
+    add(
+        "--cache-root",
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="users may name directories below it for tiers; may be repeated. None: all tiers lie below --state-dir",
+    )
+    add(
+        "--local-root",
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="users may name directories below it as local:// sources; may be repeated",
     )
     add(
         "--daemon-user",

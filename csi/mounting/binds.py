@@ -41,19 +41,20 @@ def bind(mountpoint: str, device: str, directory: str, place: Place, *, read_onl
     _bind(f"{mountpoint}/{directory}" if directory else mountpoint, directory, place, FSTYPE, read_only=read_only)
 
 
-def bind_directory(source: str, place: Place, *, read_only: bool) -> None:
-    """Mount a directory of a local file system at a place where nothing is mounted. Raises: FAILED_PRECONDITION."""
-    _bind(source, source, place, None, read_only=read_only)
+def bind_directory(fd: int, shown: str, place: Place, *, read_only: bool) -> None:
+    """Mount an open directory of a local file system at a place where nothing is mounted. Raises: FAILED_PRECONDITION."""
+    _bind("", shown, place, None, read_only=read_only, at=fd)
 
 
-def _bind(source: str, directory: str, place: Place, over: str | None, *, read_only: bool) -> None:
-    """`directory`: what it is called in an error. `over`: type of file system that may be there; None: nothing may."""
+def _bind(source: str, directory: str, place: Place, over: str | None, *, read_only: bool, at: int = _AT_FDCWD) -> None:
+    """`source`: "" for `at` itself. `directory`: what it is called in an error. `over`: type of file system that may be there;
+    None: nothing may."""
     try:
-        tree = syscalls.open_tree(_AT_FDCWD, source)
+        tree = syscalls.open_tree(at, source)
     except OSError as error:
         if error.errno == errno.ENOENT:
             raise not_found(f"there is no directory {directory!r} in the volume's source") from error
-        raise refused(f"{source} cannot be bound: {error.strerror}") from error
+        raise refused(f"{source or directory} cannot be bound: {error.strerror}") from error
     try:
         attributes = syscalls.MOUNT_ATTR_NOSUID | syscalls.MOUNT_ATTR_NODEV
         syscalls.mount_setattr(tree, attributes | (syscalls.MOUNT_ATTR_RDONLY if read_only else 0))
@@ -76,10 +77,15 @@ def unbind(place: Place) -> bool:
     return _unbind(place, lambda entry: entry.fstype == FSTYPE)
 
 
-def unbind_directory(source: str, place: Place) -> bool:
-    """As `unbind`, for what `bind_directory` has bound."""
-    number = os.stat(source).st_dev
-    return _unbind(place, lambda entry: entry.device == f"{os.major(number)}:{os.minor(number)}")
+def device_of(fd: int) -> str:
+    """Return the device of a directory, as mountinfo has it."""
+    number = os.fstat(fd).st_dev
+    return f"{os.major(number)}:{os.minor(number)}"
+
+
+def unbind_directory(device: str, place: Place) -> bool:
+    """As `unbind`, for what `bind_directory` has bound of a device."""
+    return _unbind(place, lambda entry: entry.device == device)
 
 
 def _unbind(place: Place, is_ours: Callable[[MountEntry], bool]) -> bool:

@@ -8,10 +8,12 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from csi.errors import exists
 from csi.mounting import binds
+from csi.mounting.node_places import NodePlaces
 from csi.mounting.ownership import make_owned
 from csi.mounting.paths import Roots
 from csi.mounting.plan import NodeDirectories
@@ -21,51 +23,85 @@ from fusecache.base.confinement import User
 from fusecache.contract.keeping import KEPT_MARK, MOUNTS_DIR
 
 
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A directory of ours at a path: `source` as people know it, and the device that it lies on. Kept in a file."""
+
+    target: str
+    volume: str
+    source: str
+    device: str
+
+
 class InlineVolumes:
-    def __init__(self, directories: NodeDirectories, custody_root: Path, roots: Roots) -> None:
+    def __init__(self, directories: NodeDirectories, custody_root: Path, roots: Roots, places: NodePlaces) -> None:
         """Raises: OSError."""
+        self._places = places
         self._directories = directories
         self._custody_root = custody_root
         self._roots = roots
         self._records = directories.state / "inline"
         self._records.mkdir(mode=0o700, parents=True, exist_ok=True)
-        loaded = durable_files.load_all(self._records).values()
-        self._targets: dict[str, tuple[str, str]] = {raw["target"]: (raw["volume"], raw["source"]) for raw in loaded}
+        self._targets: dict[str, Target] = {}
+        for raw in durable_files.load_all(self._records).values():
+            self._targets[raw["target"]] = Target(**{"device": "", **raw})
 
     def __contains__(self, target: str) -> bool:
         return target in self._targets
 
     def is_at(self, volume_id: str, target: str) -> bool:
-        return target in self._targets and self._targets[target][0] == volume_id
+        return target in self._targets and self._targets[target].volume == volume_id
 
     def publish(self, volume_id: str, volume: InlineVolume, target: str, *, read_only: bool) -> None:
         """Bind the directory at a path. Idempotent. Raises: RpcError."""
-        source = self._source(volume)
-        wanted = (volume_id, str(source))
-        with self._roots.place(target, "target_path") as place:
-            if self._targets.get(target, wanted) != wanted:
-                raise exists(f"{target} has another volume published already: unpublish it first")
-            if binds.mounted_at(place) is not None and target in self._targets:
-                return
-            record = {"target": target, "volume": volume_id, "source": str(source)}
-            durable_files.write(self._record(target), record)
-            self._targets[target] = wanted
-            binds.bind_directory(str(source), place, read_only=read_only)
+        fd, source = self._open(volume)
+        try:
+            wanted = Target(target, volume_id, source, binds.device_of(fd))
+            with self._roots.place(target, "target_path") as place:
+                there = self._targets.get(target)
+                if there is not None and (there.volume, there.source) != (volume_id, source):
+                    raise exists(f"{target} has another volume published already: unpublish it first")
+                if there is not None and binds.mounted_at(place) is not None:
+                    return
+                durable_files.write(self._record(target), asdict(wanted))
+                self._targets[target] = wanted
+                binds.bind_directory(fd, source, place, read_only=read_only)
+        finally:
+            os.close(fd)
 
     def unpublish(self, target: str) -> None:
-        """Take the bind mount away, and leave the directory. Raises: RpcError."""
-        _, source = self._targets[target]
+        """Take the bind mount away, and leave the directory, unless the last pod that had it has erased it. Raises: RpcError."""
+        known = self._targets[target]
         with self._roots.place(target, "target_path") as place:
-            binds.unbind_directory(source, place)
+            binds.unbind_directory(known.device or _device_at(known.source), place)
             place.remove()
         durable_files.remove(self._record(target))
         del self._targets[target]
+        if not any(one.source == known.source for one in self._targets.values()):
+            self._remove_if_empty(Path(known.source))
+
+    def _remove_if_empty(self, directory: Path) -> None:
+        """Caches only: custody's directories have a mark of their own, and a local:// directory is the user's."""
+        if self._directories.is_cache(directory) or self._places.is_tier(directory):
+            with contextlib.suppress(OSError):
+                directory.rmdir()
 
     def usage_at(self, target: str) -> os.statvfs_result:
         """Return the usage of the file system that the directory lies in; asks no FUSE mount."""
-        return os.statvfs(self._targets[target][1])
+        return os.statvfs(self._targets[target].source)
 
-    def _source(self, volume: InlineVolume) -> Path:
+    def _open(self, volume: InlineVolume) -> tuple[int, str]:
+        """Return a descriptor of the directory, and its path. Raises: RpcError."""
+        match volume.directory:
+            case Directory.TIER:
+                return self._places.open_tier(volume), str(self._places.tier_path(volume, volume.tier))
+            case Directory.LOCAL:
+                return self._places.open_local(volume), volume.host_path
+        source = self._own(volume)
+        return os.open(source, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC), str(source)
+
+    def _own(self, volume: InlineVolume) -> Path:
+        """Return a directory of the driver's, made if it is missing."""
         owner = User(volume.uid, volume.uid)
         if volume.directory is Directory.CACHE:
             directory = self._directories.cache(volume.id)
@@ -79,3 +115,12 @@ class InlineVolumes:
 
     def _record(self, target: str) -> Path:
         return self._records / f"{hashlib.sha256(target.encode()).hexdigest()[:32]}{durable_files.SUFFIX}"
+
+
+def _device_at(source: str) -> str:
+    """Of a record that an older driver has written."""
+    fd = os.open(source, os.O_PATH | os.O_CLOEXEC)
+    try:
+        return binds.device_of(fd)
+    finally:
+        os.close(fd)

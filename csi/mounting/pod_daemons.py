@@ -20,6 +20,7 @@ from pathlib import Path
 from csi.mounting import control
 from csi.mounting.custody import Custody, Held, MountOrder
 from csi.mounting.journal import DatasetMount
+from csi.mounting.node_places import NodePlaces
 from csi.mounting.ownership import make_mountpoint
 from csi.mounting.plan import NodeDirectories
 from csi.mounting.serving import Served, StageRequest, Wanted
@@ -43,7 +44,8 @@ class PodDaemons:
 
     has_pods = True
 
-    def __init__(self, directories: NodeDirectories, custody: Custody) -> None:
+    def __init__(self, directories: NodeDirectories, custody: Custody, places: NodePlaces) -> None:
+        self._places = places
         self._custody = custody
         self._directories = directories
         self._lost_since: dict[str, float] = {}
@@ -65,7 +67,6 @@ class PodDaemons:
         return self._custody.socket_directory(dataset)
 
     def mount_for_pod(self, volume: InlineVolume) -> DatasetMount:
-        cache = self._directories.cache(volume.id)
         order = MountOrder(
             id=volume.id,
             mountpoint=str(self._directories.mountpoint(volume.id)),
@@ -73,7 +74,7 @@ class PodDaemons:
             read_write=volume.mount.read_write,
             allow_other=True,
             uid=volume.uid,
-            tiers=tuple(str(cache / name) for name in volume.mount.tiers),
+            tiers=tuple(str(self._places.tier_path(volume, tier)) for tier in volume.mount.tiers),
             passthrough=volume.mount.verify is not Verify.ALWAYS,
         )
         context = DatasetReference(volume.namespace, volume.dataset).to_context()

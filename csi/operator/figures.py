@@ -28,9 +28,11 @@ class Figures:
     last_error: str = ""
 
 
-def add_up(statuses: Iterable[Mapping[str, Any]]) -> Figures:
-    """Return the figures of a Dataset from the answers of its daemons, in any order."""
-    every = list(statuses)
+def add_up(workers: Iterable[Mapping[str, Any]], others: Iterable[Mapping[str, Any]] = ()) -> Figures:
+    """Return the figures of a Dataset from the answers of its daemons, in any order. `others`: of nodes that only mount; what
+    they keep is not counted, as their room is not."""
+    caching = list(workers)
+    every = [*caching, *others]
     if not every:
         return Figures()
     best = max(every, key=lambda one: (bool(one["listing_complete"]), int(one["files"])))
@@ -39,7 +41,7 @@ def add_up(statuses: Iterable[Mapping[str, Any]]) -> Figures:
         is_listed=bool(best["listing_complete"]),
         total_bytes=int(best["total_bytes"]),
         files=int(best["files"]),
-        cached_bytes=sum(int(one["cached_bytes"]) for one in every),
+        cached_bytes=sum(int(one["cached_bytes"]) for one in caching),
         hit_bytes=sum(int(one["hit_bytes"]) for one in every),
         miss_bytes=sum(int(one["miss_bytes"]) for one in every),
         peer_hit_bytes=sum(int(one.get("peer_hit_bytes", 0)) for one in every),

@@ -16,6 +16,9 @@ DEFINITION_LABELS = {"app.kubernetes.io/part-of": "fusecache", DEFINITION_LABEL:
 # Changes whenever the definition does: an operator that meets a cluster with older definitions can say so.
 DIGEST_ANNOTATION = f"{OWN_DOMAIN}/definition-digest"
 
+# On a Dataset that was made for a claim of a StorageClass: the claim's name. Its volume is there: the operator makes no other.
+CLAIM_ANNOTATION = f"{OWN_DOMAIN}/claim"
+
 
 def finalizer(kind: str) -> str:
     """Return our finalizer on objects of a kind."""

@@ -5,7 +5,7 @@ State: the client's connections. Used from one event loop.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from lightkube import ApiError, AsyncClient, codecs
 from lightkube.core.exceptions import LoadResourceError
 from lightkube.core.resource_registry import resource_registry
 from lightkube.generic_resource import create_global_resource, create_namespaced_resource
-from lightkube.types import PatchType
+from lightkube.types import CascadeType, PatchType
 
 FIELD_MANAGER = "fusecache"
 NOT_FOUND = 404
@@ -59,8 +59,18 @@ class Objects:
         async for one in self._client.list(self._type(kind), namespace=where, labels=dict(labels or {}), chunk_size=500):
             yield _plain(one)
 
-    async def apply(self, raw: Mapping[str, Any], *, force: bool = True) -> dict[str, Any]:
-        """Make an object what it is to be, whatever it was: fields that others own are left to them unless we name them."""
+    async def list_with_version(self, kind: Kind, labels: Mapping[str, str]) -> tuple[Sequence[dict[str, Any]], str]:
+        """Return all of a kind with these labels, in all namespaces, and the version of the list, from which a watch goes on."""
+        found = self._client.list(self._type(kind), namespace="*", labels=dict(labels), chunk_size=500)
+        raws = [_plain(one) async for one in found]
+        return raws, found.resourceVersion
+
+    async def apply(self, raw: Mapping[str, Any], kind: Kind | None = None, *, force: bool = True) -> dict[str, Any]:
+        """Make an object what it is to be, whatever it was: fields that others own are left to them unless we name them.
+
+        `kind`: of the object, if it is none of Kubernetes' own."""
+        if kind is not None:
+            self._type(kind)  # the library finds it by what the object says, once it knows it
         applied = await self._client.apply(codecs.from_dict(dict(raw)), field_manager=FIELD_MANAGER, force=force)
         return _plain(applied)
 
@@ -80,19 +90,23 @@ class Objects:
         return True
 
     async def delete(self, kind: Kind, name: str, namespace: str | None = None) -> bool:
-        """Return False for what was not there."""
+        """Return False for what was not there. What the object owns goes with it, as the garbage collector finds it."""
         try:
-            await self._client.delete(self._type(kind), name, namespace=namespace)
+            await self._client.delete(self._type(kind), name, namespace=namespace, cascade=CascadeType.BACKGROUND)
         except ApiError as error:
             if error.status.code == NOT_FOUND:
                 return False
             raise
         return True
 
-    async def watch(self, kind: Kind, resource_version: str | None = None) -> AsyncIterator[tuple[str, dict[str, Any]]]:
+    async def watch(
+        self, kind: Kind, resource_version: str | None = None, labels: Mapping[str, str] | None = None
+    ) -> AsyncIterator[tuple[str, dict[str, Any]]]:
         """Yield (ADDED, MODIFIED, DELETED; object) of all namespaces until the server ends it."""
         where = "*" if kind.is_namespaced else None
-        async for what, found in self._client.watch(self._type(kind), namespace=where, resource_version=resource_version):
+        async for what, found in self._client.watch(
+            self._type(kind), namespace=where, resource_version=resource_version, labels=dict(labels or {})
+        ):
             yield what, _plain(found)
 
     def _type(self, kind: Kind) -> Any:

@@ -6,10 +6,11 @@ have the Dataset's key, so that a node is one or the other: a worker that mounts
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from csi.operator.formats import format_size, parse_quantity
 from csi.operator.names import OWN_DOMAIN
 from csi.operator.render.object_names import CONSUMER, WORKER, node_label
 from csi.operator.resolved import Resolved
@@ -20,19 +21,23 @@ _REFUSING = ("NoSchedule", "NoExecute")
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """What counts of a node. `is_usable`: ready, and not cordoned."""
+    """What counts of a node. `is_usable`: ready, and not cordoned. `memory_bytes`: that pods may have; None: nobody says."""
 
     name: str
     labels: Mapping[str, str] = field(default_factory=dict)
     taints: Sequence[Mapping[str, Any]] = ()
     is_usable: bool = True
+    memory_bytes: int | None = None
 
     @classmethod
     def of_json(cls, raw: Mapping[str, Any]) -> Node:
         spec, conditions = raw.get("spec", {}), raw.get("status", {}).get("conditions", [])
         is_ready = any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
         labels = raw["metadata"].get("labels", {})
-        return cls(raw["metadata"]["name"], labels, spec.get("taints", ()), is_ready and not spec.get("unschedulable", False))
+        is_usable = is_ready and not spec.get("unschedulable", False)
+        memory = raw.get("status", {}).get("allocatable", {}).get("memory")
+        memory_bytes = int(parse_quantity(memory)) if memory else None
+        return cls(raw["metadata"]["name"], labels, spec.get("taints", ()), is_usable, memory_bytes)
 
     def workers(self) -> list[str]:
         """Return the keys of Datasets that it caches."""
@@ -47,19 +52,57 @@ class Placement:
     reason: str = ""
 
 
-def choose_workers(resolved: Resolved, nodes: Iterable[Node]) -> Placement:
+def choose_workers(resolved: Resolved, nodes: Iterable[Node], memory_bytes: int = 0) -> Placement:
     """Keep workers that may stay, and add the nodes with the fewest other workers. A node that is down for a while stays: what it
-    has cached is there when it comes back; one that was cordoned is being drained."""
+    has cached is there when it comes back; one that was cordoned is being drained. `memory_bytes`: that a worker asks for."""
     key = node_label(resolved.namespace, resolved.name)
     every = sorted(nodes, key=lambda node: node.name)
-    allowed = [node for node in every if _may_cache(resolved, node)]
+    matching = [node for node in every if _may_cache(resolved, node)]
+    allowed = [node for node in matching if node.memory_bytes is None or node.memory_bytes >= memory_bytes]
     kept = [node for node in allowed if node.labels.get(key) == WORKER][: resolved.replicas]
     free = [node for node in allowed if node not in kept and node.is_usable and not _is_taken(resolved, node, key)]
     free.sort(key=lambda node: (node.labels.get(key) != CONSUMER, len(node.workers()), node.name))
     chosen = [*kept, *free[: resolved.replicas - len(kept)]]
     if len(chosen) == resolved.replicas:
         return Placement(tuple(node.name for node in chosen))
-    return Placement(tuple(node.name for node in chosen), _why_fewer(resolved, every, allowed, len(chosen), key))
+    missing = f"{len(matching) - len(allowed)} have less memory than a worker asks for ({format_size(memory_bytes)})"
+    parts = [f"{len(every)} nodes", *_shut_out(every, matching), *([missing] if len(allowed) < len(matching) else [])]
+    parts += _occupied(resolved, allowed, key)
+    reason = (
+        f"{len(chosen)} of {resolved.replicas} workers have a node: there are {', '.join(parts)}; lower replicas, or make room"
+    )
+    return Placement(tuple(node.name for node in chosen), reason)
+
+
+def label_changes(
+    label: str, nodes: Iterable[Node], workers: Collection[str], attached: Collection[str], *, drops_consumers: bool
+) -> dict[str, str | None]:
+    """Return what a Dataset's label becomes on nodes where it is not right, None where it goes.
+
+    A node that mounts is a consumer unless it is a worker, also when it was one. Without `drops_consumers` a consumer stays one
+    after its last pod: its cache is there for the next.
+    """
+    changes: dict[str, str | None] = {}
+    for node in nodes:
+        is_kept = node.labels.get(label) == CONSUMER and not drops_consumers
+        wanted = WORKER if node.name in workers else CONSUMER if is_kept or node.name in attached else None
+        if node.labels.get(label) != wanted:
+            changes[node.name] = wanted
+    return changes
+
+
+def exclusive_changes(resolved: Resolved, nodes: Iterable[Node], workers: Collection[str]) -> dict[str, str | None]:
+    """Return what EXCLUSIVE_LABEL becomes on nodes where it is not right: it says of a worker whether its Dataset is exclusive.
+
+    On nodes that have nothing to do with the Dataset it is another one's."""
+    key = node_label(resolved.namespace, resolved.name)
+    changes: dict[str, str | None] = {}
+    for node in nodes:
+        if node.name in workers or node.labels.get(key) == WORKER:
+            wanted = "true" if resolved.is_exclusive and node.name in workers else None
+            if node.labels.get(EXCLUSIVE_LABEL) != wanted:
+                changes[node.name] = wanted
+    return changes
 
 
 def _may_cache(resolved: Resolved, node: Node) -> bool:
@@ -75,17 +118,16 @@ def _is_taken(resolved: Resolved, node: Node, key: str) -> bool:
     return bool(others) and (resolved.is_exclusive or node.labels.get(EXCLUSIVE_LABEL) == "true")
 
 
-def _why_fewer(resolved: Resolved, every: Sequence[Node], allowed: Sequence[Node], chosen: int, key: str) -> str:
+def _shut_out(every: Sequence[Node], matching: Sequence[Node]) -> list[str]:
+    number = len(every) - len(matching)
+    return [f"{number} of them are shut out by nodeSelector, nodeAffinity or taints"] if number else []
+
+
+def _occupied(resolved: Resolved, allowed: Sequence[Node], key: str) -> list[str]:
     taken = [node for node in allowed if _is_taken(resolved, node, key)]
     unusable = [node for node in allowed if not node.is_usable]
-    parts = [f"{len(every)} nodes"]
-    if len(allowed) < len(every):
-        parts.append(f"{len(every) - len(allowed)} of them are shut out by nodeSelector, nodeAffinity or taints")
-    if unusable:
-        parts.append(f"{len(unusable)} not ready or cordoned")
-    if taken:
-        parts.append(f"{len(taken)} held by another Dataset (placement Exclusive)")
-    return f"{chosen} of {resolved.replicas} workers have a node: there are {', '.join(parts)}; lower replicas, or make room"
+    found = [f"{len(unusable)} not ready or cordoned"] if unusable else []
+    return [*found, f"{len(taken)} held by another Dataset (placement Exclusive)"] if taken else found
 
 
 def _is_tolerated(taint: Mapping[str, Any], tolerations: Iterable[Mapping[str, Any]]) -> bool:

@@ -57,7 +57,8 @@ class ResolvedSource:
 class ResolvedTier:
     """Attributes:
     directory: its name below the cache volume, or below the memory volume for MEM; unique in the Dataset.
-    host_path: directory of the node that the user named, with /NAMESPACE/NAME appended; "": below the driver's state directory.
+    host_path: directory of the node that the user named, below which the node plugin makes /NAMESPACE/NAME; "": it lies below
+        the driver's state directory.
     is_empty_dir: it lives and dies with the pod, as tiers in memory always do.
     """
 
@@ -141,15 +142,16 @@ class Resolved:
     storage_size: of PV and PVC, as a quantity.
     replicas: nodes with tiers.
     clean_policy: OnDemand, OnRuntimeDeleted, OnFuseChanged: when consumers' cache pods go.
-    worker, fuse: of cache pods; worker wins where both say something (one DaemonSet does what both do).
+    worker, fuse: of cache pods on nodes that cache, where both hold and worker wins; and on others, where fuse holds alone.
     node_affinity: required node selector terms of the Dataset, Kubernetes' own JSON.
+    source_group: gid as whose member cache pods read claims and directories of nodes; None: as nobody's.
     is_exclusive: no other Dataset's tiers on the same node.
     lists_everything: false: sizes are not counted, names are looked up on demand (autoSync: false).
     mount_node_selector: labels of the nodes where the volume may be mounted.
     has_mount: false: the runtime asks for a cache without mounts (`fuse.disabled`), so that no pod gets the volume.
+    has_own_volume: the Dataset was made for a claim whose volume is there: it gets no other.
     is_scraped: pods are marked for a scraper of metrics.
     volume_metadata, claim_metadata: asked for on PV and PVC, beside ours.
-    cleanup_seconds, cleanup_attempts: how long the removal of cached files may take, and how often it is tried again.
     """
 
     namespace: str
@@ -167,15 +169,15 @@ class Resolved:
     worker: PodOptions = field(default_factory=PodOptions)
     fuse: PodOptions = field(default_factory=PodOptions)
     node_affinity: tuple[Mapping[str, Any], ...] = ()
+    source_group: int | None = None
     is_exclusive: bool = False
     lists_everything: bool = True
     mount_node_selector: Mapping[str, str] = field(default_factory=dict)
     has_mount: bool = True
+    has_own_volume: bool = False
     is_scraped: bool = True
     volume_metadata: ObjectMetadata = field(default_factory=ObjectMetadata)
     claim_metadata: ObjectMetadata = field(default_factory=ObjectMetadata)
-    cleanup_seconds: int = 60
-    cleanup_attempts: int = 3
     remarks: tuple[Remark, ...] = ()
 
     @property

@@ -24,12 +24,21 @@ class LoadTarget:
 
 @dataclass(frozen=True, slots=True)
 class Predecessor:
-    """An operation that has to be complete first. `affinity`: "" (anywhere), Require or Prefer its place."""
+    """An operation that has to be complete first.
+
+    Attributes:
+        affinity: "" (anywhere), Require or Prefer the place of an operation.
+        place: kind, namespace and name of that operation, if it is another one.
+        requires: labels of nodes that have to be the same there. prefers: the same, with weights.
+    """
 
     kind: str
     namespace: str
     name: str
     affinity: str = ""
+    place: tuple[str, str, str] | None = None
+    requires: tuple[str, ...] = ()
+    prefers: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +50,7 @@ class ResolvedLoad:
     metadata_only: nothing but names and versions is loaded.
     dry_run: only tells what would be loaded.
     name_filter: a pattern that names of files have to match; "" for all.
-    file_list: a file of the Dataset that names files, one a line; "" for none.
+    file_list: a file of the Dataset that names files, one a line; "" for none. list_root: where its lines begin.
     parallel: files at a time; 0: as the loader does by itself.
     timeout_seconds: after which the load fails; 0: never.
     policy: Once, Cron, OnEvent. schedule: of Cron, five fields.
@@ -59,6 +68,7 @@ class ResolvedLoad:
     dry_run: bool = False
     name_filter: str = ""
     file_list: str = ""
+    list_root: str = ""
     parallel: int = 0
     timeout_seconds: float = 0.0
     policy: str = "Once"

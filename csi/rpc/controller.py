@@ -13,9 +13,10 @@ from collections.abc import Mapping
 import grpc
 
 from csi.errors import RpcError, exists, invalid, not_found, refused
+from csi.rpc.validation import validate
 from csi.state.exclusive import Exclusive
 from csi.stubs import csi_pb2, csi_pb2_grpc
-from csi.volumes import capabilities, fields, parameters, secrets
+from csi.volumes import capabilities, create_request, fields, parameters, secrets
 from csi.volumes.provisioning import Provisioning
 from csi.volumes.records import Volume, VolumeRecords, volume_id_of
 from fusecache.contract.errors import CacheError
@@ -62,28 +63,18 @@ class Controller(csi_pb2_grpc.ControllerServicer):
     # -- making and removing
 
     async def CreateVolume(self, request: csi_pb2.CreateVolumeRequest, context: object) -> csi_pb2.CreateVolumeResponse:
-        name = fields.required(request.name, "name")
-        capabilities.require(request.volume_capabilities)
-        if request.HasField("volume_content_source"):
-            raise invalid("volumes cannot be made from snapshots or other volumes: leave the dataSource out")
-        capacity = fields.capacity(request.capacity_range)
-        given = fields.small_map(request.parameters, "parameters")
-        given |= parameters.check_mutable(fields.small_map(request.mutable_parameters, "mutable_parameters"))
-        parsed = parameters.parse(given)
-        if parsed.directory:
-            raise invalid("parameter directory is chosen by the driver: leave it out")
-        options = secrets.canonical(request.secrets)
+        asked = create_request.read(request)
+        name, given = asked.name, dict(asked.given)
         volume_id = volume_id_of(name)
 
         async def make() -> Volume:
             volume = self._records.get(volume_id)
             if volume is None:
-                context_ = dataclasses.replace(parsed, directory=parameters.directory_for(name, given)).to_context()
-                fields.small_map(context_, "the context of the volume")
-                volume = Volume(volume_id, name, self._records.next_number(), capacity, given, context_)
+                context_ = fields.small_map(asked.parsed.to_context(), "the context of the volume")
+                volume = Volume(volume_id, name, self._records.next_number(), asked.capacity_bytes, given, context_)
             elif not fields.fits(request.capacity_range, volume.capacity_bytes) or dict(volume.parameters) != given:
                 raise exists(f"volume {name!r} is there with another capacity, or other parameters")
-            return volume if volume.is_made else await self._make(self._records.put(volume), options)
+            return volume if volume.is_made else await self._make(self._records.put(volume), asked.secrets)
 
         return csi_pb2.CreateVolumeResponse(volume=_shown(await self._exclusive.run(volume_id, "CreateVolume", make)))
 
@@ -163,17 +154,7 @@ class Controller(csi_pb2_grpc.ControllerServicer):
         self, request: csi_pb2.ValidateVolumeCapabilitiesRequest, context: object
     ) -> csi_pb2.ValidateVolumeCapabilitiesResponse:
         volume = self._get(fields.required(request.volume_id, "volume_id"))
-        if not request.volume_capabilities:
-            raise invalid("volume_capabilities is missing")
-        problems = [str(problem) for problem in map(capabilities.check, request.volume_capabilities) if problem is not None]
-        if request.volume_context and dict(request.volume_context) != dict(volume.context):
-            problems.append("the volume has another context")
-        if problems:
-            return csi_pb2.ValidateVolumeCapabilitiesResponse(message="; ".join(problems)[:1024])
-        confirmed = csi_pb2.ValidateVolumeCapabilitiesResponse.Confirmed(
-            volume_context=request.volume_context, volume_capabilities=request.volume_capabilities, parameters=request.parameters
-        )
-        return csi_pb2.ValidateVolumeCapabilitiesResponse(confirmed=confirmed)
+        return validate(request, volume.context)
 
     async def ListVolumes(self, request: csi_pb2.ListVolumesRequest, context: object) -> csi_pb2.ListVolumesResponse:
         """Pages follow the order of making, so that what comes about between two pages is on a later one."""

@@ -1,7 +1,8 @@
 """The context of a volume that is a Dataset's tree, or a directory of it: what a PV of the operator says. Stateless.
 
 `fusecache.io/namespace` and `fusecache.io/dataset` name the Dataset whose cache pods serve it, `fusecache.io/path` a directory
-in its tree; without, it is all of it. Everything else the cache pods know: a PV cannot be changed, a Dataset can.
+in its tree; without, it is all of it. Everything else the cache pods know: a PV cannot be changed, a Dataset can. (What
+volumes/provisioned.py keeps there is for the controller alone.)
 """
 
 from __future__ import annotations
@@ -10,10 +11,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from csi.errors import invalid
+from csi.volumes import provisioned
 from csi.volumes.inline import DATASET, OBJECT_NAME, dataset_id
 
 NAMESPACE, PATH = "fusecache.io/namespace", "fusecache.io/path"
-_OF_KUBERNETES = ("csi.storage.k8s.io/", "storage.kubernetes.io/")
+_OF_OTHERS = ("csi.storage.k8s.io/", "storage.kubernetes.io/", provisioned.PREFIX)
 MAX_PATH_BYTES = 1024
 
 
@@ -36,7 +38,7 @@ class DatasetReference:
 
 def parse(context: Mapping[str, str]) -> DatasetReference:
     """Raises: INVALID_ARGUMENT."""
-    unknown = [key for key in context if key not in (NAMESPACE, DATASET, PATH) and not key.startswith(_OF_KUBERNETES)]
+    unknown = [key for key in context if key not in (NAMESPACE, DATASET, PATH) and not key.startswith(_OF_OTHERS)]
     if unknown:
         raise invalid(f"attribute {unknown[0][:100]!r} is not known: volumes of this node are Datasets, which the operator makes")
     for key in (NAMESPACE, DATASET):

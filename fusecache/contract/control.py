@@ -6,18 +6,15 @@ root; names that are not UTF-8 travel with surrogate escapes.
 | request | answers |
 |---|---|
 | {"do": "status"} | {"done": true, ...} with the fields of `Status` |
-| {"do": "warm", "paths": [...], "owned": bool} | often `Progress`; at the end with "done": true, "failures", |
-| | "failed": [[path, reason], ...], "owners": [node, ...] |
+| {"do": "warm", ...} | often `Progress`; at the end with "done": true, "failures", "failed": [[path, reason], ...] |
 | {"do": "drop", "paths": [...]} | {"done": true, "bytes": freed} |
 | {"do": "refresh", "paths": [...]} | {"done": true, "changed": entries that differ now} |
 | {"do": "look", "paths": [...]} | {"done": true} when the source was asked about each name on the way; NOT_FOUND |
 | {"do": "usage", "paths": [DIRECTORY]} | {"done": true, "files", "total_bytes", "listing_complete"}, of it and all below |
 | {"do": "metrics"} | {"done": true, "text": Prometheus exposition} |
-"failures" counts all, "failed" names the first 1,000.
-With "owned" a node loads what it owns, and bytes are counted that it owns; a file counts where its beginning is owned. So the
-figures of all nodes add up to those of the data, if each of them says the same "owners"; else they are to be asked again. Without
-"owned", and where there are no peers, everything is owned, and "owners" is empty.
-Progress is {"files", "files_total", "bytes", "bytes_total", "listing": bool}.
+What a warm is about says warm_request.py. "failures" counts all, "failed" names the first 1,000.
+Progress is {"files", "files_total", "bytes", "bytes_total", "listing": bool}. At the end "full" says that there was no room for
+all, if the request said "until_full"; "owners" names the nodes between which the data is shared, if it said "owned".
 An error is {"done": true, "error": SENTENCE, "kind": ErrorKind}.
 """
 

@@ -90,6 +90,7 @@ class PeersSpec:
         node: what this one is called: the same after a restart, another for each.
         token_file: what all of them have to know.
         address: where this one listens; "": everywhere.
+        owns: others may ask this one, if it has tiers. Else it only asks, and does not listen.
     """
 
     service: str
@@ -97,6 +98,7 @@ class PeersSpec:
     node: str
     token_file: str
     address: str = ""
+    owns: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,10 +11,12 @@ from typing import Any
 import trio
 
 from fusecache.contract.errors import CacheError, ErrorKind
+from fusecache.contract.warm_request import WarmRequest
 from fusecache.fetch.cache import Cache
 from fusecache.fetch.status import StatusReport
+from fusecache.fetch.tree_walk import find
 from fusecache.fetch.usage import usage_of
-from fusecache.fetch.warm import Warm, drop, find, refresh
+from fusecache.fetch.warm import Warm, drop, refresh
 from fusecache.index.environment import NoSpaceError
 
 log = logging.getLogger(__name__)
@@ -88,12 +90,12 @@ class ControlServer:
             for path in paths:
                 await _say(stream, {"done": True, **dataclasses.asdict(await usage_of(self._cache, path))})
         elif what == "warm":
-            await self._warm(stream, paths, owned=bool(request.get("owned")))
+            await self._warm(stream, WarmRequest.parse({name: value for name, value in request.items() if name != "do"}))
         else:
             raise CacheError(ErrorKind.INVALID, f"{what!r} is no request; known are {KNOWN}")
 
-    async def _warm(self, stream: trio.SocketStream, paths: list[bytes], *, owned: bool) -> None:
-        warm = Warm(self._cache, paths, owned=owned)
+    async def _warm(self, stream: trio.SocketStream, request: WarmRequest) -> None:
+        warm = Warm(self._cache, request)
         error: CacheError | None = None
         async with trio.open_nursery() as nursery:
 

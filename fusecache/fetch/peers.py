@@ -37,7 +37,8 @@ class Peers:
         self._spec = spec.peers
         sizes = spec.block_size_bytes, spec.granule_size_bytes
         memory = spec.fetch_memory_bytes // MEMORY_SHARE
-        self._card = Card(spec.peers.node, any(tier.quota_bytes for tier in tiers), *sizes)
+        owns = spec.peers.owns and any(tier.quota_bytes for tier in tiers)
+        self._card = Card(spec.peers.node, owns, *sizes)
         greetings = Gate(workers, GREETINGS, memory)
         self._membership = Membership(spec.peers, self._card, lambda run: greetings.call(run, Priority.WARM))
         self.reading = Gate(workers, READERS, memory)

@@ -4,29 +4,29 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import trio
 
 from fusecache.contract.errors import CacheError, ErrorKind
 from fusecache.contract.shared_memory import Counter
+from fusecache.contract.warm_request import WarmRequest
 from fusecache.fetch.cache import Cache
 from fusecache.fetch.flights import Waiter
+from fusecache.fetch.selection import Selection
+from fusecache.fetch.share import Share
+from fusecache.fetch.tree_walk import PAGE, find, walk_files
 from fusecache.fetch.workers import Priority
 from fusecache.index.environment import NoSpaceError
-from fusecache.index.extents import BlockIndex
-from fusecache.index.inodes import ROOT, Inode, InodeFlag, InodeNo
-from fusecache.peer.membership import Owners
-from fusecache.peer.ring import GROUP_BLOCKS
+from fusecache.index.inodes import Inode, InodeFlag, InodeNo
 from fusecache.source.protocol import EntryKind
+from fusecache.tiers.tier import align
 
 OUTSTANDING_BYTES = 64 << 20  # asked for at once: keeps every store busy without holding much
 OUTSTANDING_FILES = 256
-PAGE = 512
 MAX_FAILURES_NAMED = 1000
 EVICTION_SECONDS = 30.0  # how long the end of a warm-up waits for the evictor, which others may keep busy; a guess
-_MISSING = "check the name, and whether the source has it (fusecache refresh shows what is new there)"
 _EVICTED = "it was evicted again when the rest was fetched: give a tier a larger quota, or warm less"
 
 
@@ -39,74 +39,106 @@ class Progress:
     listing: bool = True
     failed: list[tuple[str, str]] = field(default_factory=list)
     failures: int = 0
+    full: bool = False  # what came first is cached, and there was no room for the rest
     owners: list[str] = field(default_factory=list)  # the nodes that share the work
 
 
 class Warm:
     """One warm-up. `progress` may be read at any time; `run` returns when every file was tried."""
 
-    def __init__(self, cache: Cache, paths: list[bytes], *, owned: bool = False) -> None:
-        """`owned`: only what this node owns (contract/control.py)."""
+    def __init__(self, cache: Cache, request: WarmRequest) -> None:
         self._cache = cache
-        self._paths = paths
-        self._is_for_owned = owned
-        self._owners: Owners | None = None  # as they were at the beginning
+        self._request = request
+        self._selection = Selection(cache, request)
+        self._share = Share(cache)
         self.progress = Progress()
         self.listed_everything = False  # known when `run` returns
         self._outstanding_bytes = 0
         self._outstanding_files = 0
+        self._most_files = request.parallel or OUTSTANDING_FILES
+        self._place_left = sum(tier.high_bytes for tier in cache.store.tiers)
         self._room = trio.Event()
+        self._counted = trio.Event()
 
     async def run(self) -> Progress:
-        """Raises: CacheError(NOT_FOUND) for a path that is not there."""
-        if self._is_for_owned and self._cache.peers is not None:
-            self._owners = await self._cache.peers.owners()
-            self.progress.owners = list(self._owners.nodes)
-        roots = [await find(self._cache, path) for path in self._paths or [b""]]
+        """Raises: CacheError(NOT_FOUND) for a path that is not there, or a pattern that nothing matches."""
+        progress = self.progress
+        if self._request.owned and self._cache.peers is not None:
+            self._share = Share(self._cache, await self._cache.peers.owners())
+            progress.owners = self._share.nodes
+        await self._selection.look(lambda path, error: self._note(_text(path), error))
         evicted_before = self._cache.counters.get(Counter.EVICTED_BYTES)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._count, roots)
-            for root in roots:
-                async for inode, row in walk_files(self._cache, root, self._note_failure):
-                    await self._warm_file(inode, row)
+            nursery.start_soon(self._count)
+            with _told() as told:
+                async for inode, row in self._selection.files(self._note_failure):
+                    if not progress.full:
+                        await self._take_file(inode, row)
             while self._outstanding_files:
                 await self._wait()
+            if told.error is None and self._needs_totals:
+                await self._counted.wait()
             nursery.cancel_scope.cancel()
+        if told.error is not None:
+            raise told.error
         with trio.move_on_after(EVICTION_SECONDS):  # the last blocks may have taken a tier above its watermark
             await self._cache.evictor.wait_at_rest()
-        if self._cache.counters.get(Counter.EVICTED_BYTES) != evicted_before:
-            await self._look_again(roots)
-        self.progress.listing = False
-        self.listed_everything = ROOT in roots and not self.progress.failures
-        self.progress.files_total = self.progress.files + self.progress.failures
-        self.progress.bytes_total = (
-            max(self.progress.bytes, self.progress.bytes_total) if self.progress.failures else self.progress.bytes
-        )
-        return self.progress
+        if self._cache.counters.get(Counter.EVICTED_BYTES) != evicted_before and self._loads:
+            await self._look_again()
+        progress.listing = False
+        self.listed_everything = self._selection.is_everything and not progress.failures and not progress.full
+        if not self._needs_totals:
+            progress.files_total = progress.files + progress.failures
+            progress.bytes_total = max(progress.bytes, progress.bytes_total) if progress.failures else progress.bytes
+        return progress
 
-    async def _look_again(self, roots: list[InodeNo]) -> None:
+    @property
+    def _loads(self) -> bool:
+        return not self._request.dry_run and not self._request.metadata_only
+
+    @property
+    def _needs_totals(self) -> bool:
+        """What was tried does not tell how much there is."""
+        return self.progress.full or self._request.dry_run
+
+    async def _look_again(self) -> None:
         """Something left the cache meanwhile: count what is in it now, and name the files that no longer are."""
         named = {path for path, _ in self.progress.failed}
         self.progress.files = self.progress.bytes = 0
-        for root in roots:
-            async for inode, row in walk_files(self._cache, root, lambda directory, error: None):
-                cached = self._cached_of(inode, row)
-                self.progress.bytes += cached
-                if cached >= self._size_of_ours(row) and not row.flags & InodeFlag.NEEDS_STAT:
-                    self.progress.files += self._is_ours(row, 0)
-                elif self._path_of(row) not in named:
-                    self._note_failure(row, CacheError(ErrorKind.NO_SPACE, _EVICTED))
+        async for inode, row in self._selection.files(lambda directory, error: None):
+            self._count_cached(inode, row)
+            if self._is_cached(inode, row):
+                continue
+            if self._request.until_full:
+                self.progress.full = True
+            elif self._path_of(row) not in named:
+                self._note_failure(row, CacheError(ErrorKind.NO_SPACE, _EVICTED))
 
-    async def _count(self, roots: list[InodeNo]) -> None:
-        """Totals for the bar, ahead of the work."""
+    async def _count(self) -> None:
+        """Totals for the bar, ahead of the work, which finds out itself what is wrong."""
         files = size = 0
-        for root in roots:
-            async for _, row in walk_files(self._cache, root, lambda directory, error: None):
-                files += self._is_ours(row, 0)
-                size += self._size_of_ours(row)
+        with contextlib.suppress(CacheError):
+            async for _, row in self._selection.files(lambda directory, error: None):
+                files += self._share.counts(row)
+                size += 0 if self._request.metadata_only else self._share.size_of(row)
                 self.progress.files_total = max(files, self.progress.files)
                 self.progress.bytes_total = max(size, self.progress.bytes)
         self.progress.listing = False
+        self._counted.set()
+
+    def _is_cached(self, inode: InodeNo, row: Inode) -> bool:
+        return self._share.cached_of(inode, row) >= self._share.size_of(row) and not row.flags & InodeFlag.NEEDS_STAT
+
+    def _count_cached(self, inode: InodeNo, row: Inode) -> None:
+        self.progress.bytes += self._share.cached_of(inode, row)
+        self.progress.files += self._is_cached(inode, row) and self._share.counts(row)
+
+    async def _take_file(self, inode: InodeNo, row: Inode) -> None:
+        """Do with a file what is asked for."""
+        if self._request.dry_run:
+            self._count_cached(inode, row)
+        else:
+            await self._warm_file(inode, row)
 
     async def _warm_file(self, inode: InodeNo, row: Inode) -> None:
         cache = self._cache
@@ -122,17 +154,22 @@ class Warm:
             if known is None or found is None:
                 return  # it is gone
             inode, row = known.inode, found
+        if self._request.metadata_only:
+            self.progress.files += self._share.counts(row)
+            return
         block_size = cache.spec.block_size_bytes
         blocks = -(-row.size // block_size)
-        state = _File(row.size, is_counted=self._is_ours(row, 0))
+        state = _File(row.size)
         step = max(1, (OUTSTANDING_BYTES // 2) // block_size)
         self._outstanding_files += 1
         for first in range(0, blocks, step):
+            wanted = min(blocks, first + step)
+            last = self._take_place(row, first, wanted) if self._request.until_full else wanted
             with cache.index.read() as txn:
                 extents = [
                     (inode, block, cache.index.extents.get(txn, inode, block))
-                    for block in range(first, min(blocks, first + step))
-                    if self._is_ours(row, block)
+                    for block in range(first, last)
+                    if self._share.has(row, block)
                 ]
             missing = [block for _, block, extent in extents if extent is None]
             with contextlib.suppress(NoSpaceError):  # then it may leave again: noticed at the end
@@ -141,9 +178,25 @@ class Warm:
             self.progress.bytes += _size_of(there, row.size, block_size)
             if missing:
                 await self._warm_blocks(inode, row, missing, state)
+            if last < wanted:
+                state.is_left_out = self.progress.full = True
+                break
         self._end_part(row, state, None, parts=0)
-        while self._outstanding_bytes > OUTSTANDING_BYTES or self._outstanding_files > OUTSTANDING_FILES:
+        while self._outstanding_bytes > OUTSTANDING_BYTES or self._outstanding_files >= self._most_files:
             await self._wait()
+
+    def _take_place(self, row: Inode, first: int, last: int) -> int:
+        """Take place for these blocks; return behind the last one that finds some without evicting what we have brought. What is
+        cached of other files gives way."""
+        block_size = self._cache.spec.block_size_bytes
+        for block in range(first, last):
+            if not self._share.has(row, block):
+                continue
+            size = align(min(block_size, row.size - block * block_size))
+            if size > self._place_left:
+                return block
+            self._place_left -= size
+        return last
 
     async def _warm_blocks(self, inode: InodeNo, row: Inode, missing: list[int], state: _File) -> None:
         while self._outstanding_bytes > OUTSTANDING_BYTES:
@@ -173,114 +226,61 @@ class Warm:
         if state.submitted and state.parts == 0 and not state.ended:
             state.ended = True
             self._outstanding_files -= 1
-            if state.error is None:
-                self.progress.files += state.is_counted
-            else:
+            if state.error is not None and state.error.kind is ErrorKind.NO_SPACE and self._request.until_full:
+                self.progress.full = True
+            elif state.error is not None:
                 self._note_failure(row, state.error)
+            elif not state.is_left_out:
+                self.progress.files += self._share.counts(row)
         event, self._room = self._room, trio.Event()
         event.set()
-
-    def _is_ours(self, row: Inode, block: BlockIndex) -> bool:
-        if self._owners is None:
-            return True
-        has_ranges = self._cache.sources.of(row.source).source.capabilities.ranges
-        return self._owners.owner(row.identity, block if has_ranges else 0) is None
-
-    def _size_of_ours(self, row: Inode) -> int:
-        if self._owners is None:
-            return row.size
-        block_size = self._cache.spec.block_size_bytes
-        step = GROUP_BLOCKS * block_size
-        ours = (start for start in range(0, row.size, step) if self._is_ours(row, start // block_size))
-        return sum(min(step, row.size - start) for start in ours)
-
-    def _cached_of(self, inode: InodeNo, row: Inode) -> int:
-        with self._cache.index.read() as txn:
-            extents = self._cache.index.extents.of_inode(txn, inode)
-            return sum(extent.length for block, extent in extents if self._is_ours(row, block))
 
     async def _wait(self) -> None:
         await self._room.wait()
 
     def _note_failure(self, row: Inode, error: CacheError) -> None:
+        self._note(self._path_of(row), error)
+
+    def _note(self, path: str, error: CacheError) -> None:
         self.progress.failures += 1
         if len(self.progress.failed) < MAX_FAILURES_NAMED:
-            self.progress.failed.append((self._path_of(row), str(error)))
+            self.progress.failed.append((path, str(error)))
 
     def _path_of(self, row: Inode) -> str:
-        """Return the path from the root of the tree; `row.path` begins at the source's."""
-        subdir = next((one.subdir for one in self._cache.sources.all if one.id == row.source), ())
-        return b"/".join((*subdir, row.path) if row.path else subdir).decode("utf-8", "surrogateescape")
+        return _text(self._selection.path_of(row))
 
 
 @dataclass(slots=True)
 class _File:
     size: int
-    is_counted: bool = True
     parts: int = 0
     submitted: bool = False
     ended: bool = False
+    is_left_out: bool = False  # in part: there was no room for the rest
     error: CacheError | None = None
+
+
+@dataclass(slots=True)
+class _Told:
+    error: CacheError | None = None
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[_Told]:
+    """Keep an error for later: out of a nursery it would come wrapped."""
+    told = _Told()
+    try:
+        yield told
+    except CacheError as error:
+        told.error = error
+
+
+def _text(path: bytes) -> str:
+    return path.decode("utf-8", "surrogateescape")
 
 
 def _size_of(blocks: list[int], size: int, block_size: int) -> int:
     return sum(min(block_size, size - block * block_size) for block in blocks)
-
-
-async def find(cache: Cache, path: bytes, *, anew: bool = False) -> InodeNo:
-    """Return the inode at a path of the tree, asking the source on the way; `anew`: also for what is known lately.
-
-    Raises: NOT_FOUND, UNAVAILABLE.
-    """
-    inode = ROOT
-    for part in (part for part in path.split(b"/") if part):
-        await (cache.listing.check_name if anew else cache.listing.look_up)(inode, part)
-        row = cache.tree.name(inode, part)
-        if row is None:
-            raise CacheError(
-                ErrorKind.NOT_FOUND, f"{path.decode('utf-8', 'surrogateescape')!r} is not in the dataset; {_MISSING}"
-            )
-        inode = row.inode
-    return inode
-
-
-async def walk_files(
-    cache: Cache, root: InodeNo, on_error: Callable[[Inode, CacheError], None]
-) -> AsyncIterator[tuple[InodeNo, Inode]]:
-    """Yield every file below an inode, depth first; directories are listed on the way."""
-    row = cache.tree.inode(root)
-    if row is None:
-        return
-    if row.kind != EntryKind.DIRECTORY:
-        if row.kind == EntryKind.FILE:
-            yield root, row
-        return
-    line = [root]
-    while line:
-        directory = line.pop()
-        try:
-            await cache.listing.complete(directory)
-        except CacheError as error:
-            found = cache.tree.inode(directory)
-            if found is not None:  # else it went with its parent
-                on_error(found, error)
-            continue
-        seq = 0
-        while True:
-            with cache.index.read() as txn:
-                names = cache.index.names.after(txn, directory, seq, PAGE)
-                files = [
-                    (name.inode, found)
-                    for name in names
-                    if name.kind == EntryKind.FILE and (found := cache.index.inodes.get(txn, name.inode)) is not None
-                ]
-            if not names:
-                break
-            seq = names[-1].seq
-            line += [name.inode for name in names if name.kind == EntryKind.DIRECTORY]
-            for inode, found_row in files:
-                yield inode, found_row
-            await trio.lowlevel.checkpoint()
 
 
 async def drop(cache: Cache, paths: list[bytes]) -> int:

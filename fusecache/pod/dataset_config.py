@@ -13,7 +13,8 @@ Written by the operator, read here when a pod starts. `dataset.json`, version 1:
 | | "high", "low"} |
 | settings | names and values of base/settings.py |
 | read_write | whether programs may write |
-| peers | absent, or {"service", "port"}: other pods of the Dataset, as PeersSpec has it. Left alone where programs may write |
+| peers | absent, or {"service", "port", "owns": true}: other pods of the Dataset, as PeersSpec has them. |
+| | Left alone where programs may write |
 
 Stateless. What is unknown is refused: it would be meant for another version of this program.
 """
@@ -130,14 +131,14 @@ def _peers(raw: Mapping[str, Any] | None, arguments: Arguments) -> PeersSpec | N
     """A pod that does not know on which node it is goes without the others: they could not tell it from themselves."""
     if raw is None:
         return None
-    _refuse_unknown(raw, {"service", "port"})
+    _refuse_unknown(raw, {"service", "port", "owns"})
     service, port = _of_type(raw["service"], str), _of_type(raw["port"], int)
     if not service or not 0 < port <= 0xFFFF:
         raise ValueError(f"peers are {raw!r}")
     if not arguments.node:
         log.warning("NODE_NAME is not set: blocks are not shared with other nodes")
         return None
-    return PeersSpec(service, port, arguments.node, arguments.token, arguments.address)
+    return PeersSpec(service, port, arguments.node, arguments.token, arguments.address, _of_type(raw.get("owns", True), bool))
 
 
 def _tier(raw: Mapping[str, Any], arguments: Arguments) -> TierSpec:

@@ -1,7 +1,8 @@
 """A cache pod from its start to its end: waits for its turn, has the supervisor serve the Dataset, and tells of it over HTTP.
 
-State: none of its own. Restarts nothing: when the supervisor ends, so do we, with its status, and kubelet starts the container
-again. In order: read the configuration, wait for secrets that are missing, wait while another pod has the cache, order.
+State: none of its own. In order: read the configuration, wait for secrets that are missing, wait while another pod has the cache,
+order. When the supervisor ends after it has served, so do we, with its status, and kubelet starts the container again. A source
+that cannot be used is told of and tried again by ourselves: kubelet would wait longer and longer, whatever was mended meanwhile.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import contextlib
 import logging
 import os
 import signal
+import sys
 from pathlib import Path
 
 from fusecache.base.log import configure
@@ -18,11 +20,13 @@ from fusecache.contract.errors import CacheError, ErrorKind
 from fusecache.contract.exit_status import exit_status_of
 from fusecache.contract.mount_spec import MountSpec
 from fusecache.contract.run_files import PROBLEM, SPEC
+from fusecache.pod import eraser
 from fusecache.pod.arguments import Arguments
 from fusecache.pod.dataset_config import DatasetConfig, load
 from fusecache.pod.early import EarlySupervisor
 from fusecache.pod.endpoints import Endpoints
 from fusecache.pod.http_server import HttpServer
+from fusecache.pod.left_tiers import start_removing
 from fusecache.pod.standby import Turn
 from fusecache.pod.state import Phase, PodState
 from fusecache.pod.supervisor_process import SupervisorProcess
@@ -32,15 +36,30 @@ log = logging.getLogger(__name__)
 LOOK_SECONDS = 1.0  # for a secret that is missing: kubelet takes up to a minute anyway
 LAST_WORD_SECONDS = 1.0
 MAX_PROBLEM_BYTES = 1000
+FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 2.0, 15.0  # until a source that could not be used is tried again
+# In the environment, as the program is executed anew for each attempt: how many have failed in a row, and what was wrong.
+FAILURES, PROBLEM_BEFORE = "FUSECACHE_POD_FAILURES", "FUSECACHE_POD_PROBLEM"
+
+
+class SourceError(CacheError):
+    """The supervisor could not begin to serve: what is wrong may be mended without us."""
 
 
 def run(arguments: Arguments, early: EarlySupervisor) -> int:
-    """Return the exit status."""
+    """Return the exit status. Does not return, but executes the program anew, when a source could not be used."""
     configure("pod")
-    return asyncio.run(_run(arguments, early))
+    status = asyncio.run(_run(arguments, early))
+    if status is None:
+        os.environ[FAILURES] = str(_failures() + 1)
+        os.execv(sys.executable, sys.orig_argv)
+    return status
 
 
-async def _run(arguments: Arguments, early: EarlySupervisor) -> int:
+def _failures() -> int:
+    return int(os.environ.get(FAILURES, "0"))
+
+
+async def _run(arguments: Arguments, early: EarlySupervisor) -> int | None:
     pod = Pod(arguments, early)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -62,19 +81,35 @@ class Pod:
         self._supervisor = SupervisorProcess(early)
         self._turn = Turn(early.lock_fd, arguments.cache)
         self._stopped = asyncio.Event()
+        self._erasing = asyncio.Event()
+        self._erased: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._state = PodState()
-        self.endpoints = Endpoints(self._state, arguments.custody, arguments.token)
+        self._problem_before = os.environ.get(PROBLEM_BEFORE, "")
+        if self._problem_before:
+            self._state.enter(Phase.WAITING, self._problem_before)
+        self.endpoints = Endpoints(self._state, arguments.custody, arguments.token, self.erase)
 
     def stop(self) -> None:
         self._stopped.set()
 
-    async def run(self) -> int:
-        """Return the exit status: the supervisor's, or why it got no order."""
+    def erase(self) -> asyncio.Future[None]:
+        """Have the daemon end and the cache removed, for good. Return what is done when that is, and says why it was not."""
+        self._erasing.set()
+        return self._erased
+
+    async def run(self) -> int | None:
+        """Return the exit status: the supervisor's, or why it got no order; None: the source is to be tried again."""
         serving = asyncio.create_task(self._serve())
         stopped = asyncio.create_task(self._stopped.wait())
         ended = asyncio.create_task(self._supervisor.wait_ended())
+        erasing = asyncio.create_task(self._erasing.wait())
         try:
-            await asyncio.wait({serving, stopped, ended}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({serving, stopped, ended, erasing}, return_when=asyncio.FIRST_COMPLETED)
+            if erasing.done() and not stopped.done():
+                serving.cancel()
+                await self._erase(ended)
+                await stopped
+                return 0
             if stopped.done() and not ended.done():
                 await self._end()
                 return await ended
@@ -82,6 +117,13 @@ class Pod:
             error = serving.exception() if serving.done() else None
             self._supervisor.terminate()
             status = await ended
+            if isinstance(error, SourceError):
+                self._tell_problem(error)
+                self._state.enter(Phase.WAITING, str(error))
+                os.environ[PROBLEM_BEFORE] = str(error)[:MAX_PROBLEM_BYTES]
+                pause = min(FIRST_PAUSE_SECONDS * 2 ** min(_failures(), 8), LONGEST_PAUSE_SECONDS)
+                await asyncio.wait({stopped}, timeout=pause)
+                return 0 if stopped.done() else None
             if isinstance(error, CacheError):
                 self._tell_problem(error)
                 return status or exit_status_of(error.kind)
@@ -89,7 +131,7 @@ class Pod:
                 raise error
             return status
         finally:
-            for task in (serving, stopped, ended):
+            for task in (serving, stopped, ended, erasing):
                 task.cancel()
 
     async def _serve(self) -> None:
@@ -101,14 +143,16 @@ class Pod:
             log.info("%s", self._state.reason)
             await self._turn.wait()
             log.info("the cache is ours")
-        self._state.enter(Phase.STARTING, "the daemon starts: it waits for the mount of custody, and for the source")
+        if not self._problem_before:
+            self._state.enter(Phase.STARTING, "the daemon starts: it waits for the mount of custody, and for the source")
         spec_path = _store_spec(config.spec)
         self._turn.leave_to_supervisor(config.spec.mountpoint)
         self._supervisor.order(spec_path)
+        start_removing(self._arguments.cache, [os.path.basename(tier.path) for tier in config.spec.tiers])
         report = await self._supervisor.report()
         if report.error is not None:
             await self._supervisor.wait_ended()
-            raise report.error
+            raise report.error if report.error.kind is ErrorKind.BUG else SourceError(report.error.kind, str(report.error))
         self._state.enter(Phase.SERVING, "")
         (Path(self._arguments.custody) / PROBLEM).unlink(missing_ok=True)
         await asyncio.Event().wait()
@@ -130,6 +174,20 @@ class Pod:
             log.info("another pod waits: it gets mount and cache")
             return await self._supervisor.give_way(self._arguments.custody)
         self._supervisor.terminate()
+
+    async def _erase(self, ended: asyncio.Task[int]) -> None:
+        """A pod that was not serving has nothing of its own, and removes what the last one left."""
+        self._state.enter(Phase.ENDING, "the Dataset is gone: what it had cached is removed")
+        log.info("%s", self._state.reason)
+        self._supervisor.terminate()
+        await ended
+        while not self._erased.done():
+            try:
+                await asyncio.to_thread(eraser.erase, self._arguments)
+                self._erased.set_result(None)
+            except (CacheError, OSError) as error:
+                log.warning("the cache is not removed yet: %s", error)
+                await asyncio.sleep(LOOK_SECONDS)
 
     def _tell_problem(self, error: CacheError) -> None:
         log.error("%s", error)

@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class Phase(StrEnum):
-    WAITING = "waiting"  # for something that is missing: see `reason`
+    WAITING = "waiting"  # for something that somebody has to mend: see `reason`
     STANDBY = "standby"  # another pod has the cache
     STARTING = "starting"  # the supervisor has its order
     SERVING = "serving"
@@ -18,7 +18,7 @@ class Phase(StrEnum):
 class PodState:
     """`reason`: one sentence, for people."""
 
-    phase: Phase = Phase.WAITING
+    phase: Phase = Phase.STARTING
     reason: str = "the pod starts"
 
     def enter(self, phase: Phase, reason: str) -> None:

@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from csi.operator.render.object_names import node_label
+from tests.support.definitions import apply_definitions
 from tests.support.kubectl import Kubectl, KubectlError
 from tests.support.mounted import ROOT, wait_until
 from tests.support.operator_process import OperatorProcess
@@ -23,8 +24,7 @@ IMAGE = "localhost/fusecache-fuse:none"  # the cache pods of these tests need no
 
 @pytest.fixture(scope="module")
 def definitions(kubeconfig: Path) -> None:
-    Kubectl(kubeconfig)("apply", "--server-side", "--filename", str(ROOT / "deploy" / "crds"))
-    Kubectl(kubeconfig)("wait", "--for=condition=Established", "--timeout=30s", "crd", "--selector=fusecache.io/definition=true")
+    apply_definitions(Kubectl(kubeconfig))
 
 
 @pytest.fixture

@@ -53,6 +53,17 @@ class Program:
         return cls(ProcessId(raw["pid"], raw["start_time"]), raw["command"])
 
 
+# A mount that is taken along into another mount namespace.
+BIND = """
+import os, sys
+from csi.mounting.syscalls import move_mount, open_tree
+directory, pid, target = sys.argv[1:]
+tree = open_tree(-100, directory)
+os.setns(os.open(f"/proc/{pid}/ns/mnt", os.O_RDONLY), os.CLONE_NEWNS)
+move_mount(tree, os.open(target, os.O_PATH | os.O_DIRECTORY))
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Box:
     """One box of the cluster below `directory`; `cgroup` is the cluster's."""
@@ -144,6 +155,14 @@ class Box:
         if done.returncode != 0:
             raise BoxError(f"{' '.join(command)} in {self.name}: {done.stderr.decode(errors='replace').strip()[-2000:]}")
         return done.stdout.decode(errors="replace")
+
+    def bind(self, directory: Path, target: str) -> None:
+        """Show a directory of the machine inside, at a path that is made if need be. Raises: BoxError."""
+        self.run(["mkdir", "-p", target])
+        command = [sys.executable, "-c", BIND, str(directory), str(self._require_first().pid), target]
+        done = subprocess.run(command, capture_output=True, cwd=CHECKOUT, timeout=LAUNCH_SECONDS)
+        if done.returncode != 0:
+            raise BoxError(f"{directory} in {self.name}: {done.stderr.decode(errors='replace').strip()[-2000:]}")
 
     def kill(self) -> None:
         """End every process of the box, as if the node's power were cut; its mounts and interfaces go with them."""

@@ -5,6 +5,7 @@ Owns no state beside what is on disk (record.py, boxes.py); any number of proces
 
 from __future__ import annotations
 
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ KUBECONFIG_FILE = "kubeconfig"
 BOOTED_FILE = "booted"  # empty; boot.py makes it when all is well
 PAUSE_IMAGE = nodes.PAUSE_IMAGE
 BASE_IMAGE = "localhost/fusecache-base:bookworm"
+SIDECARS = ("csi-attacher", "csi-provisioner")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,13 +97,14 @@ def import_into(node: Box, archive: Path) -> None:
 
 def pause_archive() -> Path:
     """Return the archive of PAUSE_IMAGE, the smallest of all: one program that waits. Raises: BuildError."""
-    directory = builds.build("pause")["pause"]
-    archive = directory / "image.tar"
-    if not archive.exists():
-        layer = directory / "layer.tar"
-        image_archive.write_layer(layer, {"/pause": directory / "pause"})
-        image_archive.write(archive, PAUSE_IMAGE, layer, entrypoint=["/pause"])
-    return archive
+    return _program_archive("pause", builds.build("pause")["pause"], PAUSE_IMAGE)
+
+
+def sidecar_archive(name: str) -> tuple[str, Path]:
+    """Return name and archive of the image of one of SIDECARS: nothing but the program. Raises: BuildError."""
+    directory = builds.build(name)[name]
+    reference = f"localhost/fusecache/{name}:{directory.name.removeprefix(f'{name}-')}"
+    return reference, _program_archive(name, directory, reference)
 
 
 def base_archive() -> Path:
@@ -111,4 +114,16 @@ def base_archive() -> Path:
     if not archive.exists():
         path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
         image_archive.write(archive, BASE_IMAGE, layer, environment=[path])
+    return archive
+
+
+def _program_archive(name: str, directory: Path, reference: str) -> Path:
+    """Several processes may come here at a time: each makes its own, and the last one stays."""
+    archive = directory / "image.tar"
+    if not archive.exists():
+        with tempfile.TemporaryDirectory(dir=directory) as scratch:
+            layer, made = Path(scratch) / "layer.tar", Path(scratch) / archive.name
+            image_archive.write_layer(layer, {f"/{name}": directory / name})
+            image_archive.write(made, reference, layer, entrypoint=[f"/{name}"])
+            made.rename(archive)
     return archive

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.stress.conftest import make_files
+from tests.support.cache_pod import CachePod
 from tests.support.csi_driver import CsiDriver
 from tests.support.s3_bucket import S3Bucket
 from tests.support.seaweed import ADMIN, Seaweed
+from tests.support.stored_truth import upload
+
+Pods = Callable[..., CachePod]
 
 
 @pytest.fixture(scope="session")
@@ -35,3 +42,45 @@ def parameters(seaweed: Seaweed, bucket: S3Bucket) -> dict[str, str]:
 def driver(seaweed: Seaweed, disk_path: Path) -> Iterator[CsiDriver]:
     with CsiDriver(disk_path, seaweed.client_environment()) as driver:
         yield driver
+
+
+# -- the node plugin with cache pods
+
+
+@pytest.fixture
+def node(disk_path: Path) -> Iterator[CsiDriver]:
+    (disk_path / "ssd").mkdir()
+    mode = ("node", "--node-id", "node-1", "--daemons", "pods", "--cache-root", str(disk_path / "ssd"))
+    with CsiDriver(disk_path, {}, mode=mode) as driver:
+        yield driver
+
+
+@pytest.fixture
+def source(seaweed: Seaweed, bucket: S3Bucket) -> dict[str, Any]:
+    """As the operator writes it down."""
+    return {
+        "url": f"s3://{bucket.bucket}", "place": "", "options": {"endpoint_url": seaweed.endpoint_url},
+        "secret_options": {"access_key": "0.access_key", "secret_key": "0.secret_key"},
+    }  # fmt: skip
+
+
+@pytest.fixture
+def pods(node: CsiDriver, source: dict[str, Any]) -> Iterator[Pods]:
+    """Makes cache pods of the Dataset, with their volumes."""
+    with ExitStack() as stack:
+
+        def make(pod: str, **more: Any) -> CachePod:
+            made = CachePod(node, pod, more.pop("sources", [source]), **more)
+            stack.callback(made.close)
+            made.publish()
+            return made
+
+        yield make
+
+
+@pytest.fixture
+def truth(disk_path: Path, seaweed: Seaweed, bucket: S3Bucket) -> Path:
+    directory = disk_path / "truth"
+    make_files(directory, small=80, large=2, large_bytes=4 << 20)
+    upload(seaweed, bucket.bucket, directory)
+    return directory

@@ -8,8 +8,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,57 +18,17 @@ import pytest
 from csi.stubs import csi_pb2
 from csi.volumes import inline
 from fusecache.custody.mountinfo import find_mount
-from tests.stress.conftest import make_files
-from tests.support.cache_pod import NAME, NAMESPACE, TOKEN, CachePod, leftovers, volume_of
+from tests.csi.conftest import Pods
+from tests.support.cache_pod import BLOCKS, NAME, NAMESPACE, QUOTA, TOKEN, CachePod, leftovers, volume_of
 from tests.support.csi_driver import CALL_SECONDS, CsiDriver, Mode
 from tests.support.mounted import kill, run_below, wait_until
 from tests.support.readers import Readers
 from tests.support.s3_bucket import S3Bucket
-from tests.support.seaweed import Seaweed
-from tests.support.stored_truth import upload
 
 pytestmark = [pytest.mark.fuse, pytest.mark.root, pytest.mark.slow, pytest.mark.requires("unshare", "setpriv")]
 
 MODE = Mode.MULTI_NODE_READER_ONLY
 LONGEST_SECONDS = 2.0
-Pods = Callable[..., CachePod]
-
-
-@pytest.fixture
-def node(disk_path: Path) -> Iterator[CsiDriver]:
-    with CsiDriver(disk_path, {}, mode=("node", "--node-id", "node-1", "--daemons", "pods")) as driver:
-        yield driver
-
-
-@pytest.fixture
-def source(seaweed: Seaweed, bucket: S3Bucket) -> dict[str, Any]:
-    """As the operator writes it down."""
-    return {
-        "url": f"s3://{bucket.bucket}", "place": "", "options": {"endpoint_url": seaweed.endpoint_url},
-        "secret_options": {"access_key": "0.access_key", "secret_key": "0.secret_key"},
-    }  # fmt: skip
-
-
-@pytest.fixture
-def pods(node: CsiDriver, source: dict[str, Any]) -> Iterator[Pods]:
-    """Makes cache pods of the Dataset, with their volumes."""
-    with ExitStack() as stack:
-
-        def make(pod: str, **more: Any) -> CachePod:
-            made = CachePod(node, pod, more.pop("sources", [source]), **more)
-            stack.callback(made.close)
-            made.publish()
-            return made
-
-        yield make
-
-
-@pytest.fixture
-def truth(disk_path: Path, seaweed: Seaweed, bucket: S3Bucket) -> Path:
-    directory = disk_path / "truth"
-    make_files(directory, small=80, large=2, large_bytes=4 << 20)
-    upload(seaweed, bucket.bucket, directory)
-    return directory
 
 
 def use(node: CsiDriver, name: str = "demo", path: str = "") -> tuple[csi_pb2.Volume, str, Path]:
@@ -263,6 +222,81 @@ def test_a_surge_pod_stands_by_and_takes_over(
     assert leftovers(node) == []
 
 
+def test_a_node_changes_its_role_while_somebody_reads(node: CsiDriver, pods: Pods, truth: Path) -> None:
+    """From one that only mounts to one that caches and back: the same mount, and nothing that is open is lost."""
+    quotas = {"consumer": 4 << 20, "worker": QUOTA}
+    pod = pods("consumer-0", tiers=[{**BLOCKS, "quota_bytes": quotas["consumer"]}])
+    pod.start()
+    pod.wait_serving()
+    used = use(node)
+    device = find_mount(str(used[2]))
+    readers = Readers(used[2], truth, 12.0, ["random", "random", "sequential", "walk"], drop_caches=0.02)
+    try:
+        for number, role in enumerate(("worker", "consumer", "worker")):
+            following = pods(f"{role}-{number + 1}", tiers=[{**BLOCKS, "quota_bytes": quotas[role]}])
+            following.start()
+            assert wait_until(following.is_standby, 10.0), following.log()
+            pod.end()
+            following.wait_serving()
+            pod.unpublish()
+            pod = following
+            time.sleep(1.0)
+        seen = readers.collect()
+    finally:
+        readers.kill()
+    seen.assert_clean()
+    assert device == find_mount(str(used[2])), "nobody had to mount again"
+    check(used[2], truth)
+    leave(node, used)
+    pod.end()
+    pod.unpublish()
+    assert leftovers(node) == []
+
+
+def test_a_tier_that_the_dataset_has_no_more_leaves_the_disk(node: CsiDriver, pods: Pods, truth: Path) -> None:
+    pod = pods("a", tiers=[{**BLOCKS, "directory": "ssd-0a1b2c3d"}])
+    pod.start()
+    pod.wait_serving()
+    check(use(node)[2], truth)
+    pod.end()
+    pod.unpublish()
+    cache = node.state / "cache" / "team.demo"
+    assert any(one.is_file() for one in (cache / "ssd-0a1b2c3d").rglob("*"))
+    other = pods("b")
+    other.start()
+    other.wait_serving()
+    assert wait_until(lambda: not (cache / "ssd-0a1b2c3d").exists(), 5.0), other.log()
+    leave(node, (volume_of("demo"), str(node.pods / "staging-demo"), node.pods / "consumer-demo"))
+    other.end()
+    other.unpublish()
+    assert leftovers(node) == []
+
+
+def test_a_tier_on_a_disk_that_a_user_named(node: CsiDriver, pods: Pods, truth: Path, disk_path: Path) -> None:
+    ssd = disk_path / "ssd"
+    tier = {**BLOCKS, "directory": "ssd-0a1b2c3d"}
+    attributes = {"fusecache.io/tiers": f"ssd-0a1b2c3d={ssd}"}
+    pod = pods("a", tiers=[tier], attributes=attributes, places={"ssd-0a1b2c3d": ssd})
+    pod.start()
+    pod.wait_serving()
+    used = use(node)
+    check(used[2], truth)
+    status = json.loads(pod.get("/status", TOKEN)[1])
+    place = ssd / NAMESPACE / NAME
+    assert sum(one.stat().st_size for one in place.rglob("*") if one.is_file()) >= status["cached_bytes"] > 4 << 20
+    assert list((pod.cache / "ssd-0a1b2c3d").iterdir()) == []
+    pod.end(signal.SIGKILL)
+    pod.start()
+    pod.wait_serving()
+    assert json.loads(pod.get("/status", TOKEN)[1])["cached_bytes"] >= status["cached_bytes"], "what was cached was found again"
+    check(used[2], truth)
+    assert "lies in no tier of this mount" not in (node.state / "custody" / "log").read_text()
+    leave(node, used)
+    pod.end()
+    pod.unpublish()
+    assert leftovers(node) == []
+
+
 def test_the_pod_goes_first_and_another_one_comes(node: CsiDriver, pods: Pods, truth: Path) -> None:
     """While a volume is staged the mount stays, and reads wait."""
     pod = pods("a")
@@ -428,11 +462,32 @@ def test_a_pod_waits_for_a_secret_and_says_so(node: CsiDriver, pods: Pods, truth
     pod.start()
     assert wait_until(lambda: "0.secret_key is missing" in pod.get("/healthz")[1], 10.0), pod.log()
     assert pod.get("/healthz")[0] == 503
+    status, said = pod.get("/livez")
+    assert status == 200, "kubelet does not start it again"
+    assert said.startswith("waiting: ")
+    assert "0.secret_key is missing" in said
     assert "0.secret_key is missing" in (pod.custody / "problem").read_text()
     pod.put_secret("0.secret_key", value)
     pod.wait_serving()
     assert not (pod.custody / "problem").exists()
     pod.end()
+    pod.unpublish()
+    assert leftovers(node) == []
+
+
+def test_a_pod_whose_key_is_wrong_says_so_and_tries_again(node: CsiDriver, pods: Pods, truth: Path) -> None:
+    pod = pods("a")
+    value = (pod.base / "credentials" / "0.secret_key").read_text()
+    pod.put_secret("0.secret_key", "wrong")
+    pod.start()
+    assert wait_until(lambda: "secret" in pod.get("/status", TOKEN)[1], 20.0), pod.log()
+    first, reason = pod.pid, pod.get("/healthz")[1]
+    assert pod.get("/healthz")[0] == 503
+    assert (pod.custody / "problem").read_text() == json.loads(reason)["error"]
+    pod.put_secret("0.secret_key", value)
+    pod.wait_serving()
+    assert pod.pid == first, "kubelet would have waited before it started the container again"
+    assert pod.end() == 0
     pod.unpublish()
     assert leftovers(node) == []
 
@@ -458,6 +513,47 @@ def test_warm_tells_how_far_it_is_and_refreshes(node: CsiDriver, pods: Pods, tru
     (pod.base / "token").unlink()
     assert pod.get("/status", "")[0] == 401
     pod.end()
+    pod.unpublish()
+    assert leftovers(node) == []
+
+
+def erase(pod: CachePod, body: bytes = b"{}") -> tuple[int, dict[str, Any]]:
+    status, text = pod.request("POST", "/erase", body, TOKEN)
+    return status, json.loads(text)
+
+
+def test_a_pod_removes_what_it_has_cached(node: CsiDriver, pods: Pods, truth: Path) -> None:
+    pod = pods("a")
+    pod.start()
+    pod.wait_serving()
+    *_, last = pod.warm("")
+    assert last["failures"] == 0
+    cache = node.state / "cache" / inline.dataset_id(NAMESPACE, NAME)
+    assert sum(path.stat().st_size for path in cache.rglob("*")) > 8 << 20
+    assert pod.request("POST", "/erase", b"{}")[0] == 401
+    assert wait_until(lambda: erase(pod) == (200, {"done": True}), 20.0), pod.log()
+    assert not [path for path in cache.rglob("*") if path.is_file()]
+    assert pod.get("/healthz")[0] == 503
+    assert pod.get("/livez")[0] == 200
+    assert pod.end() == 0
+    pod.unpublish()
+    assert not cache.exists()
+    assert leftovers(node) == []
+
+
+def test_what_is_not_in_the_store_is_not_erased(node: CsiDriver, pods: Pods, bucket: S3Bucket) -> None:
+    pod = pods("a", read_write=True, settings={"write_mode": "back", "write_back_delay": "1h"})
+    pod.start()
+    pod.wait_serving()
+    volume = volume_of("demo")
+    staging = node.stage(volume)
+    target = node.publish(volume, staging, "consumer")
+    run_below(target, ["cp", "/etc/hostname", "file"], 10.0)
+    status, answer = erase(pod)
+    leave(node, (volume, staging, target))
+    assert (status, "1 files that were written are not in the store" in answer["error"]) == (409, True)
+    assert wait_until(lambda: erase(pod, b'{"discard": true}') == (200, {"done": True}), 20.0), pod.log()
+    assert pod.end() == 0
     pod.unpublish()
     assert leftovers(node) == []
 

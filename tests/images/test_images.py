@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import subprocess
-import tempfile
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -15,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from fusecache.contract.keeping import MOUNTS_DIR
-from fusecache.custody.mountinfo import read_mountinfo
 from tests.stress.conftest import make_files
+from tests.support.built_images import BUILD_SECONDS, ImagesMissingError, built_images
 from tests.support.keeper import Keeper
-from tests.support.mounted import ROOT, wait_until
+from tests.support.mounted import wait_until
 from tests.support.readers import Readers
 from tests.support.seaweed import ADMIN, Seaweed, free_ports
 from tests.support.stored_truth import upload
@@ -32,7 +30,6 @@ pytestmark = [
 
 UID = 65534
 CGROUP = f"fusecache-test-{os.getpid()}"
-BUILD_SECONDS = 900.0
 PROBE = """
 import importlib.util, fusecache.fetch.process, csi.program
 print(importlib.util.find_spec("setuptools"), importlib.util.find_spec("pip"))
@@ -58,23 +55,12 @@ class Podman:
 
 @pytest.fixture(scope="module")
 def podman() -> Iterator[Podman]:
-    """With FUSECACHE_TEST_IMAGES=DIR the images that `scripts/images.sh DIR` has built there are taken."""
-    if built := os.environ.get("FUSECACHE_TEST_IMAGES"):
-        yield Podman(Path(built))
-        return remove_cgroups()
-    storage = Path(tempfile.mkdtemp(prefix="fusecache-test-images-", dir="/var/tmp"))
     try:
-        done = subprocess.run([ROOT / "scripts" / "images.sh", storage], capture_output=True, text=True, timeout=BUILD_SECONDS)
-        if done.returncode == 3:
-            pytest.skip(done.stderr.strip())
-        assert done.returncode == 0, done.stderr[-4000:]
-        assert done.stdout.split() == ["localhost/fusecache-csi", "localhost/fusecache-fuse"]
-        yield Podman(storage)
+        with built_images() as directory:
+            yield Podman(directory)
+    except ImagesMissingError as missing:
+        pytest.skip(str(missing))
     finally:
-        for entry in reversed(read_mountinfo()):  # of the storage driver
-            if entry.mountpoint.startswith(f"{storage}/"):
-                subprocess.run(["umount", "-l", entry.mountpoint], check=False, timeout=10)
-        shutil.rmtree(storage)
         remove_cgroups()
 
 

@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from fusecache.contract.errors import CacheError, ErrorKind
+from fusecache.contract.warm_request import WarmRequest
 from fusecache.fetch.warm import Warm, drop, refresh
 from fusecache.fuse.filesystem_protocol import ROOT_INODE, Attributes
 from fusecache.tiers.container_files import container_path
@@ -262,7 +263,7 @@ class CacheMachine(RuleBasedStateMachine):
     @rule(path=st.sampled_from(("", *PATHS)))
     def warm(self, path: str) -> None:
         self._count("warm")
-        warm = Warm(self.harness.cache, [path.encode()])
+        warm = Warm(self.harness.cache, WarmRequest((path,)))
         try:
             progress = self.harness.call(warm.run)
         except CacheError as error:

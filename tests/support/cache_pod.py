@@ -27,18 +27,23 @@ from tests.support.seaweed import ADMIN, Identity, free_ports
 NAMESPACE, NAME = "team", "demo"
 TOKEN = "token-of-the-tests"
 QUOTA = 256 << 20
+BLOCKS = {"directory": "blocks", "medium": "SSD", "quota_bytes": QUOTA, "high": 0.95, "low": 0.7}
 BIND = f"""
 import os, sys
 sys.path.insert(0, {str(ROOT)!r})
 from fusecache.custody import kernel
-for source, target in (sys.argv[1:3], sys.argv[3:5]):
+count = int(sys.argv[1])
+for number in range(count):
+    source, target = sys.argv[2 + 2 * number : 4 + 2 * number]
+    os.makedirs(target, exist_ok=True)  # of root, as by a container's runtime
     kernel.mount(source, target, "", 4096, "")  # MS_BIND
-os.execvp(sys.argv[5], sys.argv[5:])
+os.execvp(sys.argv[2 + 2 * count], sys.argv[2 + 2 * count :])
 """
 
 
 class CachePod:
-    """`pod`: the end of its name. Several pods of one Dataset share cache and mount, as on a node."""
+    """`pod`: the end of its name. Several pods of one Dataset share cache and mount, as on a node. `places`: directories of the
+    node that users named for tiers."""
 
     def __init__(
         self,
@@ -49,6 +54,8 @@ class CachePod:
         settings: Mapping[str, str] | None = None,
         attributes: Mapping[str, str] | None = None,
         read_write: bool = False,
+        tiers: Sequence[Mapping[str, Any]] = (BLOCKS,),
+        places: Mapping[str, Path] | None = None,
         identity: Identity = ADMIN,
         peers: Mapping[str, Any] | None = None,
         node: str = "",
@@ -61,12 +68,14 @@ class CachePod:
         self.cache, self.custody = driver.pods / f"{self.name}-cache", driver.pods / f"{self.name}-custody"
         self._attributes = {"fusecache.io/read-write": "true" if read_write else "false", "fusecache.io/tiers": "blocks"}
         self._attributes |= attributes or {}
+        self._places = dict(places or {})
+        self._tiers = {name: driver.pods / f"{self.name}-{name}" for name in self._places}
         (self.port,) = free_ports(1)
         self.process: subprocess.Popen[bytes] | None = None
         config = {
             "version": 1, "namespace": NAMESPACE, "name": NAME, "dataset_id": inline.dataset_id(NAMESPACE, NAME),
             "sources": list(sources), "settings": dict(settings or {}), "read_write": read_write,
-            "tiers": [{"directory": "blocks", "medium": "SSD", "quota_bytes": QUOTA, "high": 0.95, "low": 0.7}],
+            "tiers": list(tiers),
         }  # fmt: skip
         if peers is not None:
             config["peers"] = dict(peers)
@@ -89,23 +98,29 @@ class CachePod:
 
     def publish(self) -> None:
         """Give it its volumes."""
+        attributes = {"cache": {}, "custody": self._attributes}
         for directory, target in (("cache", self.cache), ("custody", self.custody)):
-            context = {
-                "csi.storage.k8s.io/ephemeral": "true",
-                "csi.storage.k8s.io/pod.name": self.name,
-                "csi.storage.k8s.io/pod.namespace": NAMESPACE,
-                "csi.storage.k8s.io/serviceAccount.name": f"{NAME}-fuse",
-                "fusecache.io/directory": directory,
-                "fusecache.io/dataset": NAME,
-                **(self._attributes if directory == "custody" else {}),
-            }
-            request = csi_pb2.NodePublishVolumeRequest(
-                volume_id=f"csi-{target.name}", target_path=str(target), volume_capability=capability(), volume_context=context
-            )
-            self._driver.node.NodePublishVolume(request, timeout=CALL_SECONDS)
+            self._publish(directory, target, attributes[directory])
+        for name, target in self._tiers.items():
+            self._publish("tier", target, {"fusecache.io/tier": name, "fusecache.io/host-path": str(self._places[name])})
+
+    def _publish(self, directory: str, target: Path, attributes: Mapping[str, str]) -> None:
+        context = {
+            "csi.storage.k8s.io/ephemeral": "true",
+            "csi.storage.k8s.io/pod.name": self.name,
+            "csi.storage.k8s.io/pod.namespace": NAMESPACE,
+            "csi.storage.k8s.io/serviceAccount.name": f"{NAME}-fuse",
+            "fusecache.io/directory": directory,
+            "fusecache.io/dataset": NAME,
+            **attributes,
+        }
+        request = csi_pb2.NodePublishVolumeRequest(
+            volume_id=f"csi-{target.name}", target_path=str(target), volume_capability=capability(), volume_context=context
+        )
+        self._driver.node.NodePublishVolume(request, timeout=CALL_SECONDS)
 
     def unpublish(self) -> None:
-        for target in (self.cache, self.custody):
+        for target in (self.cache, self.custody, *self._tiers.values()):
             request = csi_pb2.NodeUnpublishVolumeRequest(volume_id=f"csi-{target.name}", target_path=str(target))
             self._driver.node.NodeUnpublishVolume(request, timeout=CALL_SECONDS)
 
@@ -122,7 +137,9 @@ class CachePod:
         for name in ("cache", "custody"):
             Path(places[name]).mkdir(parents=True, exist_ok=True)
         command = ["unshare", "--pid", "--fork", "--kill-child=KILL", "--mount-proc", "--propagation", "slave"]
-        command += [sys.executable, "-c", BIND, str(self.cache), places["cache"], str(self.custody), places["custody"]]
+        binds = {self.cache: places["cache"], self.custody: places["custody"]}
+        binds |= {target: f"{places['cache']}/{name}" for name, target in self._tiers.items()}
+        command += [sys.executable, "-c", BIND, str(len(binds)), *(str(path) for pair in binds.items() for path in pair)]
         if not shut_out(User(self.uid, self.uid), [sys.executable, str(ROOT / "csi"), str(self.cache)]):
             command += ["setpriv", f"--reuid={self.uid}", f"--regid={self.uid}", "--clear-groups", "--bounding-set=-all"]
             command += ["--inh-caps=-all", "--no-new-privs"]

@@ -49,9 +49,11 @@ class Logged:
 
 
 class FaultProxy:
-    """Use as a context manager. `url` stands for the store's endpoint until it is closed, whatever the plan says."""
+    """Use as a context manager. `url` stands for the store's endpoint until it is closed, whatever the plan says. `address`: of
+    this machine, where it listens."""
 
-    def __init__(self, upstream_url: str, plan: Plan | None = None) -> None:
+    def __init__(self, upstream_url: str, plan: Plan | None = None, address: str = "127.0.0.1") -> None:
+        self._address = address
         parts = urlsplit(upstream_url)
         self._upstream = f"{parts.hostname}:{parts.port or 80}"
         self._first_plan = plan
@@ -60,11 +62,11 @@ class FaultProxy:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://{self._address}:{self.port}"
 
     def start(self) -> Self:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.support.fault_proxy_process", self._upstream],
+            [sys.executable, "-m", "tests.support.fault_proxy_process", self._upstream, "0", self._address],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             cwd=Path(__file__).parents[2],

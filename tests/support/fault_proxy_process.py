@@ -34,8 +34,9 @@ _GONE = (ConnectionError, Disconnected, TimeoutError, OSError)
 class Proxy:
     """Invariant: `plan` is replaced whole, and a request sees one plan from its head to its end."""
 
-    def __init__(self, upstream: tuple[str, int], port: int) -> None:
+    def __init__(self, upstream: tuple[str, int], port: int, address: str) -> None:
         self.upstream = upstream
+        self._address = address
         self.plan = Plan()
         self.lock = threading.Lock()
         self.log: list[dict[str, Any]] = []
@@ -53,7 +54,7 @@ class Proxy:
     def listen(self) -> None:
         listener = socket.socket()
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(("127.0.0.1", self.port))
+        listener.bind((self._address, self.port))
         listener.listen(512)
         self.port = listener.getsockname()[1]
         self._listener = listener
@@ -428,7 +429,8 @@ def answer_control(proxy: Proxy, order: dict[str, Any]) -> dict[str, Any]:
 
 def main() -> None:
     host, _, port = sys.argv[1].rpartition(":")
-    proxy = Proxy((host, int(port)), int(sys.argv[2]) if len(sys.argv) > 2 else 0)
+    own_port, address = (sys.argv[2:] + ["0", "127.0.0.1"][len(sys.argv) - 2 :])[:2]
+    proxy = Proxy((host, int(port)), int(own_port), address)
     listener = socket.create_server(("127.0.0.1", 0))
     threading.Thread(target=control, args=(proxy, listener), daemon=True).start()
     print(json.dumps({"port": proxy.port, "control_port": listener.getsockname()[1]}), flush=True)

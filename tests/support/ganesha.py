@@ -15,7 +15,7 @@ from tests.support.server_process import running
 
 _CONFIG = """
 NFS_CORE_PARAM {{
-  NFS_Protocols = 4; NFS_Port = {port}; Bind_addr = 127.0.0.1; Enable_NLM = false; Enable_RQUOTA = false;
+  NFS_Protocols = 4; NFS_Port = {port}; Bind_addr = {address}; Enable_NLM = false; Enable_RQUOTA = false;
   Plugins_Dir = {plugins};
 }}
 NFSv4 {{ Graceless = true; RecoveryRoot = {scratch}; Minor_Versions = 0,1; Only_Numeric_Owners = true; }}
@@ -48,17 +48,19 @@ def missing_ganesha() -> str | None:
 
 
 @contextlib.contextmanager
-def ganesha(root: Path, port: int | None = None, squash: str = "No_Root_Squash", access: str = "RO") -> Iterator[Ganesha]:
+def ganesha(
+    root: Path, port: int | None = None, squash: str = "No_Root_Squash", access: str = "RO", address: str = "127.0.0.1"
+) -> Iterator[Ganesha]:
     """Export `root` under `/exp`, with `access` RO or RW. `root` must be on a file system with handles (ext4, xfs, tmpfs)."""
     port = port or free_ports(1)[0]
     with tempfile.TemporaryDirectory(prefix="fusecache-ganesha-") as name:
         scratch = Path(name)
         (scratch / "conf").write_text(
-            _CONFIG.format(port=port, scratch=name, root=root, plugins=_plugins(), squash=squash, access=access)
-        )  # fmt: skip
+            _CONFIG.format(port=port, scratch=name, root=root, plugins=_plugins(), squash=squash, access=access, address=address)
+        )
         command = ["ganesha.nfsd", "-F", "-f", f"{name}/conf", "-L", f"{name}/ganesha.log", "-p", f"{name}/pid"]
-        with running(command, port, scratch / "out") as pid:
-            yield Ganesha(f"nfs://127.0.0.1:{port}/exp", port, pid)
+        with running(command, port, scratch / "out", address=address) as pid:
+            yield Ganesha(f"nfs://{address}:{port}/exp", port, pid)
 
 
 def _plugins() -> Path | None:

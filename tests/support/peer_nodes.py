@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ PATIENCE_SECONDS = 20.0
 
 class PeerNodes:
     """Attributes: nodes, by name; sources, of each: what a node asked the store is counted there. `services`: addresses that a
-    node looks for the others at, where they are not all."""
+    node looks for the others at, where they are not all. `consumers`: those that own nothing, whatever tiers they have."""
 
     def __init__(
         self,
@@ -30,6 +30,7 @@ class PeerNodes:
         quotas: dict[str, tuple[int, ...]] | None = None,
         tokens: dict[str, str] | None = None,
         services: dict[str, str] | None = None,
+        consumers: Sequence[str] = (),
         **fields: Any,
     ) -> None:
         ports = free_ports(len(names))
@@ -44,7 +45,7 @@ class PeerNodes:
             token = path / name / "token"
             token.write_text((tokens or {}).get(name, TOKEN))
             service = (services or {}).get(name, everybody)
-            peers = PeersSpec(service, self.ports[name], name, str(token), "127.0.0.1")
+            peers = PeersSpec(service, self.ports[name], name, str(token), "127.0.0.1", owns=name not in consumers)
             spec = spec_of(path / name, *(quotas or {}).get(name, (1 << 20,)), peers=peers, **{"ttl_seconds": 100.0, **fields})
             self.nodes[name] = FetchHarness(spec, source)
 
@@ -85,7 +86,8 @@ def sharing(path: Path, *names: str, **fields: Any) -> Iterator[PeerNodes]:
             stack.callback(node.close)
             stack.callback(nodes.sources[name].mend)
         nodes.start()
-        owners = [name for name in names if any(tier.quota_bytes for tier in nodes.nodes[name].spec.tiers)]
+        specs = {name: node.spec for name, node in nodes.nodes.items()}
+        owners = [name for name, spec in specs.items() if spec.tiers and spec.peers is not None and spec.peers.owns]
         if "services" not in fields and "tokens" not in fields:
             for name in names:
                 nodes.wait_known(name, *owners)

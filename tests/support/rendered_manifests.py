@@ -14,8 +14,9 @@ from csi.operator.render.credentials import collect, token_secret
 from csi.operator.render.everything import render
 from csi.operator.render.loader import loader
 from csi.operator.render.surroundings import Identity, Installation
+from csi.operator.resolve.allowed_roots import AllowedRoots
 from csi.operator.resolve.load import resolve_load
-from csi.operator.resolve.resolution import resolve
+from csi.operator.resolve.resolution import Surroundings, resolve
 from csi.operator.resolved import Resolved
 from csi.operator.resolved_load import ResolvedLoad
 from tests.support.resolving import MANIFESTS
@@ -57,7 +58,8 @@ def golden_files() -> dict[str, str]:
 def resolved_manifest(name: str, namespace: str) -> Resolved:
     dataset, *runtimes = _objects(name, namespace)
     assert isinstance(dataset, Dataset)
-    found = resolve(dataset, runtimes[0] if runtimes else None)
+    roots = AllowedRoots(cache=("/ssd",))
+    found = resolve(dataset, runtimes[0] if runtimes else None, Surroundings(roots=roots))
     assert isinstance(found, Resolved), found
     return found
 

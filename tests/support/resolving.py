@@ -12,10 +12,12 @@ from csi.operator.model.dataset import Dataset
 from csi.operator.model.object import Object
 from csi.operator.model.parsing import parse
 from csi.operator.model.thin_runtime_profile import ThinRuntimeProfile
+from csi.operator.resolve.allowed_roots import AllowedRoots
 from csi.operator.resolve.resolution import Surroundings, resolve
 from csi.operator.resolved import Problem, Resolved
 
 MANIFESTS = Path(__file__).parents[1] / "manifests"
+EVERYWHERE = AllowedRoots(("/",), ("/",))
 LEVEL = {"mediumtype": "SSD", "path": "/ssd", "quota": "10Gi"}
 
 
@@ -38,6 +40,7 @@ def outcome(
     runtime_class: dict[str, Any] | None = None,
     *,
     shares_nodes: bool = True,
+    roots: AllowedRoots = EVERYWHERE,
     metadata: dict[str, Any] | None = None,
 ) -> Resolved | list[Problem]:
     """Resolve a Dataset and a runtime, of which the specs are given."""
@@ -48,7 +51,7 @@ def outcome(
     parsed_class = parse(raw("CacheRuntimeClass", None, "default", **runtime_class)) if runtime_class is not None else None
     assert parsed_profile is None or isinstance(parsed_profile, ThinRuntimeProfile)
     assert parsed_class is None or isinstance(parsed_class, CacheRuntimeClass)
-    surroundings = Surroundings(parsed_profile, parsed_class, None, raw_runtime, shares_nodes)
+    surroundings = Surroundings(parsed_profile, parsed_class, None, raw_runtime, shares_nodes, roots)
     return resolve(given, parse(raw_runtime) if raw_runtime else None, surroundings)
 
 

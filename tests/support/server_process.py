@@ -20,8 +20,14 @@ STOP_TIMEOUT_SECONDS = 5.0
 
 
 @contextlib.contextmanager
-def running(command: Sequence[str], port: int, log_path: Path, environment: Mapping[str, str] | None = None) -> Iterator[int]:
-    """Run a program that stays in the foreground; yield its pid once 127.0.0.1:port accepts connections.
+def running(
+    command: Sequence[str],
+    port: int,
+    log_path: Path,
+    environment: Mapping[str, str] | None = None,
+    address: str = "127.0.0.1",
+) -> Iterator[int]:
+    """Run a program that stays in the foreground; yield its pid once address:port accepts connections.
 
     Raises: RuntimeError with the end of its log if it does not get there.
     """
@@ -33,7 +39,7 @@ def running(command: Sequence[str], port: int, log_path: Path, environment: Mapp
             env={"PATH": os.environ.get("PATH", ""), "HOME": str(log_path.parent), **(environment or {})},
         )  # fmt: skip
     try:
-        _wait_ready(process, port, log_path)
+        _wait_ready(process, address, port, log_path)
         yield process.pid
     finally:
         with contextlib.suppress(ProcessLookupError):
@@ -45,11 +51,11 @@ def running(command: Sequence[str], port: int, log_path: Path, environment: Mapp
             process.wait()
 
 
-def _wait_ready(process: subprocess.Popen[bytes], port: int, log_path: Path) -> None:
+def _wait_ready(process: subprocess.Popen[bytes], address: str, port: int, log_path: Path) -> None:
     deadline = time.monotonic() + READY_TIMEOUT_SECONDS
     while time.monotonic() < deadline and process.poll() is None:
         with contextlib.suppress(OSError):
-            socket.create_connection(("127.0.0.1", port), 1).close()
+            socket.create_connection((address, port), 1).close()
             return
         time.sleep(0.02)
     tail = log_path.read_text(errors="replace")[-2000:]

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from csi.operator.app.program import OperatorSettings, run_operator
 from csi.operator.leader import LostError
 from csi.operator.render.surroundings import Installation
+from csi.operator.resolve.allowed_roots import AllowedRoots
 from fusecache.base.hardening import harden_process
 from fusecache.base.log import configure
 
@@ -27,6 +28,14 @@ def main(arguments: Sequence[str]) -> int:
     add("--pull-policy", default="", choices=("", "Always", "IfNotPresent", "Never"), help="where no runtime sets one")
     add("--priority-class", default="", help="of cache pods")
     add("--exclusive", action="store_true", help="Datasets that do not say `placement` share their nodes with no other")
+    add("--cache-root", action="append", default=[], metavar="DIR", help="as the nodes have it: tiers may lie below it")
+    add(
+        "--local-root",
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="as the nodes have it: of local://",
+    )
     add("--log-level", default="INFO", choices=("DEBUG", "INFO", "WARNING", "ERROR"))
     add("--log-format", default="text", choices=("text", "json"))
     given = parser.parse_args(arguments)
@@ -36,9 +45,10 @@ def main(arguments: Sequence[str]) -> int:
             logging.getLogger(chatty).setLevel(logging.WARNING)
     harden_process()
     installation = Installation(given.image, given.pull_policy, given.priority_class)
+    roots = AllowedRoots(tuple(given.cache_root), tuple(given.local_root))
     status = 0
     try:
-        asyncio.run(_run(OperatorSettings(given.namespace, installation, shares_nodes=not given.exclusive)))
+        asyncio.run(_run(OperatorSettings(given.namespace, installation, shares_nodes=not given.exclusive, roots=roots)))
     except* LostError as lost:
         sys.stderr.write(f"fusecache-csi operator: {lost.exceptions[0]}\n")
         status = 1

@@ -1,53 +1,150 @@
-"""The end of a Dataset: it waits for those who use it, then everything goes, and the finalizer last. Keeps nothing in between."""
+"""The end of a Dataset, or of its runtime: it waits for those who use it, then everything goes, and the finalizer last.
+
+Keeps nothing in between, but since when pods are asked to remove what they have cached.
+"""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from csi.operator.app.daemons import Daemons
 from csi.operator.app.events import Events
-from csi.operator.app.known import CLAIMS, DATASETS, NODES, PODS, VOLUMES, Key, Known, key_of
-from csi.operator.names import finalizer
-from csi.operator.objects import Objects
-from csi.operator.render.object_names import node_label, volume_name
+from csi.operator.app.known import (
+    CLAIMS,
+    CONFIG_MAPS,
+    DAEMON_SETS,
+    DATASETS,
+    NODES,
+    PODS,
+    SECRETS,
+    SERVICE_ACCOUNTS,
+    SERVICES,
+    VOLUMES,
+    Key,
+    Known,
+    key_of,
+)
+from csi.operator.app.observation import addresses, cache_pods
+from csi.operator.app.secret_values import SecretValues
+from csi.operator.names import CLAIM_ANNOTATION, finalizer
+from csi.operator.objects import Kind, Objects
+from csi.operator.placement import EXCLUSIVE_LABEL
+from csi.operator.render.credentials import TOKEN_KEY
+from csi.operator.render.object_names import (
+    WORKER,
+    consumers_name,
+    credentials_name,
+    node_label,
+    pods_name,
+    service_name,
+    token_name,
+    volume_name,
+)
 
 AGAIN_SECONDS = 10.0
 LOOK_SECONDS = 1.0
+ERASE_SECONDS = 120.0  # how long cache pods are asked to remove what they have cached, if they do not answer
 ERROR_DELETE = "ErrorDeleteDataset"
+DISCARD_ANNOTATION = "fusecache.io/discard-unsaved"  # of a Dataset: files that are not in the store may be lost
 _ENDED = ("Succeeded", "Failed")
+# What is made for a Dataset, the pods first; with the Dataset itself it goes by its owner references.
+_MADE: Mapping[Kind, Sequence[Callable[[str], str]]] = {
+    DAEMON_SETS: (pods_name, consumers_name),
+    SERVICES: (service_name,),
+    SECRETS: (credentials_name, token_name),
+    CONFIG_MAPS: (pods_name,),
+    SERVICE_ACCOUNTS: (pods_name,),
+}
 
 
 class Deletion:
-    def __init__(self, objects: Objects, known: Known, events: Events) -> None:
+    def __init__(self, objects: Objects, known: Known, events: Events, daemons: Daemons, secrets: SecretValues) -> None:
         self._objects = objects
         self._known = known
         self._events = events
+        self._daemons = daemons
+        self._secrets = secrets
+        self._erasing_since: dict[Key, float] = {}
 
     async def go_on(self, raw: dict[str, Any]) -> float | None:
         """Take a Dataset's deletion a step further. Return after how many seconds to look again. Raises: ApiError, OSError."""
         key = key_of(raw)
         if finalizer("Dataset") not in raw["metadata"].get("finalizers", ()):
             return None
-        users = await self._users(key)
+        claim = raw["metadata"].get("annotations", {}).get(CLAIM_ANNOTATION)
+        users = await self._users(key, claim or key[1])
         if users:
-            shown = ", ".join(users[:3]) + (f" and {len(users) - 3} more" if len(users) > 3 else "")
-            await self._events.say(raw, ERROR_DELETE, f"the Dataset is still used by {shown}: delete them first")
+            await self._events.say(raw, ERROR_DELETE, f"the Dataset is still used by {_shown(users)}: delete them first")
             return AGAIN_SECONDS
-        if await self._objects.delete(CLAIMS, key[1], key[0]) or await self._objects.delete(VOLUMES, volume_name(*key)):
-            return LOOK_SECONDS  # until they are gone
+        if claim is None and await self._remove_volume(key):
+            return LOOK_SECONDS  # until it is gone
+        if not await self._erase(raw):
+            return LOOK_SECONDS
         await self.forget(key)
         await self._remove_finalizer(raw)
+        return None
+
+    async def retire(self, raw: dict[str, Any]) -> float | None:
+        """Take away what was made for a Dataset whose runtime is gone, once nobody uses it. Return after how many seconds to look
+        again, None when it is done. Raises: ApiError, OSError."""
+        key = key_of(raw)
+        claim = raw["metadata"].get("annotations", {}).get(CLAIM_ANNOTATION)
+        users = await self._users(key, claim or key[1])
+        if users:
+            message = f"its runtime is gone, but the Dataset is still used by {_shown(users)}: its cache stays until they end"
+            await self._events.say(raw, ERROR_DELETE, message)
+            return AGAIN_SECONDS
+        if claim is None and await self._remove_volume(key):
+            return LOOK_SECONDS
+        if not await self._erase(raw):
+            return LOOK_SECONDS
+        await self.forget(key)
+        for kind, names in _MADE.items():
+            for name in names:
+                await self._objects.delete(kind, name(key[1]), key[0])
         return None
 
     async def forget(self, key: Key) -> None:
         """Take the Dataset's labels from nodes: its pods and everything else that it owns go with it."""
         label = node_label(*key)
         for node in self._known.all(NODES):
-            if label in node["metadata"].get("labels", {}):
-                await self._objects.merge(NODES, node["metadata"]["name"], {"metadata": {"labels": {label: None}}})
+            labels = node["metadata"].get("labels", {})
+            if label in labels:
+                gone = {label: None}
+                if labels[label] == WORKER and EXCLUSIVE_LABEL in labels:  # no other Dataset caches there: it is this one's
+                    gone[EXCLUSIVE_LABEL] = None
+                await self._objects.merge(NODES, node["metadata"]["name"], {"metadata": {"labels": gone}})
 
-    async def _users(self, key: Key) -> list[str]:
+    async def _erase(self, raw: dict[str, Any]) -> bool:
+        """Have the cache pods remove what they have cached. Return whether that is done, or has been tried for long enough."""
+        key = key_of(raw)
+        pods = [pod for pod in cache_pods(self._known, key) if pod.get("status", {}).get("phase") == "Running"]
+        token = (await self._secrets.get(key[0], token_name(key[1])) or {}).get(TOKEN_KEY, "")
+        if not pods or not token:
+            self._erasing_since.pop(key, None)
+            return True
+        discards = raw["metadata"].get("annotations", {}).get(DISCARD_ANNOTATION) == "true"
+        erased = await self._daemons.erase(addresses(pods), token, discards=discards)
+        if erased.refusals:
+            await self._events.say(raw, ERROR_DELETE, erased.refusals[0])
+            return False
+        began = self._erasing_since.setdefault(key, time.monotonic())
+        if not erased.is_done and time.monotonic() - began < ERASE_SECONDS:
+            return False
+        if not erased.is_done:
+            await self._events.say(raw, ERROR_DELETE, "a cache pod did not remove what it has cached: it stays on its node")
+        self._erasing_since.pop(key, None)
+        return True
+
+    async def _remove_volume(self, key: Key) -> bool:
+        """Return whether there was one. That of a Dataset that was made for a claim is the claim's."""
+        return await self._objects.delete(CLAIMS, key[1], key[0]) or await self._objects.delete(VOLUMES, volume_name(*key))
+
+    async def _users(self, key: Key, claim: str) -> list[str]:
         referring = [f"Dataset {namespace}/{name}" for namespace, name in self._known.referring(key)]
-        pods = [pod async for pod in self._objects.list(PODS, key[0]) if _uses(pod, key[1])]
+        pods = [pod async for pod in self._objects.list(PODS, key[0]) if _uses(pod, claim)]
         return [*referring, *(f"Pod {pod['metadata']['name']}" for pod in pods)]
 
     async def _remove_finalizer(self, raw: dict[str, Any]) -> None:
@@ -55,6 +152,10 @@ class Deletion:
         left = [one for one in metadata.get("finalizers", ()) if one != finalizer("Dataset")]
         patch = {"metadata": {"finalizers": left, "resourceVersion": metadata["resourceVersion"]}}
         await self._objects.merge(DATASETS, metadata["name"], patch, metadata["namespace"])
+
+
+def _shown(users: Sequence[str]) -> str:
+    return ", ".join(users[:3]) + (f" and {len(users) - 3} more" if len(users) > 3 else "")
 
 
 def _uses(pod: dict[str, Any], claim: str) -> bool:

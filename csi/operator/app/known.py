@@ -23,21 +23,30 @@ def own_kind(name: str) -> Kind:
 
 
 DATASETS = own_kind("Dataset")
+DATA_LOADS = own_kind("DataLoad")
+OPERATION_KINDS = ("DataLoad", "DataMigrate", "DataBackup", "DataProcess")
 NODES = Kind("", "v1", "Node", "nodes", is_namespaced=False)
 PODS = Kind("", "v1", "Pod", "pods")
 SECRETS = Kind("", "v1", "Secret", "secrets")
 CLAIMS = Kind("", "v1", "PersistentVolumeClaim", "persistentvolumeclaims")
 VOLUMES = Kind("", "v1", "PersistentVolume", "persistentvolumes", is_namespaced=False)
+CONFIG_MAPS = Kind("", "v1", "ConfigMap", "configmaps")
+SERVICES = Kind("", "v1", "Service", "services")
+SERVICE_ACCOUNTS = Kind("", "v1", "ServiceAccount", "serviceaccounts")
 EVENTS = Kind("", "v1", "Event", "events")
 DAEMON_SETS = Kind("apps", "v1", "DaemonSet", "daemonsets")
 ATTACHMENTS = Kind("storage.k8s.io", "v1", "VolumeAttachment", "volumeattachments", is_namespaced=False)
+JOBS = Kind("batch", "v1", "Job", "jobs")
+CRON_JOBS = Kind("batch", "v1", "CronJob", "cronjobs")
 WATCHED = (
     DATASETS,
     *(own_kind(name) for name in RUNTIME_KINDS),
     own_kind("ThinRuntimeProfile"),
     own_kind("CacheRuntimeClass"),
     NODES,
+    VOLUMES,
     ATTACHMENTS,
+    *(own_kind(name) for name in OPERATION_KINDS),
 )
 
 

@@ -18,11 +18,17 @@ from lightkube import AsyncClient
 from csi.operator.app.daemons import Daemons
 from csi.operator.app.events import Events
 from csi.operator.app.known import Key, Known
+from csi.operator.app.load_jobs import LoadJobs
+from csi.operator.app.loads import Loads
+from csi.operator.app.operation_keys import OperationKey
+from csi.operator.app.operations import Operations
+from csi.operator.app.pod_watch import PodWatch
 from csi.operator.app.reconciler import Reconciler
-from csi.operator.app.watching import make_registry, make_settings
+from csi.operator.app.watching import make_registry, make_settings, prime
 from csi.operator.leader import Leadership
 from csi.operator.objects import Objects
 from csi.operator.render.surroundings import Installation
+from csi.operator.resolve.allowed_roots import NO_ROOTS, AllowedRoots
 from csi.operator.work_queue import WorkQueue
 
 log = logging.getLogger(__name__)
@@ -32,11 +38,13 @@ LEASE = "fusecache-operator"
 
 @dataclass(frozen=True, slots=True)
 class OperatorSettings:
-    """`namespace`: of the Lease. `shares_nodes`: Datasets without `placement` let others cache on their nodes."""
+    """`namespace`: of the Lease. `shares_nodes`: Datasets without `placement` let others cache on their nodes. `roots`: below
+    which users may name directories of nodes."""
 
     namespace: str
     installation: Installation
     shares_nodes: bool = True
+    roots: AllowedRoots = NO_ROOTS
     workers: int = 4
 
 
@@ -52,17 +60,28 @@ async def run_operator(settings: OperatorSettings, ended: asyncio.Event) -> None
         if not await _unless(ended, leadership.acquire()):
             return
         stack.push_async_callback(leadership.release)
+        events = Events(objects)
         reconciler = Reconciler(
-            objects, known, Events(objects), daemons, settings.installation, shares_nodes=settings.shares_nodes
+            objects,
+            known,
+            events,
+            daemons,
+            settings.installation,
+            shares_nodes=settings.shares_nodes,
+            roots=settings.roots,
         )
         queue: WorkQueue[Key] = WorkQueue(reconciler.look, settings.workers)
+        pods = PodWatch(objects, known, queue.add)
+        loads = Loads(objects, known, events, LoadJobs(objects, daemons, settings.installation), queue.add)
+        operations: WorkQueue[OperationKey] = WorkQueue(Operations(objects, events, loads).look, settings.workers)
         log.info("%s is the operator", identity)
+        await prime(objects, known)
         stop = asyncio.Event()
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(queue.run()), group.create_task(leadership.keep())]
+            tasks = [group.create_task(work) for work in (queue.run(), operations.run(), leadership.keep(), pods.run())]
             # It takes the signals of the process for itself, and returns when one comes.
             watching = kopf.operator(
-                registry=make_registry(known, queue.add),
+                registry=make_registry(known, queue.add, operations.add),
                 settings=make_settings(),
                 clusterwide=True,
                 standalone=True,

@@ -11,6 +11,7 @@ from typing import Any
 
 from csi.operator.figures import Figures, cache_states, file_count, ufs_total
 from csi.operator.model.dataset import Dataset
+from csi.operator.render.object_names import WORKER, selector
 from csi.operator.resolved import Problem, Resolved
 
 BOUND, NOT_BOUND, FAILED = "Bound", "NotBound", "Failed"
@@ -62,8 +63,18 @@ def refused_status(dataset: Dataset, problems: Sequence[Problem], now: str) -> d
     }
 
 
+def failed_status(dataset: Dataset, problem: Problem, now: str) -> dict[str, Any]:
+    """Return what changes in the status of a Dataset that was usable, when what is written of it is no more. Pods go on."""
+    return {
+        "phase": FAILED,
+        "conditions": _conditions(dataset, is_ready=False, reason=problem.reason, message=problem.message, now=now),
+    }
+
+
 def dataset_status(dataset: Dataset, resolved: Resolved, seen: Seen, now: str) -> dict[str, Any]:
-    """Return the status of a Dataset that has all it needs. Bound once the store has answered; Failed if it does no more."""
+    """Return the status of a Dataset that has all it needs. Bound once the store has answered; Failed if it does no more.
+
+    While no daemon answers, as when the only one is replaced, the figures stay what they were."""
     was_bound = dataset.status.phase in (BOUND, FAILED)
     if seen.problems:
         phase, reason, message = (FAILED if was_bound else NOT_BOUND), seen.problems[0].reason, seen.problems[0].message
@@ -71,17 +82,21 @@ def dataset_status(dataset: Dataset, resolved: Resolved, seen: Seen, now: str) -
         phase, reason, message = BOUND, "DatasetReady", "The store has answered, and the volume can be used."
     else:
         phase, reason, message = NOT_BOUND, "WaitingForCache", _waiting(seen)
-    lists = resolved.lists_everything
-    return {
+    status: dict[str, Any] = {
         "phase": phase,
         "conditions": _conditions(dataset, is_ready=phase == BOUND, reason=reason, message=message, now=now),
         "mounts": [_shown_mount(mount) for mount in _raw_mounts(dataset)],
-        "ufsTotal": ufs_total(seen.figures, lists_everything=lists),
-        "fileNum": file_count(seen.figures, lists_everything=lists),
-        "cacheStates": cache_states(seen.figures, resolved.capacity_bytes, lists_everything=lists),
         "runtimes": [_bound_runtime(resolved)],
         "datasetRef": sorted(seen.references),
     }
+    if seen.has_answered or not was_bound:
+        lists = resolved.lists_everything
+        status |= {
+            "ufsTotal": ufs_total(seen.figures, lists_everything=lists),
+            "fileNum": file_count(seen.figures, lists_everything=lists),
+            "cacheStates": cache_states(seen.figures, resolved.capacity_bytes, lists_everything=lists),
+        }
+    return status
 
 
 def runtime_status(resolved: Resolved, seen: Seen, before: Mapping[str, Any], now: str) -> dict[str, Any]:
@@ -115,7 +130,7 @@ def runtime_status(resolved: Resolved, seen: Seen, before: Mapping[str, Any], no
         "fuseNumberUnavailable": max(0, seen.mounts_wanted - seen.mounts_ready),
         "conditions": conditions,
         "cacheStates": cache_states(seen.figures, resolved.capacity_bytes, lists_everything=resolved.lists_everything),
-        "selector": f"fusecache.io/dataset={resolved.name},app.kubernetes.io/component=cache",
+        "selector": ",".join(f"{key}={value}" for key, value in selector(resolved.name, WORKER).items()),
     }
 
 

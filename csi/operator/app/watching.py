@@ -11,23 +11,36 @@ from typing import Any
 
 import kopf
 
-from csi.operator.app.known import DATASETS, NODES, WATCHED, Key, Known, key_of
-from csi.operator.objects import Kind
+from csi.operator.app.attachments import dataset_of_attachment, dataset_of_volume
+from csi.operator.app.known import ATTACHMENTS, DATASETS, NODES, OPERATION_KINDS, VOLUMES, WATCHED, Key, Known, key_of
+from csi.operator.app.operation_keys import OperationKey, concerned_dataset, concerned_operations
+from csi.operator.app.written import targets
+from csi.operator.objects import Kind, Objects
 from csi.operator.placement import Node
 
 log = logging.getLogger(__name__)
 
-_REFERENCE = "dataset://"
+
+LookAt = Callable[[Key], None]
+LookAtOperation = Callable[[OperationKey], None]
 
 
-def make_registry(known: Known, look_at: Callable[[Key], None]) -> kopf.OperatorRegistry:
-    """Return handlers of all kinds that are watched. `look_at`: has a Dataset looked at soon."""
+def make_registry(known: Known, look_at: LookAt, look_at_operation: LookAtOperation) -> kopf.OperatorRegistry:
+    """Return handlers of all kinds that are watched. `look_at`: has a Dataset looked at soon, the other one an operation."""
     registry = kopf.OperatorRegistry()
     kopf.on.login(registry=registry)(_login)
     for kind in WATCHED:
-        handler = _handler(kind, known, look_at)
+        handler = _handler(kind, known, look_at, look_at_operation)
         kopf.on.event(kind.group, kind.version, kind.plural, registry=registry, id=f"see-{kind.plural}")(handler)
     return registry
+
+
+async def prime(objects: Objects, known: Known) -> None:
+    """Note everything that there is, before anybody decides on it: watches bring it one by one. Raises: ApiError, OSError."""
+    for kind in WATCHED:
+        async for raw in objects.list(kind):
+            if kind != VOLUMES or dataset_of_volume(raw) is not None:
+                known.note(kind, None, raw)
 
 
 def make_settings() -> kopf.OperatorSettings:
@@ -39,13 +52,19 @@ def make_settings() -> kopf.OperatorSettings:
     return settings
 
 
-def _handler(kind: Kind, known: Known, look_at: Callable[[Key], None]) -> Callable[..., Any]:
+def _handler(kind: Kind, known: Known, look_at: LookAt, look_at_operation: LookAtOperation) -> Callable[..., Any]:
     async def see(event: dict[str, Any], **_: Any) -> None:
         raw = _plain(event["object"])
+        if kind == VOLUMES and dataset_of_volume(raw) is None:
+            return  # a cluster has many, and they are nobody's business here
         before = known.get(kind, raw["metadata"]["name"], raw["metadata"].get("namespace", ""))
         known.note(kind, event["type"], raw)
         for key in _concerned(kind, known, before, raw):
             look_at(key)
+        for key in concerned_dataset(kind, before, raw, event["type"]):
+            look_at(key)
+        for operation in concerned_operations(kind, known, raw):
+            look_at_operation(operation)
 
     return see
 
@@ -56,22 +75,20 @@ def _concerned(kind: Kind, known: Known, before: dict[str, Any] | None, raw: dic
         if before is None or Node.of_json(before) != Node.of_json(raw):
             yield from map(key_of, known.all(DATASETS))
         return
+    if kind in (VOLUMES, ATTACHMENTS):
+        is_there = known.get(kind, raw["metadata"]["name"]) is not None
+        dataset = dataset_of_volume(raw) if kind == VOLUMES else dataset_of_attachment(raw, known)
+        if dataset is not None and is_there != (before is not None):  # what changes in between does not matter
+            yield dataset
+        return
     if kind == DATASETS:
         yield key_of(raw)
         yield from known.referring(key_of(raw))
-        yield from _targets(raw)
+        yield from targets(raw)
     elif kind.kind.endswith("Runtime"):
         yield key_of(raw)
-    else:  # a profile or a class: few, and seldom changed
+    elif kind.kind not in OPERATION_KINDS:  # a profile or a class: few, and seldom changed
         yield from map(key_of, known.all(DATASETS))
-
-
-def _targets(raw: dict[str, Any]) -> Iterator[Key]:
-    for mount in raw.get("spec", {}).get("mounts") or ():
-        point = mount.get("mountPoint", "")
-        parts = point.removeprefix(_REFERENCE).split("/")
-        if point.startswith(_REFERENCE) and len(parts) >= 2:
-            yield parts[0], parts[1]
 
 
 def _login(**arguments: Any) -> kopf.ConnectionInfo | None:

@@ -1,1 +1,1 @@
-"""What is generated of the model: definitions for a cluster in deploy/crds, docs/api-reference.md for people. `make crds`."""
+"""Generated of the model by `make crds`: definitions in deploy/crds and in the chart, docs/api-reference.md for people."""

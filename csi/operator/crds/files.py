@@ -14,9 +14,13 @@ from csi.operator.model.kinds import KINDS
 from csi.operator.resolve.options_reference import options_reference
 
 DEFINITIONS = Path("deploy/crds")
+# The same once more in the chart: a chart can contain nothing that lies outside of it.
+CHART_DEFINITIONS = Path("deploy/helm/fusecache/definitions")
 REFERENCE = Path("docs/api-reference.md")
 OPTIONS = Path("docs/options.md")
 _HEAD = "# Generated from csi/operator/model by `make crds`: do not edit.\n"
+# Definitions outlive the release: with them Kubernetes would delete every Dataset of the cluster.
+_KEPT_BY_HELM = {"helm.sh/resource-policy": "keep"}
 
 
 class _Dumper(yaml.SafeDumper):
@@ -31,8 +35,13 @@ class _Dumper(yaml.SafeDumper):
 
 def generated() -> dict[Path, str]:
     """Return text by path, relative to the repository."""
-    files = {DEFINITIONS / f"{kind.plural}.yaml": _HEAD + _yaml(definition(kind)) for kind in KINDS.values()}
-    return {**files, REFERENCE: reference(), OPTIONS: options_reference()}
+    files = {REFERENCE: reference(), OPTIONS: options_reference()}
+    for kind in KINDS.values():
+        made = definition(kind)
+        files[DEFINITIONS / f"{kind.plural}.yaml"] = _HEAD + _yaml(made)
+        made["metadata"]["annotations"] |= _KEPT_BY_HELM
+        files[CHART_DEFINITIONS / f"{kind.plural}.yaml"] = _HEAD + _yaml(made)
+    return files
 
 
 def write(root: Path, files: Mapping[Path, str]) -> None:
@@ -40,9 +49,10 @@ def write(root: Path, files: Mapping[Path, str]) -> None:
     for path, text in files.items():
         (root / path).parent.mkdir(parents=True, exist_ok=True)
         (root / path).write_text(text)
-    for found in (root / DEFINITIONS).glob("*.yaml"):
-        if found.relative_to(root) not in files:
-            found.unlink()
+    for directory in (DEFINITIONS, CHART_DEFINITIONS):
+        for found in (root / directory).glob("*.yaml"):
+            if found.relative_to(root) not in files:
+                found.unlink()
 
 
 def _yaml(data: Any) -> str:

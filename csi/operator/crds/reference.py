@@ -30,6 +30,7 @@ What becomes of a field:
 Values that are missing in the column "default" are empty, or false.
 """
 _SPEC_TABLE = "| field | type | default | meaning | here |\n|---|---|---|---|---|\n"
+_PLAIN_TABLE = "| field | type | default | meaning |\n|---|---|---|---|\n"
 _STATUS_TABLE = "| field | type | meaning |\n|---|---|---|\n"
 _SEEN_ELSEWHERE = frozenset({"apiVersion", "kind", "metadata", "status"})
 
@@ -47,9 +48,16 @@ def _kind(kind: Kind) -> str:
     names.append("of the whole cluster" if kind.of_cluster else "in a namespace")
     if kind.in_category:
         names.append("part of `kubectl get fluid`")
-    rows = [row for path, member, mark in _fields(kind) if (row := _spec_row(path, member, mark))]
-    description = (kind.model.__doc__ or "").strip()
-    return f"## {kind.name}\n\n{description} ({', '.join(names)})\n\n{_SPEC_TABLE}{''.join(rows)}"
+    description = f"{(kind.model.__doc__ or '').strip()} ({', '.join(names)})"
+    if kind.instead:
+        description += (
+            f"\n\n**Not carried out.** An object becomes `Failed`, with the event `DataOperationNotSupport`: {kind.instead}."
+        )
+        description += " Its fields are checked, and none has an effect but `ttlSecondsAfterFinished`."
+        rows = [_plain_row(path, member) for path, member, _ in _fields(kind)]
+        return f"## {kind.name}\n\n{description}\n\n{_PLAIN_TABLE}{''.join(rows)}"
+    rows = [_spec_row(path, member, mark) for path, member, mark in _fields(kind)]
+    return f"## {kind.name}\n\n{description}\n\n{_SPEC_TABLE}{''.join(rows)}"
 
 
 def _fields(kind: Kind) -> Iterator[tuple[str, Member, Mark]]:
@@ -76,10 +84,12 @@ def _statuses() -> Iterator[str]:
 
 
 def _spec_row(path: str, member: Member, mark: Mark) -> str:
+    return f"{_plain_row(path, member).rstrip()} {effect(member, mark)} |\n"
+
+
+def _plain_row(path: str, member: Member) -> str:
     name = f"`{path}`" + (", required" if member.notes.required else "")
-    return (
-        f"| {name} | {_type(member.shape)} | {_default(member)} | {_cell(member.notes.description)} | {effect(member, mark)} |\n"
-    )
+    return f"| {name} | {_type(member.shape)} | {_default(member)} | {_cell(member.notes.description)} |\n"
 
 
 def _status_row(path: str, member: Member) -> str:

@@ -41,12 +41,16 @@ class CacheMaster(CachePart):
 
 
 class CacheWorker(CachePart):
-    replicas: Int32 = field(Mark.HONOURED, "Number of nodes that cache. 0: reads go straight to the store.", 1, written=1, ge=0)
+    replicas: Int32 = field(Mark.HONOURED, "Number of nodes that cache. Others keep 256Mi at most.", 1, written=1, ge=0)
     tiered_store: CacheTieredStore = field(Mark.HONOURED, "Where blocks are cached.", CacheTieredStore())
 
 
 class CacheClient(CachePart):
-    tiered_store: CacheTieredStore = field(Mark.HONOURED, "Where nodes that only read keep blocks.", CacheTieredStore())
+    tiered_store: CacheTieredStore = field(
+        Mark.IGNORED,
+        "Where nodes that only read keep blocks; here in the tiers of workers, and few.",
+        CacheTieredStore(),
+    )
     clean_policy: Literal["OnRuntimeDeleted", "OnDemand"] = field(
         Mark.HONOURED,
         "When the mount of a node goes: OnDemand, with the last pod that uses it; OnRuntimeDeleted, with the runtime.",

@@ -30,7 +30,7 @@ class TemplateContainer(Structure):
 class TemplateSpec(Structure):
     node_selector: StringMap = field(Mark.PASSED_ON, "Labels of the nodes that the pods may run on.", {})
     tolerations: list[Toleration] = field(Mark.PASSED_ON, "Taints that the pods tolerate.", [])
-    affinity: Affinity = field(Mark.PASSED_ON, "Where the pods run.", {})
+    affinity: Affinity = field(Mark.IGNORED, "Where the pods run; nodeSelector says it here.", {})
     containers: list[TemplateContainer] = field(
         Mark.HONOURED, "The engine's containers; only resources and environment of the first count.", []
     )

@@ -44,7 +44,7 @@ class HostPath(Structure):
     quotas_bytes: list[Size] = field(
         Mark.HONOURED | Mark.REFUSABLE, "Sizes of the directories, one each.", alias="quotas", min_length=1, max_length=_MAX_PATHS
     )
-    type: str = field(Mark.HONOURED, "Whether the directories must exist, as for a hostPath volume.", "")
+    type: str = field(Mark.IGNORED, "Whether the directories must exist, as for a hostPath volume; here they are made.", "")
 
     @model_validator(mode="after")
     def _same_length(self) -> Self:

@@ -1,4 +1,4 @@
-"""Copies of cached blocks, and whether they stay."""
+"""Copies of cached blocks, and whether they stay: no block has a second copy here, and what is not read leaves first."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ from csi.operator.model.structure import Structure, field
 
 
 class Data(Structure):
-    replicas: Int32 = field(Mark.MAPPED, "Copies of each block among the nodes that cache, at most one on each.", 1)
-    pin: bool = field(Mark.HONOURED, "Never evict blocks of this Dataset; once its quota is full, nothing more is cached.", False)
+    replicas: Int32 = field(Mark.IGNORED, "Copies of each block among the nodes that cache; here each node caches for itself.", 1)
+    pin: bool = field(Mark.IGNORED, "Never evict blocks of this Dataset; here old ones make room.", False)

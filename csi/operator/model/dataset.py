@@ -21,8 +21,8 @@ class CacheableNodeAffinity(Structure):
 
 
 class RestoreLocation(Structure):
-    path: str = field(Mark.HONOURED, "Directory of the backup: pvc://claim/directory or local:///directory.", "")
-    node_name: str = field(Mark.HONOURED, "Node that has the local:// directory.", "")
+    path: str = field(Mark.IGNORED, "Directory of the backup: pvc://claim/directory or local:///directory.", "")
+    node_name: str = field(Mark.IGNORED, "Node that has the local:// directory.", "")
 
 
 class BoundRuntime(Structure):
@@ -64,10 +64,7 @@ class DatasetSpec(Structure):
         ignored_when=IN_REFERENCES,
     )
     data_restore_location: RestoreLocation = field(
-        Mark.HONOURED,
-        "Take the names of files from a backup instead of listing the sources.",
-        RestoreLocation(),
-        ignored_when=IN_REFERENCES,
+        Mark.IGNORED, "Take the names of files from a backup; here the sources are listed.", RestoreLocation()
     )
     shared_options: StringMap = field(Mark.HONOURED, "Options of all mounts.", {}, ignored_when=IN_REFERENCES)
     shared_encrypt_options: list[EncryptOption] = field(

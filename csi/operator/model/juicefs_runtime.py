@@ -47,7 +47,7 @@ class JuiceFSRuntimeSpec(RuntimeSpec, WithRunAs, WithDisablePrometheus, WithVolu
     juicefs_version: VersionSpec = field(Mark.HONOURED, "Image of JuiceFS; ours are our own.", VersionSpec())
     init_users: InitUsers = field(Mark.IGNORED, "A container that creates users.", InitUsers())
     volume_claim_templates: list[VolumeClaim] = field(
-        Mark.PASSED_ON, "Claims for the cache, one each for every pod that caches.", []
+        Mark.IGNORED, "Claims for the cache, one each for every pod that caches.", []
     )
 
 

@@ -36,6 +36,7 @@ class Scale:
 class Kind:
     """`former_finalizer`: what Fluid's controllers put on their objects; with nobody to take it off, an object never goes.
 
+    `instead`: of a kind that is not carried out, what users do in its place.
     `strict_name`: the name becomes part of other names, and has to be a DNS-1035 label.
     """
 
@@ -49,6 +50,7 @@ class Kind:
     in_category: bool = True
     has_status: bool = True
     strict_name: bool = False
+    instead: str = ""
 
     @property
     def name(self) -> str:
@@ -74,10 +76,16 @@ def _runtime(
 
 
 def _operation(
-    model: type[Object], plural: str, short_name: str, columns: tuple[Column, ...], *, in_category: bool = True
+    model: type[Object],
+    plural: str,
+    short_name: str,
+    columns: tuple[Column, ...],
+    *,
+    in_category: bool = True,
+    instead: str = "",
 ) -> Kind:
     former_finalizer = f"fluid-{model.__name__.lower()}-controller-finalizer"
-    return Kind(model, plural, columns, short_name, None, former_finalizer, in_category=in_category)
+    return Kind(model, plural, columns, short_name, None, former_finalizer, in_category=in_category, instead=instead)
 
 
 _ALL = (
@@ -105,8 +113,27 @@ _ALL = (
     ),
     Kind(CacheRuntimeClass, "cacheruntimeclasses", of_cluster=True, has_status=False),
     _operation(DataLoad, "dataloads", "load", printer_columns.DATA_LOAD),
-    _operation(DataMigrate, "datamigrates", "migrate", printer_columns.DATA_MIGRATE),
-    _operation(DataBackup, "databackups", "backup", printer_columns.DATA_BACKUP),
-    _operation(DataProcess, "dataprocesses", "", printer_columns.DATA_PROCESS, in_category=False),
+    _operation(
+        DataMigrate,
+        "datamigrates",
+        "migrate",
+        printer_columns.DATA_MIGRATE,
+        instead="copy the files with a Job of your own that mounts the Dataset's claim",
+    ),
+    _operation(
+        DataBackup,
+        "databackups",
+        "backup",
+        printer_columns.DATA_BACKUP,
+        instead="nothing is lost without it: names and sizes are listed again from the store",
+    ),
+    _operation(
+        DataProcess,
+        "dataprocesses",
+        "",
+        printer_columns.DATA_PROCESS,
+        in_category=False,
+        instead="run a Job of your own that mounts the Dataset's claim",
+    ),
 )
 KINDS = {kind.name: kind for kind in _ALL}

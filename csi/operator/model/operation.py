@@ -66,8 +66,8 @@ class Repeated(Following):
 
     policy: Literal["Once", "Cron", "OnEvent"] = field(
         Mark.HONOURED,
-        "Once; Cron: whenever schedule says; OnEvent: once, and again when mounts or files of the Dataset change, or the "
-        "annotation data.fluid.io/trigger does.",
+        "Once; Cron: whenever schedule says; OnEvent: once, and again when mounts of the Dataset, number or size of its files, "
+        "or the annotation data.fluid.io/trigger change.",
         "Once",
         written="Once",
     )

@@ -18,9 +18,9 @@ class ThinRuntimeProfileSpec(WithVolumes, WithPullSecrets):
     node_publish_secret_policy: Literal[
         "NotMountNodePublishSecret", "MountNodePublishSecretIfExists", "CopyNodePublishSecretAndMountIfNotExists"
     ] = field(
-        Mark.HONOURED | Mark.MAPPED,
-        "What becomes of the Secret that a volume behind a pvc:// mount needs on nodes. It is never copied to another namespace "
-        "without a Warning.",
+        Mark.IGNORED,
+        "What becomes of the Secret that a volume behind a pvc:// mount needs on nodes. Here Kubernetes mounts the claim, and "
+        "gives the Secret to the driver of its volume.",
         "MountNodePublishSecretIfExists",
         written="MountNodePublishSecretIfExists",
     )

@@ -10,6 +10,10 @@ from csi.operator.model.scalars import Size
 from csi.operator.model.structure import Structure, field
 
 _NOT_EMPTY_DIR = IgnoredWhen("volumeType is not emptyDir", lambda place: place.beside.get("volumeType") != "emptyDir")
+_OTHER_VOLUME = IgnoredWhen(
+    "it is no emptyDir", lambda place: isinstance(place.value, dict) and bool(place.value.keys() - {"emptyDir"})
+)
+_KEEPS_FREE = IgnoredWhen("the runtime is a JuiceFSRuntime", lambda place: place.whole.get("kind") == "JuiceFSRuntime")
 
 
 class Level(Structure):
@@ -24,11 +28,17 @@ class Level(Structure):
         "hostPath",
         written="hostPath",
     )
-    volume_source: VolumeSource = field(Mark.PASSED_ON, "Details of an emptyDir.", {}, ignored_when=_NOT_EMPTY_DIR)
+    volume_source: VolumeSource = field(
+        Mark.SILENT,
+        "Details of an emptyDir: its limit follows from the quota, its medium is that of the tier.",
+        {},
+        ignored_when=(_NOT_EMPTY_DIR, _OTHER_VOLUME),
+    )
     path: str = field(
         Mark.HONOURED | Mark.REFUSABLE,
         "Absolute directories of the node, with commas between them (JuiceFSRuntime: also colons). Each Dataset has a "
-        "directory of its own below.",
+        "directory of its own below. In the place of those that the administrator has not allowed there is one of the driver's, "
+        "and a Warning says so.",
         "",
         min_length=1,
     )
@@ -46,9 +56,10 @@ class Level(Structure):
     )
     low: str = field(
         Mark.MAPPED | Mark.REFUSABLE,
-        "Share of the quota at which eviction ends (JuiceFSRuntime: share of the disk to keep free).",
+        "Share of the quota at which eviction ends (of a JuiceFSRuntime: share of the disk to keep free).",
         "",
         default_text="0.7, or high if that is less",
+        ignored_when=_KEEPS_FREE,
     )
 
 

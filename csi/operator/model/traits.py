@@ -5,7 +5,7 @@ from __future__ import annotations
 from csi.operator.model.data import Data
 from csi.operator.model.foreign_image import VersionSpec
 from csi.operator.model.kubernetes import ContainerPort, EnvVar, Resources, SecretName, Toleration, Volume, VolumeMount
-from csi.operator.model.management import CleanCachePolicy, RuntimeManagement
+from csi.operator.model.management import CLEANUP_MARKS, CleanCachePolicy, RuntimeManagement
 from csi.operator.model.marks import OTHER_REPLICAS, WITHOUT_HDFS, Mark
 from csi.operator.model.pod_metadata import PodMetadata
 from csi.operator.model.scalars import Int32, NetworkMode, PortNumbers, StringMap
@@ -135,7 +135,7 @@ class RuntimeSpec(Structure):
 
     replicas: Int32 | None = field(
         Mark.HONOURED,
-        "Number of nodes that cache. 0: reads go straight to the store.",
+        "Number of nodes that cache. Others that mount the Dataset read from the store themselves, and keep 256Mi at most.",
         None,
         default_text="worker.replicas, or 1",
         ge=0,
@@ -144,12 +144,15 @@ class RuntimeSpec(Structure):
 
 
 class WithData(Structure):
-    data: Data = field(Mark.HONOURED, "How blocks are kept.", Data())
+    data: Data = field(Mark.IGNORED, "How blocks are kept.", Data(), below={"replicas": Mark.IGNORED, "pin": Mark.IGNORED})
 
 
 class WithRunAs(Structure):
     run_as: User | None = field(
-        Mark.HONOURED, "Owner of the files where the Dataset names none, and as whom local:// and pvc:// sources are read.", None
+        Mark.HONOURED,
+        "Owner of the files where the Dataset names none, and whom NFS servers see. local:// and pvc:// sources are read by "
+        "cache pods as members of its group, not as its user.",
+        None,
     )
 
 
@@ -168,7 +171,9 @@ class WithManagement(Structure):
 
 
 class WithCleanCachePolicy(Structure):
-    clean_cache_policy: CleanCachePolicy = field(Mark.HONOURED, "How cached files are removed.", CleanCachePolicy())
+    clean_cache_policy: CleanCachePolicy = field(
+        Mark.IGNORED, "How cached files are removed.", CleanCachePolicy(), below=CLEANUP_MARKS
+    )
 
 
 class WithDisablePrometheus(Structure):

@@ -8,7 +8,8 @@ from typing import Any
 from csi.operator.render.cache_pod import pod_template
 from csi.operator.render.credentials import credentials_secret
 from csi.operator.render.mount_config import config_map, digest, mount_config
-from csi.operator.render.object_names import owned, pods_name, selector, service_name
+from csi.operator.render.object_names import WORKER, owned, pods_name, selector, service_name
+from csi.operator.render.pod_role import PodRole, roles
 from csi.operator.render.surroundings import HTTP_PORT, PEER_PORT, Identity, Installation
 from csi.operator.render.volumes import claim, persistent_volume
 from csi.operator.resolved import Resolved
@@ -19,17 +20,20 @@ def render(
 ) -> list[dict[str, Any]]:
     """Return everything but the Secret of the token, which is made once and kept. `credentials`: see credentials.collect.
 
-    A reference has a volume alone: the pods and the cache are its target's. Without mounts, there is no volume.
+    A reference has a volume alone: the pods and the cache are its target's. Without mounts, there is no volume, and none but its
+    own for a Dataset that was made for a claim.
     """
     volume = [persistent_volume(resolved, installation, identity), claim(resolved, installation, identity)]
     if resolved.reference:
         return volume
-    config = mount_config(resolved, credentials)
-    pods = [service_account(resolved, identity), config_map(resolved, config, identity)]
+    both = roles(resolved)
+    configs = {role.config_key: mount_config(resolved, role.tiers, credentials, owns_blocks=role.name == WORKER) for role in both}
+    pods = [service_account(resolved, identity), config_map(resolved, configs, identity)]
     if credentials:
         pods.append(credentials_secret(resolved, credentials, identity))
-    pods += [service(resolved, identity), daemon_set(resolved, installation, identity, digest(config))]
-    return [*pods, *volume] if resolved.has_mount else pods
+    pods.append(service(resolved, identity))
+    pods += [daemon_set(resolved, role, installation, identity, digest(configs[role.config_key])) for role in both]
+    return [*pods, *volume] if resolved.has_mount and not resolved.has_own_volume else pods
 
 
 def service_account(resolved: Resolved, identity: Identity) -> dict[str, Any]:
@@ -39,7 +43,7 @@ def service_account(resolved: Resolved, identity: Identity) -> dict[str, Any]:
 
 
 def service(resolved: Resolved, identity: Identity) -> dict[str, Any]:
-    """Return the headless service by which cache pods find each other, before they are ready as well."""
+    """Return the headless service by which those that cache are found, before they are ready as well."""
     spec = {
         "clusterIP": "None",
         "ports": [
@@ -47,18 +51,22 @@ def service(resolved: Resolved, identity: Identity) -> dict[str, Any]:
             {"name": "peers", "port": PEER_PORT, "targetPort": "peers"},
         ],
         "publishNotReadyAddresses": True,
-        "selector": selector(resolved.name),
+        "selector": selector(resolved.name, WORKER),
     }
     metadata = owned(resolved, identity, service_name(resolved.name))
     return {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec}
 
 
-def daemon_set(resolved: Resolved, installation: Installation, identity: Identity, config_digest: str) -> dict[str, Any]:
-    """Return the DaemonSet of the cache pods. A new pod is there before the old one goes, and takes over its mount."""
+def daemon_set(
+    resolved: Resolved, role: PodRole, installation: Installation, identity: Identity, config_digest: str
+) -> dict[str, Any]:
+    """Return the DaemonSet of the cache pods of a role. A new pod is there before the old one goes, and takes over its mount; on
+    the network of the node there is no room for two, as both have the same port."""
+    surge = {"maxSurge": 0, "maxUnavailable": 1} if role.options.host_network else {"maxSurge": 1, "maxUnavailable": 0}
     spec = {
-        "selector": {"matchLabels": selector(resolved.name)},
-        "template": pod_template(resolved, installation, identity, config_digest),
-        "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
+        "selector": {"matchLabels": selector(resolved.name, role.name)},
+        "template": pod_template(resolved, role, installation, identity, config_digest),
+        "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": surge},
     }
-    metadata = owned(resolved, identity, pods_name(resolved.name))
+    metadata = owned(resolved, identity, role.set_name)
     return {"apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": metadata, "spec": spec}

@@ -18,6 +18,8 @@ from csi.volumes.inline import uid_of
 PLAN = "FUSECACHE_LOAD"  # the loader's environment has the plan of the load as JSON
 _TOKEN_DIRECTORY = "/etc/fusecache-token"
 _RETRIES = 3
+_CONTAINER = "loader"
+_IN_VAIN = (2, 3)  # exit statuses (fusecache/contract/exit_status.py): a plan that is wrong, a target that is not there
 _DEFAULT_RESOURCES: Mapping[str, Any] = {"requests": {"cpu": "50m", "memory": "64Mi"}}
 
 
@@ -80,6 +82,7 @@ def plan(load: ResolvedLoad) -> str:
             "dry_run": load.dry_run,
             "name_filter": load.name_filter,
             "file_list": load.file_list,
+            "list_root": load.list_root,
             "parallel": load.parallel,
         },
         sort_keys=True,
@@ -104,17 +107,30 @@ def _owner(load: ResolvedLoad, identity: Identity) -> dict[str, Any]:
 def _job(load: ResolvedLoad, installation: Installation, labels: Mapping[str, str]) -> dict[str, Any]:
     """A restarted loader finds loaded what was loaded before, so that trying again costs little."""
     template = {"metadata": {"labels": dict(labels), "annotations": dict(load.pod.annotations)}, "spec": _pod(load, installation)}
-    spec: dict[str, Any] = {"backoffLimit": _RETRIES, "completions": 1, "parallelism": 1, "template": template}
+    in_vain = {"containerName": _CONTAINER, "operator": "In", "values": list(_IN_VAIN)}
+    rules = [
+        {"action": "FailJob", "onExitCodes": in_vain},
+        {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},  # a drained node is no failure
+    ]
+    spec: dict[str, Any] = {
+        "backoffLimit": _RETRIES,
+        "completions": 1,
+        "parallelism": 1,
+        "podFailurePolicy": {"rules": rules},
+        "template": template,
+    }
     return {**spec, "activeDeadlineSeconds": max(1, int(load.timeout_seconds))} if load.timeout_seconds else spec
 
 
 def _pod(load: ResolvedLoad, installation: Installation) -> dict[str, Any]:
     volume = f"{RESERVED_VOLUMES}token"
     container: dict[str, Any] = {
-        "name": "loader",
+        "name": _CONTAINER,
         "image": installation.image,
         "command": ["python", "-m", "fusecache.pod.load"],
         "env": [{"name": PLAN, "value": plan(load)}],
+        "ports": [{"name": "http", "containerPort": HTTP_PORT}],
+        "terminationMessagePolicy": "FallbackToLogsOnError",
         "resources": dict(load.pod.resources) or dict(_DEFAULT_RESOURCES),
         "securityContext": RESTRICTED,
         "volumeMounts": [{"name": volume, "mountPath": _TOKEN_DIRECTORY, "readOnly": True}],

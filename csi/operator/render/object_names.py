@@ -10,16 +10,22 @@ from csi.operator.render.surroundings import Identity
 from csi.operator.resolved import Resolved
 
 DATASET_LABEL = f"{OWN_DOMAIN}/dataset"
+ROLE_LABEL = f"{OWN_DOMAIN}/role"  # of a cache pod: WORKER or CONSUMER
 COMPONENT_LABEL = "app.kubernetes.io/component"
 MANAGED_BY = {"app.kubernetes.io/managed-by": "fusecache"}
-WORKER, CONSUMER = "worker", "consumer"  # values of a node's label for a Dataset
+WORKER, CONSUMER = "worker", "consumer"  # values of a node's label for a Dataset, and of its cache pod's
 _MAX_LABEL = 63
 _MAX_CRON_JOB = 52
 
 
 def pods_name(dataset: str) -> str:
-    """Return the name of ServiceAccount, DaemonSet, Service and ConfigMap."""
+    """Return the name of ServiceAccount, DaemonSet of the workers, Service and ConfigMap."""
     return f"{dataset}-fuse"
+
+
+def consumers_name(dataset: str) -> str:
+    """Return the name of the DaemonSet on nodes that only mount. The node plugin knows its pods as those of `pods_name`."""
+    return f"{pods_name(dataset)}-consumer"
 
 
 def credentials_name(dataset: str) -> str:
@@ -38,6 +44,11 @@ def service_name(dataset: str) -> str:
 def loader_name(data_load: str, *, is_repeated: bool = False) -> str:
     """Return the name of a Job, which becomes a label of its pods, or of a CronJob, to which the cluster adds a number."""
     return _shortened(f"{data_load}-loader-job", _MAX_CRON_JOB if is_repeated else _MAX_LABEL)
+
+
+def survey_name(dataset: str) -> str:
+    """Return the name of the Job that asks the sources of a Dataset without pods."""
+    return _shortened(f"{dataset}-survey", _MAX_LABEL)
 
 
 def volume_name(namespace: str, dataset: str) -> str:
@@ -60,9 +71,9 @@ def labels(dataset: str, component: str) -> dict[str, str]:
     return {DATASET_LABEL: dataset, COMPONENT_LABEL: component, **MANAGED_BY}
 
 
-def selector(dataset: str) -> dict[str, str]:
-    """Return what the cache pods of a Dataset are found by."""
-    return {DATASET_LABEL: dataset, COMPONENT_LABEL: "cache"}
+def selector(dataset: str, role: str = "") -> dict[str, str]:
+    """Return what the cache pods of a Dataset are found by: all of them, or those of one role."""
+    return {DATASET_LABEL: dataset, COMPONENT_LABEL: "cache", **({ROLE_LABEL: role} if role else {})}
 
 
 def fluid_id(namespace: str, dataset: str, identity: Identity, prefix: str = "") -> str:

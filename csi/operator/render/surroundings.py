@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from csi import DRIVER_NAME
 
-HTTP_PORT = 9820  # of a cache pod: /healthz, /metrics, and with a token /status and /warm
+HTTP_PORT = 9820  # of a cache pod: /healthz, /livez, /metrics, and with a token /status and /warm
 PEER_PORT = 9821  # of a cache pod: other pods of the Dataset ask it for blocks
 
 
@@ -18,6 +18,8 @@ class Installation:
     storage_class: that PV and PVC name; nothing is provisioned by it.
     daemon_memory_bytes: what a cache pod needs beside its tiers in memory, requested where the user requests nothing (a guess
         from a daemon with 96Mi in flight, an index of a million files and its page cache).
+    consumer_memory_bytes: the same on nodes that do not cache, where the daemon takes more as long as nobody else wants it (a
+        guess from its processes and what is in flight).
     """
 
     image: str
@@ -26,6 +28,7 @@ class Installation:
     driver: str = DRIVER_NAME
     storage_class: str = "fluid"
     daemon_memory_bytes: int = 512 << 20
+    consumer_memory_bytes: int = 192 << 20
 
 
 @dataclass(frozen=True, slots=True)

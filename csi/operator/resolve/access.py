@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from csi.operator.formats import quantity_bytes
 from csi.operator.model.dataset import Dataset
 from csi.operator.model.user import User
 from csi.operator.resolve.findings import Findings
+from csi.operator.resolve.reasons import RUN_AS_GROUP
+from csi.operator.resolved import ResolvedSource
 from fusecache.contract.errors import CacheError
 
 READ_ONLY_MANY = "ReadOnlyMany"
 SIZE_ANNOTATION = "pvc.fluid.io/resources.requests.storage"
 DEFAULT_SIZE = "100Gi"
 _MODES = (READ_ONLY_MANY, "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod")
+_AS_GROUP = (
+    "pvc:// and local:// mounts are read as a member of runAs.gid, not as runAs.uid: let the group read what only its user may"
+)
+_AS_NOBODY = "pvc:// and local:// mounts are read as nobody in particular, not as runAs: name a group above 0 that may read them"
 _LARGEST_ID = (1 << 32) - 2  # that of nobody else: -1 means "leave it" to chown
 
 
@@ -38,6 +44,17 @@ def storage_size(dataset: Dataset, findings: Findings) -> str:
     if not is_size:
         findings.refuse(f"the annotation {SIZE_ANNOTATION} must be a size such as 100Gi")
     return text
+
+
+def source_group(run_as: User | None, sources: Sequence[ResolvedSource], findings: Findings) -> int | None:
+    """Return the group as whose member cache pods read claims and directories of nodes.
+
+    Their user is the Dataset's own on each node, whoever is asked for: the cache belongs to it. Never group 0: it is root's.
+    """
+    if run_as is None or not any(source.claim or source.host_path for source in sources):
+        return None
+    findings.remark(RUN_AS_GROUP, _AS_GROUP if run_as.gid > 0 else _AS_NOBODY, on_runtime=True)
+    return run_as.gid if run_as.gid > 0 else None
 
 
 def owner_settings(

@@ -11,7 +11,7 @@ from csi.operator.resolve.option_layers import Layer, layer
 from csi.operator.resolve.pods import merged, pod_options
 from csi.operator.resolve.reasons import ERROR_RUNTIME
 from csi.operator.resolve.runtime_view import RuntimeView
-from csi.operator.resolve.tiers import Owner, Slot, check_path, check_quota, make_tier, read_ratios
+from csi.operator.resolve.tiers import Slot, check_path, check_quota, make_tier, read_ratios
 from csi.operator.resolved import PodOptions, ResolvedTier
 from fusecache.contract.mount_spec import Medium
 
@@ -33,11 +33,10 @@ def view(runtime: CacheRuntime, runtime_class: CacheRuntimeClass | None, finding
     layers: list[Layer] = [layer(part.options, *_CLASS, name, "options", on_runtime=True) for name, part in of_class]
     layers.append(layer(spec.options, "options", on_runtime=True))
     layers += [layer(part.options, name, "options", on_runtime=True) for name, part in parts]
-    owner = Owner(runtime.metadata.namespace, runtime.metadata.name)
     return RuntimeView(
         kind=runtime.kind,
         replicas=0 if spec.worker.disabled else spec.worker.replicas,
-        tiers=_tiers(spec.worker.tiered_store, owner, findings) if spec.worker.tiered_store.levels else None,
+        tiers=_tiers(spec.worker.tiered_store, findings) if spec.worker.tiered_store.levels else None,
         layers=tuple(each for each in layers if each),
         tables=(OWN, OWN_WORDS),
         defaults=(pod_options(spec),),
@@ -46,7 +45,6 @@ def view(runtime: CacheRuntime, runtime_class: CacheRuntimeClass | None, finding
         clean_policy=spec.client.clean_policy,
         has_mount=not spec.client.disabled,
         needs_mounts=False,
-        without_effect=("spec.client.tieredStore",) if spec.client.tiered_store.levels else (),
     )
 
 
@@ -65,7 +63,7 @@ def _of_template(part: TopologyPart | None) -> PodOptions:
     )
 
 
-def _tiers(store: CacheTieredStore, owner: Owner, findings: Findings) -> tuple[ResolvedTier, ...]:
+def _tiers(store: CacheTieredStore, findings: Findings) -> tuple[ResolvedTier, ...]:
     """Return the tiers in the order they are written in."""
     tiers: list[ResolvedTier] = []
     used: dict[str, int] = {}
@@ -81,7 +79,7 @@ def _tiers(store: CacheTieredStore, owner: Owner, findings: Findings) -> tuple[R
                     findings.refuse(f"{where}: path is used by levels[{used[slot.path]}] already", on_runtime=True)
                 used[slot.path] = index
             if ratios and is_right:
-                tiers.append(make_tier(owner, medium, slot, ratios, is_empty_dir=is_empty_dir, at=index))
+                tiers.append(make_tier(medium, slot, ratios, is_empty_dir=is_empty_dir, at=index))
     return tuple(tiers)
 
 

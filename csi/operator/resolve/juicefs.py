@@ -11,7 +11,7 @@ from csi.operator.resolve.findings import Findings
 from csi.operator.resolve.option_row import Table, decision, ignored, setting, silent
 from csi.operator.resolve.option_values import lasting, size, when, whole
 from csi.operator.resolve.runtime_view import RuntimeView, view_of
-from csi.operator.resolve.tiers import DEFAULT_HIGH, DEFAULT_LOW, Owner, Slot, check_path, make_tier
+from csi.operator.resolve.tiers import DEFAULT_HIGH, DEFAULT_LOW, LevelForm, Slot, check_path, make_tier
 from csi.operator.resolved import ResolvedTier
 from fusecache.base.units import MIB
 from fusecache.contract.mount_spec import Medium
@@ -65,20 +65,17 @@ _PLAIN = ("", "none")
 
 def view(runtime: JuiceFSRuntime, findings: Findings) -> RuntimeView:
     spec = runtime.spec
-    found = view_of(runtime, spec, spec.worker, spec.fuse, findings, table=OPTIONS, separators=",:", keeps_free=True)
+    form = LevelForm(separators=",:", keeps_free=True)
+    found = view_of(runtime, spec, spec.worker, spec.fuse, findings, table=OPTIONS, form=form)
     for number, entry in enumerate(spec.configs):
         flag, _, value = entry.strip().lstrip("-").partition("=")
         if flag in _REFUSED_FLAGS and value.strip() not in _PLAIN:
             message = f"spec.configs[{number}]: {flag}: {_REFUSED_FLAGS[flag]}, which is not supported: leave it out"
             findings.refuse(message, on_runtime=True)
-    without_effect = [
-        f"spec.tieredstore.levels[{number}].low" for number, level in enumerate(spec.tiered_store.levels) if level.low
-    ]
-    without_effect += ["spec.volumeClaimTemplates"] if spec.volume_claim_templates else []
-    return replace(found, without_effect=(*found.without_effect, *without_effect))
+    return found
 
 
-def tiers_of_options(view: RuntimeView, decisions: Mapping[str, str], owner: Owner, findings: Findings) -> RuntimeView:
+def tiers_of_options(view: RuntimeView, decisions: Mapping[str, str], findings: Findings) -> RuntimeView:
     """Return the view with the tiers that `cache-size` and `cache-dir` name, if `tieredstore` names none."""
     if view.tiers is not None or CACHE_MEBIBYTES not in decisions:
         return view
@@ -88,7 +85,7 @@ def tiers_of_options(view: RuntimeView, decisions: Mapping[str, str], owner: Own
     paths = [path for path in decisions.get(CACHE_DIRECTORY, "").split(":") if path] or [""]
     if len(set(paths)) < len(paths) or not all(_is_right(path, findings) for path in paths):
         return replace(view, tiers=())
-    tiers = [_tier(owner, Slot(path, total_bytes // len(paths)), number) for number, path in enumerate(paths)]
+    tiers = [_tier(Slot(path, total_bytes // len(paths)), number) for number, path in enumerate(paths)]
     return replace(view, tiers=tuple(sorted(tiers, key=lambda tier: tier.medium is not Medium.MEM)))
 
 
@@ -96,6 +93,6 @@ def _is_right(path: str, findings: Findings) -> bool:
     return path in ("", "memory") or check_path(path, "option cache-dir", findings)
 
 
-def _tier(owner: Owner, slot: Slot, number: int) -> ResolvedTier:
+def _tier(slot: Slot, number: int) -> ResolvedTier:
     medium = Medium.MEM if slot.path.startswith(_IN_MEMORY) else Medium.SSD
-    return make_tier(owner, medium, slot, (DEFAULT_HIGH, DEFAULT_LOW), is_empty_dir=False, at=number)
+    return make_tier(medium, slot, (DEFAULT_HIGH, DEFAULT_LOW), is_empty_dir=False, at=number)

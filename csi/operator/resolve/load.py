@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from csi.operator.model.data_load import DataLoad
+from csi.operator.model.operation import RunAfter
 from csi.operator.resolve.engine_options import EngineOptions
 from csi.operator.resolve.findings import Findings
 from csi.operator.resolve.mount_point import path_components
@@ -84,19 +85,45 @@ def resolve_load(data_load: DataLoad, resolved: Resolved) -> ResolvedLoad | list
         metadata_only=decided.get("metadata_only") == "true",
         dry_run=decided.get("dry_run") == "true",
         name_filter=decided.get("name_filter", ""),
-        file_list=decided.get("file_list", "").strip("/"),
+        file_list=_file_list(decided.get("file_list", ""), resolved),
+        list_root=resolved.reference.path if resolved.reference and "file_list" in decided else "",
         parallel=int(decided.get("parallel", "0")),
         timeout_seconds=float(decided.get("timeout", "0")),
         policy=spec.policy,
         schedule=schedule,
         ttl_seconds=spec.ttl_seconds_after_finished if spec.policy == "Once" else None,
-        run_after=Predecessor(after.kind, after.namespace or namespace, after.name, after.affinity_strategy.policy)
-        if after
-        else None,
+        run_after=_predecessor(after, namespace) if after else None,
         pod=pod,
         affinity=spec.affinity,
         scheduler_name=spec.scheduler_name,
         remarks=findings.remarks(),
+    )
+
+
+def refuse_load(data_load: DataLoad) -> list[Problem]:
+    """Return what is wrong with a DataLoad whatever its Dataset is: that need not be there."""
+    target = data_load.spec.dataset
+    found = resolve_load(data_load, Resolved(data_load.metadata.namespace, target.name if target else "", runtime_kind=""))
+    return found if isinstance(found, list) else []
+
+
+def _file_list(path: str, resolved: Resolved) -> str:
+    """Of a reference, it lies below the directory that the reference shows, as everything does."""
+    below = resolved.reference.path if resolved.reference else ""
+    return "/".join(filter(None, (below, *path_components(path)))) if path else ""
+
+
+def _predecessor(after: RunAfter, namespace: str) -> Predecessor:
+    strategy = after.affinity_strategy
+    other = strategy.depend_on
+    return Predecessor(
+        kind=after.kind,
+        namespace=after.namespace or namespace,
+        name=after.name,
+        affinity=strategy.policy,
+        place=(other.kind, other.namespace or namespace, other.name) if other else None,
+        requires=tuple(one.name for one in strategy.requires),
+        prefers=tuple((one.name, one.weight) for one in strategy.prefers),
     )
 
 

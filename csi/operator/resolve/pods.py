@@ -20,7 +20,6 @@ from csi.operator.model.traits import (
     WithPodMetadata,
     WithPullSecrets,
     WithTolerations,
-    WithVersion,
     WithVolumeMounts,
     WithVolumes,
 )
@@ -113,11 +112,11 @@ def is_ours(key: str) -> bool:
 
 
 def _pull_policy(structure: Structure) -> str:
+    """Of the image that is named there, or in a field: alluxioVersion of a spec, version or runtimeVersion of a part."""
     if isinstance(structure, VersionSpec):
         return structure.image_pull_policy
-    if isinstance(structure, WithVersion):
-        return structure.version.image_pull_policy
-    return structure.runtime_version.image_pull_policy if isinstance(structure, CachePart) else ""
+    images = (value for _, value in structure if type(value) is VersionSpec)
+    return next((image.image_pull_policy for image in images), "")
 
 
 def _joined(maps: Iterable[Mapping[str, Any]]) -> dict[str, Any]:

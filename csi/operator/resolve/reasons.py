@@ -10,6 +10,9 @@ OPTION_IGNORED = "OptionIgnored"
 PLAINTEXT_CREDENTIAL = "PlaintextCredential"
 MEMORY_TIER_ADDED = "MemoryTierAdded"  # Normal: a runtime without tiers caches in memory
 SMALL_QUOTA = "SmallQuota"
+CACHE_PATH_NOT_ALLOWED = "CachePathNotAllowed"
+RUN_AS_GROUP = "RunAsGroupOnly"
+HOST_NETWORK = "HostNetwork"  # what comes of sharing the node's ports
 
 OPERATION_NOT_VALID = "DataOperationNotValid"
 OTHER_NAMESPACE = "TargetDatasetNamespaceNotSame"

@@ -25,8 +25,10 @@ from csi.operator.model.juicefs_runtime import JuiceFSRuntime
 from csi.operator.model.object import Object
 from csi.operator.model.thin_runtime import ThinRuntime
 from csi.operator.model.thin_runtime_profile import ThinRuntimeProfile
+from csi.operator.names import CLAIM_ANNOTATION
 from csi.operator.resolve import alluxio, cache, efc, goosefs, jindo, juicefs, thin
-from csi.operator.resolve.access import READ_ONLY_MANY, access_modes, owner_settings, storage_size
+from csi.operator.resolve.access import READ_ONLY_MANY, access_modes, owner_settings, source_group, storage_size
+from csi.operator.resolve.allowed_roots import NO_ROOTS, AllowedRoots, allowed_tiers, refuse_other_directories
 from csi.operator.resolve.engine_options import NO_CACHE, READ_ONLY, ROOT_READ_ONLY, EngineOptions
 from csi.operator.resolve.findings import Findings, spec_path
 from csi.operator.resolve.metadata_list import CLAIM, VOLUME, volume_metadata
@@ -34,13 +36,24 @@ from csi.operator.resolve.mount_point import MountPoint, parse_mount_point, sche
 from csi.operator.resolve.option_layers import Reading, layer
 from csi.operator.resolve.places import resolve_places
 from csi.operator.resolve.pods import check_labels, check_volumes, merged
-from csi.operator.resolve.reasons import ERROR_DATASET, ERROR_FIELDS, ERROR_RUNTIME, FIELD_IGNORED, MEMORY_TIER_ADDED
+from csi.operator.resolve.reasons import (
+    ERROR_DATASET,
+    ERROR_FIELDS,
+    ERROR_RUNTIME,
+    FIELD_IGNORED,
+    HOST_NETWORK,
+    MEMORY_TIER_ADDED,
+)
 from csi.operator.resolve.references import resolve_reference
 from csi.operator.resolve.runtime_view import RuntimeView, known_tables, with_default_tier
 from csi.operator.resolve.sources import SourceContext, resolve_sources
-from csi.operator.resolve.tiers import Owner
 from csi.operator.resolved import ObjectMetadata, PodOptions, Problem, Resolved, ResolvedSource
+from csi.volumes.inline import MOST_TIERS
 
+_ON_HOST_NETWORK = (
+    "networkMode HostNetwork: a node has room for the cache pod of one such Dataset, as all of them listen on one port, and a "
+    "changed pod comes after the old one has ended, while readers wait; leave it out if pods reach the store without it"
+)
 _WEB_IS_READ_ONLY = "web sources are read-only: what is written below them fails with EROFS"
 
 
@@ -51,6 +64,7 @@ class Surroundings:
     Attributes:
         profile, runtime_class: what the runtime names, if it is there.
         raw_dataset, raw_runtime: the objects as the cluster has them; keys that nobody knows are only there.
+        roots: directories below which users may name some of nodes.
         shares_nodes: whether Datasets without `placement` let others cache on their nodes.
     """
 
@@ -59,6 +73,7 @@ class Surroundings:
     raw_dataset: Mapping[str, Any] | None = None
     raw_runtime: Mapping[str, Any] | None = None
     shares_nodes: bool = True
+    roots: AllowedRoots = NO_ROOTS
 
 
 def resolve(dataset: Dataset, runtime: Object | None, surroundings: Surroundings | None = None) -> Resolved | list[Problem]:
@@ -123,6 +138,7 @@ class _Resolution:
         places = resolve_places(dataset, points, findings)
         context = SourceContext(view.layers, view.oss_secret, view.run_as, is_written)
         sources = resolve_sources(dataset, points, places, context, self._reading)
+        refuse_other_directories(sources, self._surroundings.roots, findings)
         sources = _with_read_only_root(sources, ROOT_READ_ONLY in engine.decisions)
         self._say_what_cannot_be_written(points, is_written, READ_ONLY_MANY not in modes)
         view = self._with_tiers(view, engine)
@@ -146,15 +162,15 @@ class _Resolution:
             worker=worker,
             fuse=fuse,
             node_affinity=self._node_affinity(),
+            source_group=source_group(view.run_as, sources, findings),
             is_exclusive=self._is_exclusive(),
             lists_everything=view.lists_everything,
             mount_node_selector=fuse.node_selector,
             has_mount=view.has_mount,
+            has_own_volume=CLAIM_ANNOTATION in dataset.metadata.annotations,
             is_scraped=view.is_scraped,
             volume_metadata=asked.get(VOLUME, ObjectMetadata()),
             claim_metadata=asked.get(CLAIM, ObjectMetadata()),
-            cleanup_seconds=max(0, view.cleanup.grace_period_seconds),
-            cleanup_attempts=max(0, view.cleanup.max_retry_attempts),
         )
 
     def _view(self, runtime: Object) -> RuntimeView | None:
@@ -188,14 +204,17 @@ class _Resolution:
         return engine
 
     def _with_tiers(self, view: RuntimeView, engine: EngineOptions) -> RuntimeView:
-        owner = Owner(self._dataset.metadata.namespace, self._dataset.metadata.name)
-        view = juicefs.tiers_of_options(view, engine.decisions, owner, self._findings)
+        view = juicefs.tiers_of_options(view, engine.decisions, self._findings)
         if NO_CACHE in engine.decisions:
             return replace(view, tiers=())
         if view.tiers is None and view.replicas:
             message = "the runtime names no tier: 256Mi of memory cache on each node; tieredstore gives more"
             self._findings.remark(MEMORY_TIER_ADDED, message, on_runtime=True, is_warning=False)
-        return with_default_tier(view)
+        tiers = allowed_tiers(with_default_tier(view).tiers or (), self._surroundings.roots, self._findings)
+        if sum(not tier.is_empty_dir for tier in tiers) > MOST_TIERS:
+            message = f"tiers: a node can have {MOST_TIERS} directories at most: name fewer paths"
+            self._findings.refuse(message, on_runtime=True)
+        return replace(view, tiers=tiers)
 
     def _pods(self, view: RuntimeView) -> tuple[PodOptions, PodOptions]:
         of_dataset = PodOptions(tolerations=tuple(self._dataset.spec.tolerations))
@@ -203,6 +222,8 @@ class _Resolution:
         fuse = merged(*view.defaults, of_dataset, view.fuse_pods)
         check_labels((worker, fuse), self._findings)
         check_volumes((worker, fuse), self._findings)
+        if worker.host_network or fuse.host_network:
+            self._findings.remark(HOST_NETWORK, _ON_HOST_NETWORK, on_runtime=True)
         return worker, fuse
 
     def _node_affinity(self) -> tuple[Mapping[str, Any], ...]:
@@ -228,13 +249,10 @@ class _Resolution:
         given, runtime = self._surroundings, self._runtime
         schemes = {scheme_of(mount.mount_point) for mount in self._dataset.spec.mounts}
         raw = given.raw_dataset if given.raw_dataset is not None else self._dataset.to_raw()
-        of_dataset = ignored_fields("Dataset", raw, schemes)
-        if self._dataset.spec.data_restore_location.path:
-            of_dataset.append("spec.dataRestoreLocation")
-        self._say(of_dataset, False)
+        self._say(ignored_fields("Dataset", raw, schemes), False)
         if runtime is not None:
             raw = given.raw_runtime if given.raw_runtime is not None else runtime.to_raw()
-            self._say([*ignored_fields(runtime.kind, raw, schemes), *view.without_effect], True)
+            self._say(ignored_fields(runtime.kind, raw, schemes), True)
         for each in (given.profile, given.runtime_class):
             if each is not None and (paths := ignored_fields(each.kind, each.to_raw(), schemes)):
                 message = f"without effect here, of {each.kind} {each.metadata.name}: {ignored_text(paths)}"

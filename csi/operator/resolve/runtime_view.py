@@ -4,19 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
-from csi.operator.model.management import CleanCachePolicy
 from csi.operator.model.object import Object
 from csi.operator.model.structure import Structure
-from csi.operator.model.tiered_store import Level
 from csi.operator.model.traits import (
     FusePart,
     Part,
     RuntimeSpec,
     WithArgs,
-    WithCleanCachePolicy,
-    WithData,
     WithDisabled,
     WithDisablePrometheus,
     WithManagement,
@@ -30,12 +25,11 @@ from csi.operator.resolve.findings import Findings
 from csi.operator.resolve.option_layers import Layer, Written, layer
 from csi.operator.resolve.option_row import Table, same
 from csi.operator.resolve.pods import pod_options
-from csi.operator.resolve.tiers import MEMORY_TIER, Owner, resolve_levels
+from csi.operator.resolve.tiers import MEMORY_TIER, PLAIN_LEVELS, LevelForm, resolve_levels
 from csi.operator.resolved import PodOptions, ResolvedTier
 
 CLEAN_POLICIES = ("OnDemand", "OnRuntimeDeleted", "OnFuseChanged")
 _NO_PODS = PodOptions()
-_CLEANUP = CleanCachePolicy()
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +39,6 @@ class RuntimeView:
     layers: options of the runtime, weakest first.
     tables: what is known of them, beside options of stores.
     mount_tables: what is known of options of mounts, beside options of stores.
-    without_effect: paths that are accepted, and that the cache cannot follow yet.
     defaults, worker_pods, fuse_pods: what is passed on to all pods, to those that cache, to those that serve mounts.
     """
 
@@ -65,9 +58,7 @@ class RuntimeView:
     lists_everything: bool = True
     has_mount: bool = True
     is_scraped: bool = True
-    cleanup: CleanCachePolicy = _CLEANUP
     needs_mounts: bool = True
-    without_effect: tuple[str, ...] = ()
 
 
 def view_of(
@@ -80,24 +71,22 @@ def view_of(
     table: Table | None = None,
     master: Structure | None = None,
     spelt: Callable[[str], str] = same,
-    separators: str = ",",
-    keeps_free: bool = False,
+    form: LevelForm = PLAIN_LEVELS,
 ) -> RuntimeView:
     """Return the view of a runtime whose spec is like those of Alluxio, Jindo, EFC, JuiceFS, GooseFS and Thin.
 
-    Args: `table`: properties and options of the engine; `spelt`: how its keys are called there; the others: see tiers.Owner.
+    Args: `table`: properties and options of the engine; `spelt`: how its keys are called there; `form`: of its levels.
     """
     replicas = spec.replicas if spec.replicas is not None else worker.replicas if worker.replicas is not None else 1
     if isinstance(worker, WithDisabled) and worker.disabled:
         replicas = 0
-    owner = Owner(runtime.metadata.namespace, runtime.metadata.name, separators, keeps_free)
     levels = spec.tiered_store.levels
     parts = [(path, part) for path, part in (("master", master), ("worker", worker), ("fuse", fuse)) if part is not None]
     layers = [_options(spec, spelt)] + [_options(part, spelt, path) for path, part in parts]
     return RuntimeView(
         kind=runtime.kind,
         replicas=replicas,
-        tiers=resolve_levels(levels, owner, findings) if levels else None,
+        tiers=resolve_levels(levels, form, findings) if levels else None,
         layers=tuple(each for each in layers if each),
         tables=(OWN, table) if table else (OWN,),
         arguments=arguments_of(fuse),
@@ -109,8 +98,6 @@ def view_of(
         lists_everything=not isinstance(spec, WithManagement) or spec.management.metadata_sync_policy.auto_sync,
         has_mount=not (isinstance(fuse, WithDisabled) and fuse.disabled),
         is_scraped=not (isinstance(spec, WithDisablePrometheus) and spec.disable_prometheus),
-        cleanup=_cleanup(spec),
-        without_effect=_without_effect(spec, levels),
     )
 
 
@@ -144,24 +131,3 @@ def _clean_policy(text: str, findings: Findings) -> str:
     if text and text not in CLEAN_POLICIES:
         findings.refuse(f"spec.fuse.cleanPolicy must be one of {', '.join(CLEAN_POLICIES)}", on_runtime=True)
     return text or "OnRuntimeDeleted"
-
-
-def _cleanup(spec: Any) -> CleanCachePolicy:
-    if isinstance(spec, WithManagement):
-        return spec.management.clean_cache_policy
-    return spec.clean_cache_policy if isinstance(spec, WithCleanCachePolicy) else _CLEANUP
-
-
-def _without_effect(spec: RuntimeSpec, levels: list[Level]) -> tuple[str, ...]:
-    """Fields of the model that the cache cannot follow yet; dropping them costs speed at most."""
-    found = []
-    if isinstance(spec, WithData):
-        found += ["spec.data.replicas"] if spec.data.replicas not in (0, 1) else []
-        found += ["spec.data.pin"] if spec.data.pin else []
-    found += [f"spec.tieredstore.levels[{number}].volumeSource" for number, level in enumerate(levels) if _has_details(level)]
-    return tuple(found)
-
-
-def _has_details(level: Level) -> bool:
-    """An emptyDir's size is the quota, its medium the tier's."""
-    return level.volume_type == "emptyDir" and bool(level.volume_source.keys() - {"emptyDir"})

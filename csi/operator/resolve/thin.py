@@ -17,7 +17,7 @@ from csi.operator.resolve.runtime_view import RuntimeView, view_of
 
 
 def view(runtime: ThinRuntime, profile: ThinRuntimeProfile | None, findings: Findings) -> RuntimeView:
-    """A thin runtime caches if it says how many nodes do, or in which tiers."""
+    """A thin runtime caches if it, or its profile, says how many nodes do, or if it says in which tiers."""
     spec = runtime.spec
     found = view_of(runtime, spec, spec.worker, spec.fuse, findings)
     if spec.profile_name and (profile is None or profile.metadata.name != spec.profile_name):
@@ -27,8 +27,11 @@ def view(runtime: ThinRuntime, profile: ThinRuntimeProfile | None, findings: Fin
             on_runtime=True,
             heals=True,
         )
-    wants_cache = spec.replicas is not None or spec.worker.replicas is not None or bool(spec.tiered_store.levels)
-    if not wants_cache:
+    is_counted = spec.replicas is not None or spec.worker.replicas is not None
+    of_profile = None if profile is None or is_counted else profile.spec.worker.replicas
+    if of_profile is not None:
+        found = replace(found, replicas=of_profile)
+    elif not is_counted and not spec.tiered_store.levels:
         found = replace(found, replicas=0, tiers=())
     return found if profile is None else _with_profile(found, runtime, profile)
 

@@ -26,13 +26,14 @@ _LENGTHS = "length of quotaList must be consistent with length of paths"
 
 
 @dataclass(frozen=True, slots=True)
-class Owner:
-    """Whose tiers they are. `separators`: between paths of a level. `keeps_free`: `low` is a share of the disk to keep free."""
+class LevelForm:
+    """How a kind writes levels. `separators`: between paths of one. `keeps_free`: `low` is a share of the disk to keep free."""
 
-    namespace: str
-    name: str
     separators: str = ","
     keeps_free: bool = False
+
+
+PLAIN_LEVELS = LevelForm()
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,32 +44,28 @@ class Slot:
     quota_bytes: int
 
 
-def resolve_levels(levels: list[Level], owner: Owner, findings: Findings) -> tuple[ResolvedTier, ...]:
+def resolve_levels(levels: list[Level], form: LevelForm, findings: Findings) -> tuple[ResolvedTier, ...]:
     """Return the tiers, fastest medium first; several directories of a level are several tiers."""
     tiers: list[ResolvedTier] = []
     used: dict[str, int] = {}
     for index, level in enumerate(levels):
         where = f"spec.tieredstore.levels[{index}]"
-        slots = _slots(level, where, owner, findings)
-        ratios = read_ratios(level.high, level.low, where, findings, low_is_free_space=owner.keeps_free)
+        slots = _slots(level, where, form, findings)
+        ratios = read_ratios(level.high, level.low, where, findings, low_is_free_space=form.keeps_free)
         for slot in slots:
             if slot.path and used.setdefault(slot.path, index) != index:
                 findings.refuse(f"tieredstore.levels[{used[slot.path]}] and levels[{index}] have the same path", on_runtime=True)
         if ratios:
             medium = Medium(level.medium_type)
-            tiers += [
-                make_tier(owner, medium, slot, ratios, is_empty_dir=level.volume_type == "emptyDir", at=index) for slot in slots
-            ]
+            tiers += [make_tier(medium, slot, ratios, is_empty_dir=level.volume_type == "emptyDir", at=index) for slot in slots]
     return tuple(sorted(tiers, key=lambda tier: list(Medium).index(tier.medium)))
 
 
-def make_tier(
-    owner: Owner, medium: Medium, slot: Slot, ratios: tuple[float, float], *, is_empty_dir: bool, at: int
-) -> ResolvedTier:
+def make_tier(medium: Medium, slot: Slot, ratios: tuple[float, float], *, is_empty_dir: bool, at: int) -> ResolvedTier:
     """Return a tier. Its directory is called after the path, so that it is found again when others are added before it."""
     in_pod = is_empty_dir or medium is Medium.MEM
     known_as = hashlib.sha256(slot.path.encode("utf-8", "replace")).hexdigest()[:8] if slot.path else str(at)
-    host_path = "" if in_pod or not slot.path else f"{slot.path.rstrip('/')}/{owner.namespace}/{owner.name}"
+    host_path = "" if in_pod else slot.path
     high, low = ratios
     return ResolvedTier(f"{medium.lower()}-{known_as}", medium, slot.quota_bytes, high, low, host_path, in_pod)
 
@@ -111,8 +108,8 @@ def check_path(path: str, where: str, findings: Findings) -> bool:
     return True
 
 
-def _slots(level: Level, where: str, owner: Owner, findings: Findings) -> list[Slot]:
-    pattern = "[" + re.escape(owner.separators) + "]"
+def _slots(level: Level, where: str, form: LevelForm, findings: Findings) -> list[Slot]:
+    pattern = "[" + re.escape(form.separators) + "]"
     paths = [path.strip() for path in re.split(pattern, level.path)] if level.path else [""]
     paths = [path for path in paths if path] or [""]
     are_right = [check_path(path, where, findings) for path in paths if path or level.path]

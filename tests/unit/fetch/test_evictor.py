@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from fusecache.contract.shared_memory import Counter
+from fusecache.contract.warm_request import WarmRequest
 from fusecache.fetch.warm import Warm
 from fusecache.tiers import eviction
 from tests.support.cache_reader import CacheReader
@@ -110,7 +111,7 @@ def test_room_for_a_long_range_is_made_below_the_watermark(tmp_path: Path, sourc
         assert harness.tiers[0].fits(PAGE)
         assert not harness.tiers[0].fits(5 * PAGE)
         began = time.monotonic()
-        progress = harness.call(Warm(harness.cache, [b"middle"]).run)
+        progress = harness.call(Warm(harness.cache, WarmRequest(("middle",))).run)
         assert (progress.failed, progress.files) == ([], 1)
         assert time.monotonic() - began < 1.5
 

@@ -13,6 +13,7 @@ import pytest
 
 from fusecache.contract.errors import CacheError, ErrorKind
 from fusecache.contract.shared_memory import Counter
+from fusecache.contract.warm_request import WarmRequest
 from fusecache.fetch.warm import Warm
 from fusecache.peer.connection import PeerConnection
 from fusecache.peer.ring import GROUP_BLOCKS
@@ -113,6 +114,20 @@ def test_a_node_without_tiers_reads_through_the_owners(tmp_path: Path) -> None:
             assert reader.read(inode, offset, size) == DATA[offset : offset + size]
         assert nodes.sources["consumer"].bytes_read == 0
         assert consumer.counter(Counter.PEER_BYTES) == consumer.counter(Counter.BOUNCED_BYTES) > 0
+
+
+def test_a_consumer_keeps_what_it_gets_and_owns_nothing(tmp_path: Path) -> None:
+    with sharing(tmp_path, "a", "b", "consumer", put=put_all, consumers=["consumer"]) as nodes:
+        consumer = nodes.nodes["consumer"]
+        assert read(consumer) == DATA
+        assert nodes.sources["consumer"].bytes_read == 0
+        before = consumer.counter(Counter.PEER_BYTES)
+        assert before == len(DATA)
+        assert read(consumer) == DATA
+        assert consumer.counter(Counter.PEER_BYTES) == before
+        assert consumer.cache.peers is not None
+        assert consumer.cache.peers.server is None
+        assert nodes.bytes_read == len(DATA)
 
 
 def test_a_dead_owner_is_bypassed(tmp_path: Path) -> None:
@@ -308,7 +323,7 @@ def test_owned_parts_add_up_to_the_data_once(tmp_path: Path) -> None:
         whole = len(DATA) + sum(map(len, SMALL.values()))
         found = []
         for node in nodes.nodes.values():
-            warm = Warm(node.cache, [], owned=True)
+            warm = Warm(node.cache, WarmRequest(owned=True))
             found.append(node.call(warm.run))
         assert [progress.owners for progress in found] == [["a", "b", "c"]] * 3
         assert sum(progress.bytes for progress in found) == whole
@@ -316,9 +331,9 @@ def test_owned_parts_add_up_to_the_data_once(tmp_path: Path) -> None:
         assert sum(node.call_sync(lambda node=node: node.cache.store.cached_bytes) for node in nodes.nodes.values()) == whole
         assert nodes.bytes_read == whole
         assert counters(nodes, Counter.PEER_BYTES) == 0
-        again = nodes.nodes["a"].call(Warm(nodes.nodes["a"].cache, [], owned=True).run)
+        again = nodes.nodes["a"].call(Warm(nodes.nodes["a"].cache, WarmRequest(owned=True)).run)
         assert (again.bytes, again.files, again.failures) == (found[0].bytes, found[0].files, 0)
-        everything = nodes.nodes["a"].call(Warm(nodes.nodes["a"].cache, []).run)
+        everything = nodes.nodes["a"].call(Warm(nodes.nodes["a"].cache, WarmRequest()).run)
         assert (everything.bytes, everything.owners, nodes.bytes_read) == (whole, [], whole)
 
 

@@ -11,6 +11,7 @@ import pytest
 import trio
 
 from fusecache.contract.errors import CacheError, ErrorKind
+from fusecache.contract.warm_request import WarmRequest
 from fusecache.fetch import flights, warm
 from fusecache.fetch.warm import Progress, Warm, drop
 from tests.support.fake_source import FakeSource, content
@@ -31,7 +32,7 @@ def source(request: pytest.FixtureRequest) -> FakeSource:
 
 
 def warm_up(harness: FetchHarness, *paths: str) -> Progress:
-    return harness.call(Warm(harness.cache, [path.encode() for path in paths]).run)
+    return harness.call(Warm(harness.cache, WarmRequest(paths)).run)
 
 
 def test_after_a_warm_up_nothing_is_asked_of_the_store(tmp_path: Path, source: FakeSource) -> None:
@@ -104,7 +105,7 @@ def test_a_warm_up_survives_a_bad_minute_of_the_store(
 
 def test_what_does_not_fit_is_said_and_the_quota_is_kept(tmp_path: Path, source: FakeSource) -> None:
     with fetching(tmp_path, source, (8 * PAGE,), **FAST) as (harness, reader):
-        job = Warm(harness.cache, [])
+        job = Warm(harness.cache, WarmRequest())
         progress = harness.call(job.run)
         assert progress.files + progress.failures == 20
         harness.rest()
@@ -174,7 +175,7 @@ def test_a_warm_up_that_is_cancelled_leaves_nothing_behind(tmp_path: Path, sourc
 
         async def run_shortly() -> None:
             with trio.move_on_after(0.5):
-                await Warm(harness.cache, []).run()
+                await Warm(harness.cache, WarmRequest()).run()
 
         harness.call(run_shortly)
         source.gate.set()

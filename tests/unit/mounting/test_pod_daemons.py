@@ -12,9 +12,10 @@ import pytest
 from csi.mounting import pod_daemons
 from csi.mounting.custody import Custody, Held, MountOrder
 from csi.mounting.journal import DatasetMount
+from csi.mounting.node_places import NodePlaces
 from csi.mounting.plan import NodeDirectories
 from csi.mounting.pod_daemons import PodDaemons
-from csi.volumes.inline import Directory, InlineVolume, MountAttributes
+from csi.volumes.inline import Directory, InlineVolume, MountAttributes, TierPlace
 from fusecache.contract.errors import CacheError, ErrorKind
 from fusecache.contract.keeping import GRACE_SECONDS
 from tests.support.log_check import LogCheck
@@ -22,7 +23,7 @@ from tests.support.log_check import LogCheck
 CONTEXT = {"fusecache.io/namespace": "team", "fusecache.io/dataset": "demo"}
 SERVED = Held("/m", "0:40", has_daemon=True, is_held=True, is_initialized=True, is_connected=True)
 LOST = replace(SERVED, has_daemon=False, is_held=False, is_initialized=False, is_connected=False)
-VOLUME = InlineVolume(Directory.CUSTODY, "team", "demo", MountAttributes(tiers=("blocks",)))
+VOLUME = InlineVolume(Directory.CUSTODY, "team", "demo", MountAttributes(tiers=(TierPlace("blocks"),)))
 
 
 class FakeCustody(Custody):
@@ -52,7 +53,7 @@ class FakeCustody(Custody):
 
 def made(tmp_path: Path, held: Any, refuses: CacheError | None = None) -> tuple[PodDaemons, FakeCustody]:
     custody = FakeCustody(tmp_path / "custody", held, refuses)
-    return PodDaemons(NodeDirectories(tmp_path), custody), custody
+    return PodDaemons(NodeDirectories(tmp_path), custody, NodePlaces(NodeDirectories(tmp_path))), custody
 
 
 @pytest.mark.parametrize(

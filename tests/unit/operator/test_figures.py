@@ -36,6 +36,13 @@ def test_what_is_not_listed_is_not_said() -> None:
     assert "cachedPercentage" not in cache_states(figures, 0, lists_everything=False)
 
 
+def test_what_nodes_keep_that_only_mount_is_not_counted() -> None:
+    others = [status(files=9, total_bytes=90, cached_bytes=50, hit_bytes=5, miss_bytes=15)]
+    figures = add_up([status(files=9, total_bytes=90, cached_bytes=60, hit_bytes=30, miss_bytes=10)], others)
+    assert (figures.cached_bytes, figures.hit_bytes, figures.miss_bytes, figures.answered) == (60, 35, 25, 2)
+    assert add_up([], others).is_listed
+
+
 def test_several_nodes() -> None:
     listing = status(files=9, total_bytes=90, listing_complete=False, cached_bytes=60, hit_bytes=30, miss_bytes=10)
     figures = add_up([listing, status(files=8, total_bytes=80, cached_bytes=60, last_error="denied")])

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from csi.operator.placement import EXCLUSIVE_LABEL, Node, choose_workers
+from csi.operator.placement import EXCLUSIVE_LABEL, Node, choose_workers, exclusive_changes, label_changes
 from csi.operator.render.object_names import CONSUMER, WORKER, node_label
 from csi.operator.resolved import PodOptions, Resolved
 
@@ -94,6 +94,58 @@ def test_exclusive_datasets_share_no_node() -> None:
     assert choose_workers(resolved(2, is_exclusive=True), every).workers == ("n1",)
     assert "another Dataset" in choose_workers(resolved(2, is_exclusive=True), every).reason
     assert choose_workers(resolved(2), nodes({OTHER: WORKER, EXCLUSIVE_LABEL: "true"}, {})).workers == ("n1",)
+
+
+@pytest.mark.parametrize(
+    ("has", "is_worker", "is_attached", "kept", "on_demand"),
+    [
+        ("", False, False, None, None),
+        ("", False, True, CONSUMER, CONSUMER),
+        ("", True, True, WORKER, WORKER),
+        (CONSUMER, True, True, WORKER, WORKER),
+        (CONSUMER, False, False, CONSUMER, None),
+        (WORKER, False, True, CONSUMER, CONSUMER),
+        (WORKER, False, False, None, None),
+        (WORKER, True, False, WORKER, WORKER),
+    ],
+)
+def test_labels_follow_workers_and_attachments(
+    has: str, is_worker: bool, is_attached: bool, kept: str | None, on_demand: str | None
+) -> None:
+    (node,) = nodes({KEY: has} if has else {})
+    for drops_consumers, becomes in ((False, kept), (True, on_demand)):
+        workers, attached = [node.name] * is_worker, {node.name} if is_attached else set()
+        changes = label_changes(KEY, [node], workers, attached, drops_consumers=drops_consumers)
+        assert changes == ({} if becomes == (has or None) else {node.name: becomes})
+
+
+def test_what_is_said_of_nodes_that_are_shared_with_nobody() -> None:
+    every = [
+        Node("n0", {KEY: WORKER}),
+        Node("n1"),
+        Node("n2", {KEY: CONSUMER}),
+        Node("n3", {OTHER: WORKER, EXCLUSIVE_LABEL: "true"}),
+    ]
+    assert exclusive_changes(resolved(), every, ("n1",)) == {}
+    assert exclusive_changes(resolved(is_exclusive=True), every, ("n1", "n2")) == {"n1": "true", "n2": "true"}
+    taken = [Node("n0", {KEY: WORKER, EXCLUSIVE_LABEL: "true"})]
+    assert exclusive_changes(resolved(is_exclusive=True), taken, ("n0",)) == {}
+    assert exclusive_changes(resolved(), taken, ("n0",)) == {"n0": None}, "it is shared now"
+    assert exclusive_changes(resolved(is_exclusive=True), taken, ()) == {"n0": None}
+
+
+def test_a_worker_needs_memory_for_its_tiers() -> None:
+    ready = {"type": "Ready", "status": "True"}
+    every = [
+        Node.of_json({"metadata": {"name": name}, "status": {"conditions": [ready], "allocatable": {"memory": memory}}})
+        for name, memory in (("n0", "1Gi"), ("n1", "8148676Ki"), ("n2", "4Gi"))
+    ]
+    assert [node.memory_bytes for node in every] == [1 << 30, 8148676 << 10, 4 << 30]
+    placement = choose_workers(resolved(3), every, 4 << 30)
+    assert placement.workers == ("n1", "n2")
+    assert "1 have less memory than a worker asks for (4.00GiB)" in placement.reason
+    assert choose_workers(resolved(), nodes({KEY: WORKER}, memory_bytes=1), 2).workers == (), "its pod would not be scheduled"
+    assert choose_workers(resolved(), nodes({}), 1 << 50).workers == ("n0",), "of some nothing is known"
 
 
 @given(

@@ -12,6 +12,7 @@ import pytest
 
 from fusecache.base.run_sockets import listen_in
 from fusecache.contract.run_files import CONTROL_SOCKET
+from fusecache.contract.warm_request import WarmRequest
 from fusecache.pod import endpoints
 from fusecache.pod.endpoints import Endpoints, parse_warm
 from fusecache.pod.http_server import HttpError, Reply, Request
@@ -77,7 +78,7 @@ def ask(tmp_path: Path, one: Request, answers: dict[str, list[Any]] | None = Non
     token.write_text(f"{TOKEN}\n")
 
     async def run() -> Recorder:
-        points = Endpoints(PodState(phase, "the reason"), str(tmp_path), str(token))
+        points = Endpoints(PodState(phase, "the reason"), str(tmp_path), str(token), asyncio.Future)
         reply = Recorder()
         async with FakeDaemon(tmp_path, answers or {}):
             await points.handle(one, reply)
@@ -96,7 +97,7 @@ def test_what_wants_a_token(tmp_path: Path, path: str, method: str, token: str) 
 
 def test_nothing_is_open_without_a_token_file(tmp_path: Path) -> None:
     async def run(token: Path) -> int:
-        points = Endpoints(PodState(Phase.SERVING), str(tmp_path), str(token))
+        points = Endpoints(PodState(Phase.SERVING), str(tmp_path), str(token), asyncio.Future)
         with pytest.raises(HttpError) as failed:
             await points.handle(Request("GET", "/status", {"authorization": "Bearer "}, b""), Recorder())
         return failed.value.status
@@ -134,17 +135,24 @@ def test_health(tmp_path: Path, phase: Phase, status: int) -> None:
     assert failed.value.status == status
 
 
-def test_a_daemon_that_does_not_answer_is_not_healthy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("phase", Phase)
+def test_a_pod_that_waits_lives(tmp_path: Path, phase: Phase) -> None:
+    reply = ask(tmp_path, request("/livez"), {}, phase)
+    assert (reply.status, reply.body) == (200, f"{phase}: the reason\n".encode())
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/livez"])
+def test_a_daemon_that_does_not_answer_is_not_healthy(path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(endpoints, "ASK_SECONDS", 0.05)
     for answers in ({"status": ["hang up"]}, {"status": [{"files": 1}, "hang up"]}):
         with pytest.raises(HttpError) as failed:
-            ask(tmp_path, request("/healthz"), dict(answers))
+            ask(tmp_path, request(path), dict(answers))
         assert failed.value.status == 503
 
 
 def test_many_who_ask_at_once_are_one_question(tmp_path: Path) -> None:
     async def run() -> list[str]:
-        points = Endpoints(PodState(Phase.SERVING), str(tmp_path), "")
+        points = Endpoints(PodState(Phase.SERVING), str(tmp_path), "", asyncio.Future)
         async with FakeDaemon(tmp_path, {}) as daemon:
             await asyncio.gather(*(points.handle(request("/healthz"), Recorder()) for _ in range(20)))
             return daemon.asked
@@ -167,9 +175,9 @@ def test_an_error_is_the_last_line(tmp_path: Path) -> None:
 
 
 def test_paths_are_those_of_the_tree() -> None:
-    assert parse_warm(b"") == ([""], False, False)
-    assert parse_warm(b'{"paths": ["/", "/a/b/", "c"], "refresh": true}') == (["", "a/b", "c"], True, False)
-    assert parse_warm(b'{"owned": true}') == ([""], False, True)
+    assert parse_warm(b"") == (WarmRequest(), False)
+    assert parse_warm(b'{"owned": true}') == (WarmRequest(owned=True), False)
+    assert parse_warm(b'{"paths": ["/", "/a/b/", "c"], "refresh": true}') == (WarmRequest(("", "a/b", "c")), True)
 
 
 @pytest.mark.parametrize(
@@ -179,7 +187,7 @@ def test_paths_are_those_of_the_tree() -> None:
         b'"x"',
         b'{"paths": "a"}',
         b'{"paths": [1]}',
-        b'{"paths": []}',
+        b'{"paths": ["a/../b"]}',
         b'{"refresh": 1}',
         b'{"owned": 1}',
         b'{"path": ["a"]}',

@@ -10,8 +10,9 @@ import yaml
 from csi.operator.model.data_load import DataLoad
 from csi.operator.model.dataset import Dataset
 from csi.operator.model.parsing import parse
+from csi.operator.resolve.allowed_roots import AllowedRoots
 from csi.operator.resolve.load import resolve_load
-from csi.operator.resolve.resolution import resolve
+from csi.operator.resolve.resolution import Surroundings, resolve
 from csi.operator.resolved import Reference, Remark, Resolved, ResolvedSource, ResolvedTier, SecretKey
 from csi.operator.resolved_load import LoadTarget, ResolvedLoad
 from fusecache.base.units import GIB
@@ -25,7 +26,7 @@ IN_MEMORY = "mem-0850a74c"  # of /dev/shm
 def outcome(name: str, namespace: str = "default") -> Resolved:
     dataset, *runtimes = published(name, namespace)
     assert isinstance(dataset, Dataset)
-    found = resolve(dataset, runtimes[0] if runtimes else None)
+    found = resolve(dataset, runtimes[0] if runtimes else None, Surroundings(roots=AllowedRoots(cache=("/ssd",))))
     assert isinstance(found, Resolved), found
     return found
 
@@ -94,7 +95,7 @@ def test_a_claim_that_is_read_and_written() -> None:
         name="polefs-acc",
         runtime_kind="AlluxioRuntime",
         sources=(ResolvedSource("file:///claims/polefs", claim="polefs"),),
-        tiers=(ResolvedTier("ssd-8526298f", Medium.SSD, 50 * GIB, 0.99, 0.7, "/ssd/wz/polefs-acc"),),
+        tiers=(ResolvedTier("ssd-8526298f", Medium.SSD, 50 * GIB, 0.99, 0.7, "/ssd"),),
         settings={**ROOT_OWNER, "dir_mode": "0777", "file_mode": "0666"},
         read_write=True,
         access_modes=("ReadWriteMany",),

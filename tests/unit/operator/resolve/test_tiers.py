@@ -29,7 +29,7 @@ def test_order_of_media() -> None:
 
 def test_a_quota_is_divided_among_the_paths() -> None:
     found = tiers(level(path="/a,/b, /c/", quota="10"))
-    assert [(tier.quota_bytes, tier.host_path) for tier in found] == [(4, "/a/lab/data"), (3, "/b/lab/data"), (3, "/c/lab/data")]
+    assert [(tier.quota_bytes, tier.host_path) for tier in found] == [(4, "/a"), (3, "/b"), (3, "/c")]
 
 
 def test_a_list_of_quotas() -> None:
@@ -50,9 +50,9 @@ def test_a_directory_keeps_its_name_when_others_come() -> None:
 
 def test_colons_part_paths_of_juicefs_only() -> None:
     assert [tier.host_path for tier in tiers(level(path="/a:/b,/c", low="0.1"), kind="JuiceFSRuntime")] == [
-        "/a/lab/data", "/b/lab/data", "/c/lab/data",
+        "/a", "/b", "/c",
     ]  # fmt: skip
-    assert [tier.host_path for tier in tiers(level(path="/a:/b"))] == ["/a:/b/lab/data"]
+    assert [tier.host_path for tier in tiers(level(path="/a:/b"))] == ["/a:/b"]
 
 
 @pytest.mark.parametrize(
@@ -141,8 +141,8 @@ def test_tiers_of_a_cache_runtime_stay_in_their_order() -> None:
     )
     data = resolved(MOUNTS, spec, "CacheRuntime", runtime_class={"fileSystemType": "x"})
     assert [(tier.medium, tier.quota_bytes, tier.host_path, tier.is_empty_dir) for tier in data.tiers] == [
-        (Medium.SSD, 2 * GIB, "/a/lab/data", False),
-        (Medium.SSD, GIB, "/b/lab/data", False),
+        (Medium.SSD, 2 * GIB, "/a", False),
+        (Medium.SSD, GIB, "/b", False),
         (Medium.MEM, GIB, "", True),
         (Medium.SSD, 3 * GIB, "", True),
     ]

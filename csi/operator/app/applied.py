@@ -1,0 +1,61 @@
+"""Applies objects unless they are what was applied before: at rest, the API server hears nothing.
+
+State: a digest of what was applied for each Dataset, when, and the versions it got; tokens that were read. Losing it costs calls,
+nothing else. Used from one event loop.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from csi.operator.app.known import Key
+from csi.operator.objects import Objects
+
+AGAIN_SECONDS = 600.0  # somebody may have changed or deleted what is ours
+
+
+@dataclass(frozen=True, slots=True)
+class _Done:
+    digest: str
+    at: float
+    secret_versions: Mapping[str, str]
+
+
+class Applied:
+    def __init__(self, objects: Objects) -> None:
+        self._objects = objects
+        self._done: dict[Key, _Done] = {}
+        self._tokens: dict[Key, str] = {}
+
+    async def apply(self, key: Key, raws: Sequence[Mapping[str, Any]]) -> Mapping[str, str]:
+        """Bring a Dataset's objects to what they are to be. Return the versions of Secrets among them, by name. Raises: ApiError,
+        OSError."""
+        digest = hashlib.sha256(json.dumps(raws, sort_keys=True).encode()).hexdigest()
+        before = self._done.get(key)
+        if before is not None and digest == before.digest and time.monotonic() - before.at < AGAIN_SECONDS:
+            return before.secret_versions
+        self._done.pop(key, None)
+        versions = {}
+        for raw in raws:
+            applied = await self._objects.apply(raw)
+            if raw["kind"] == "Secret":
+                versions[raw["metadata"]["name"]] = applied["metadata"]["resourceVersion"]
+        self._done[key] = _Done(digest, time.monotonic(), versions)
+        return versions
+
+    def token(self, namespace: str, name: str) -> str:
+        """Return a token that was read or made before, or ""."""
+        return self._tokens.get((namespace, name), "")
+
+    def note_token(self, namespace: str, name: str, token: str) -> None:
+        self._tokens[namespace, name] = token
+
+    def forget(self, key: Key) -> None:
+        """What was made for a Dataset is gone, or goes."""
+        self._done.pop(key, None)
+        self._tokens = {one: token for one, token in self._tokens.items() if one[0] != key[0]}

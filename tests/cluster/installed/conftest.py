@@ -1,0 +1,48 @@
+"""The chart in the cluster, with images of this checkout: what users have. One for all tests of this directory."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cluster_harness.cluster import Cluster
+from tests.support.built_images import ImagesMissingError
+from tests.support.installation import Installation, installed
+from tests.support.kubectl import Kubectl
+
+KINDS = "datasets,dataloads,alluxioruntimes,jindoruntimes,efcruntimes,thinruntimes"
+
+
+@pytest.fixture(scope="package")
+def installation(kubeconfig: Path) -> Iterator[Installation]:
+    if Cluster.of_kubeconfig(kubeconfig) is None and "FUSECACHE_REGISTRY" not in os.environ:
+        pytest.skip("FUSECACHE_REGISTRY names no registry that the nodes pull from")
+    try:
+        with installed(kubeconfig) as one:
+            yield one
+    except ImagesMissingError as missing:
+        pytest.skip(str(missing))
+
+
+@pytest.fixture
+def new_namespace(installation: Installation) -> Iterator[Callable[..., Kubectl]]:
+    """`new_namespace(NAME, **labels)` makes a namespace, which goes with all Datasets in it, and is a kubectl for it."""
+    made: list[Kubectl] = []
+
+    def make(name: str, **labels: str) -> Kubectl:
+        kubectl = installation.in_namespace(name)
+        kubectl("create", "namespace", name)
+        made.append(kubectl)
+        for key, value in labels.items():
+            kubectl("label", "namespace", name, f"{key}={value}")
+        kubectl.wait_for(["serviceaccount", "default"], lambda account: True)
+        return kubectl
+
+    yield make
+    for kubectl in reversed(made):
+        kubectl("delete", "pods,deployments,statefulsets,jobs", "--all", "--now", "--wait=true", timeout_seconds=90)
+        kubectl("delete", KINDS, "--all", "--wait=true", timeout_seconds=90)
+        kubectl("delete", "namespace", kubectl.namespace, "--wait=true", timeout_seconds=90)
