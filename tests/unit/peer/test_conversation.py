@@ -394,3 +394,13 @@ def test_nobody_listens(tmp_path: Path) -> None:
     (port,) = free_ports(1)
     with pytest.raises(PeerFault):
         introduce(("127.0.0.1", port), str(tmp_path / "token"))
+
+
+def test_a_pod_listens_at_all_of_its_addresses() -> None:
+    (port,) = free_ports(1)
+    with server_module._bound("", port) as listener:
+        socket.create_connection(("127.0.0.1", port), 1).close()
+        if listener.family is socket.AF_INET6 and "::1" in {info[4][0] for info in socket.getaddrinfo("localhost", port)}:
+            socket.create_connection(("::1", port), 1).close()
+    with server_module._bound("127.0.0.1", port):
+        socket.create_connection(("127.0.0.1", port), 1).close()
