@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -18,7 +19,7 @@ from csi.stubs import csi_pb2
 from csi.volumes import inline
 from fusecache.custody.mountinfo import find_mount
 from tests.csi.conftest import Pods
-from tests.support.cache_pod import BLOCKS, NAME, NAMESPACE, QUOTA, TOKEN, leftovers, volume_of
+from tests.support.cache_pod import BLOCKS, NAME, NAMESPACE, QUOTA, TOKEN, CachePod, leftovers, volume_of
 from tests.support.csi_driver import CALL_SECONDS, CsiDriver, Mode
 from tests.support.mounted import kill, run_below, wait_until
 from tests.support.readers import Readers
@@ -516,6 +517,47 @@ def test_warm_tells_how_far_it_is_and_refreshes(node: CsiDriver, pods: Pods, tru
     assert leftovers(node) == []
 
 
+def erase(pod: CachePod, body: bytes = b"{}") -> tuple[int, dict[str, Any]]:
+    status, text = pod.request("POST", "/erase", body, TOKEN)
+    return status, json.loads(text)
+
+
+def test_a_pod_removes_what_it_has_cached(node: CsiDriver, pods: Pods, truth: Path) -> None:
+    pod = pods("a")
+    pod.start()
+    pod.wait_serving()
+    *_, last = pod.warm("")
+    assert last["failures"] == 0
+    cache = node.state / "cache" / inline.dataset_id(NAMESPACE, NAME)
+    assert sum(path.stat().st_size for path in cache.rglob("*")) > 8 << 20
+    assert pod.request("POST", "/erase", b"{}")[0] == 401
+    assert wait_until(lambda: erase(pod) == (200, {"done": True}), 20.0), pod.log()
+    assert not [path for path in cache.rglob("*") if path.is_file()]
+    assert pod.get("/healthz")[0] == 503
+    assert pod.get("/livez")[0] == 200
+    assert pod.end() == 0
+    pod.unpublish()
+    assert not cache.exists()
+    assert leftovers(node) == []
+
+
+def test_what_is_not_in_the_store_is_not_erased(node: CsiDriver, pods: Pods, bucket: S3Bucket) -> None:
+    pod = pods("a", read_write=True, settings={"write_mode": "back", "write_back_delay": "1h"})
+    pod.start()
+    pod.wait_serving()
+    volume = volume_of("demo")
+    staging = node.stage(volume)
+    target = node.publish(volume, staging, "consumer")
+    run_below(target, ["cp", "/etc/hostname", "file"], 10.0)
+    status, answer = erase(pod)
+    leave(node, (volume, staging, target))
+    assert (status, "1 files that were written are not in the store" in answer["error"]) == (409, True)
+    assert wait_until(lambda: erase(pod, b'{"discard": true}') == (200, {"done": True}), 20.0), pod.log()
+    assert pod.end() == 0
+    pod.unpublish()
+    assert leftovers(node) == []
+
+
 def test_a_pod_that_is_misconfigured_ends_with_a_reason(node: CsiDriver, pods: Pods) -> None:
     pod = pods("a", settings={"nonsense": "1"})
     pod.start()
@@ -560,3 +602,21 @@ def test_what_custody_cannot_be_told(node: CsiDriver, pods: Pods, attributes: di
         pods("a", attributes=attributes)
     assert failed.value.code() is grpc.StatusCode.INVALID_ARGUMENT, failed.value.details()
     assert node.mounts() == []
+
+
+def test_a_cache_that_no_pod_has_goes_after_a_while(node: CsiDriver, pods: Pods, truth: Path) -> None:
+    cache = node.state / "cache" / inline.dataset_id(NAMESPACE, NAME)
+    other = node.state / "cache" / "somebody.unsaved"
+    (other / "stage").mkdir(parents=True)
+    (other / "stage" / "1").write_text("written, and not in the store")
+    pod = pods("a")
+    pod.start()
+    pod.wait_serving()
+    node.restart("--keep-caches", "1")
+    time.sleep(2)
+    assert (cache / "index").exists(), "a pod has it"
+    pod.end()
+    pod.unpublish()
+    assert wait_until(lambda: not cache.exists(), 10.0)
+    assert (other / "stage" / "1").exists()
+    assert not os.listdir(node.state / "removed")

@@ -1,13 +1,15 @@
 """The end of a Dataset, or of its runtime: it waits for those who use it, then everything goes, and the finalizer last.
 
-Keeps nothing in between.
+Keeps nothing in between, but since when pods are asked to remove what they have cached.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from csi.operator.app.daemons import Daemons
 from csi.operator.app.events import Events
 from csi.operator.app.known import (
     CLAIMS,
@@ -24,9 +26,12 @@ from csi.operator.app.known import (
     Known,
     key_of,
 )
+from csi.operator.app.observation import addresses, cache_pods
+from csi.operator.app.secret_values import SecretValues
 from csi.operator.names import CLAIM_ANNOTATION, finalizer
 from csi.operator.objects import Kind, Objects
 from csi.operator.placement import EXCLUSIVE_LABEL
+from csi.operator.render.credentials import TOKEN_KEY
 from csi.operator.render.object_names import (
     WORKER,
     consumers_name,
@@ -40,7 +45,9 @@ from csi.operator.render.object_names import (
 
 AGAIN_SECONDS = 10.0
 LOOK_SECONDS = 1.0
+ERASE_SECONDS = 120.0  # how long cache pods are asked to remove what they have cached, if they do not answer
 ERROR_DELETE = "ErrorDeleteDataset"
+DISCARD_ANNOTATION = "fusecache.io/discard-unsaved"  # of a Dataset: files that are not in the store may be lost
 _ENDED = ("Succeeded", "Failed")
 # What is made for a Dataset, the pods first; with the Dataset itself it goes by its owner references.
 _MADE: Mapping[Kind, Sequence[Callable[[str], str]]] = {
@@ -53,10 +60,13 @@ _MADE: Mapping[Kind, Sequence[Callable[[str], str]]] = {
 
 
 class Deletion:
-    def __init__(self, objects: Objects, known: Known, events: Events) -> None:
+    def __init__(self, objects: Objects, known: Known, events: Events, daemons: Daemons, secrets: SecretValues) -> None:
         self._objects = objects
         self._known = known
         self._events = events
+        self._daemons = daemons
+        self._secrets = secrets
+        self._erasing_since: dict[Key, float] = {}
 
     async def go_on(self, raw: dict[str, Any]) -> float | None:
         """Take a Dataset's deletion a step further. Return after how many seconds to look again. Raises: ApiError, OSError."""
@@ -70,6 +80,8 @@ class Deletion:
             return AGAIN_SECONDS
         if claim is None and await self._remove_volume(key):
             return LOOK_SECONDS  # until it is gone
+        if not await self._erase(raw):
+            return LOOK_SECONDS
         await self.forget(key)
         await self._remove_finalizer(raw)
         return None
@@ -85,6 +97,8 @@ class Deletion:
             await self._events.say(raw, ERROR_DELETE, message)
             return AGAIN_SECONDS
         if claim is None and await self._remove_volume(key):
+            return LOOK_SECONDS
+        if not await self._erase(raw):
             return LOOK_SECONDS
         await self.forget(key)
         for kind, names in _MADE.items():
@@ -102,6 +116,27 @@ class Deletion:
                 if labels[label] == WORKER and EXCLUSIVE_LABEL in labels:  # no other Dataset caches there: it is this one's
                     gone[EXCLUSIVE_LABEL] = None
                 await self._objects.merge(NODES, node["metadata"]["name"], {"metadata": {"labels": gone}})
+
+    async def _erase(self, raw: dict[str, Any]) -> bool:
+        """Have the cache pods remove what they have cached. Return whether that is done, or has been tried for long enough."""
+        key = key_of(raw)
+        pods = [pod for pod in cache_pods(self._known, key) if pod.get("status", {}).get("phase") == "Running"]
+        token = (await self._secrets.get(key[0], token_name(key[1])) or {}).get(TOKEN_KEY, "")
+        if not pods or not token:
+            self._erasing_since.pop(key, None)
+            return True
+        discards = raw["metadata"].get("annotations", {}).get(DISCARD_ANNOTATION) == "true"
+        erased = await self._daemons.erase(addresses(pods), token, discards=discards)
+        if erased.refusals:
+            await self._events.say(raw, ERROR_DELETE, erased.refusals[0])
+            return False
+        began = self._erasing_since.setdefault(key, time.monotonic())
+        if not erased.is_done and time.monotonic() - began < ERASE_SECONDS:
+            return False
+        if not erased.is_done:
+            await self._events.say(raw, ERROR_DELETE, "a cache pod did not remove what it has cached: it stays on its node")
+        self._erasing_since.pop(key, None)
+        return True
 
     async def _remove_volume(self, key: Key) -> bool:
         """Return whether there was one. That of a Dataset that was made for a claim is the claim's."""

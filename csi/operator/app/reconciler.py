@@ -69,7 +69,7 @@ class Reconciler:
         self._reader = Reader(objects, known, events, shares_nodes=shares_nodes, roots=roots)
         self._applied = Applied(objects)
         self._secrets = SecretValues(objects)
-        self._deletion = Deletion(objects, known, events)
+        self._deletion = Deletion(objects, known, events, daemons, self._secrets)
         self._observer = Observer(known, daemons, Attachments(objects, known), installation)
         self._surveys = Surveys(objects, known, installation)
 
