@@ -77,14 +77,22 @@ class InlineVolumes:
             place.remove()
         durable_files.remove(self._record(target))
         del self._targets[target]
-        if not any(one.source == known.source for one in self._targets.values()):
-            self._remove_if_empty(Path(known.source))
+        if not self.has_source(known.source):
+            self._leave(Path(known.source))
 
-    def _remove_if_empty(self, directory: Path) -> None:
-        """Caches only: custody's directories have a mark of their own, and a local:// directory is the user's."""
+    def has_source(self, source: str) -> bool:
+        """Whether a pod has this directory."""
+        return any(one.source == source for one in self._targets.values())
+
+    def _leave(self, directory: Path) -> None:
+        """Caches and tiers only: custody's directories have a mark of their own, and a local:// directory is the user's. One that
+        was erased goes; of others, the time of the directory says since when nobody has it."""
         if self._directories.is_cache(directory) or self._places.is_tier(directory):
-            with contextlib.suppress(OSError):
+            try:
                 directory.rmdir()
+            except OSError:
+                with contextlib.suppress(OSError):
+                    os.utime(directory, follow_symlinks=False)
 
     def usage_at(self, target: str) -> os.statvfs_result:
         """Return the usage of the file system that the directory lies in; asks no FUSE mount."""

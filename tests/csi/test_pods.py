@@ -602,3 +602,21 @@ def test_what_custody_cannot_be_told(node: CsiDriver, pods: Pods, attributes: di
         pods("a", attributes=attributes)
     assert failed.value.code() is grpc.StatusCode.INVALID_ARGUMENT, failed.value.details()
     assert node.mounts() == []
+
+
+def test_a_cache_that_no_pod_has_goes_after_a_while(node: CsiDriver, pods: Pods, truth: Path) -> None:
+    cache = node.state / "cache" / inline.dataset_id(NAMESPACE, NAME)
+    other = node.state / "cache" / "somebody.unsaved"
+    (other / "stage").mkdir(parents=True)
+    (other / "stage" / "1").write_text("written, and not in the store")
+    pod = pods("a")
+    pod.start()
+    pod.wait_serving()
+    node.restart("--keep-caches", "1")
+    time.sleep(2)
+    assert (cache / "index").exists(), "a pod has it"
+    pod.end()
+    pod.unpublish()
+    assert wait_until(lambda: not cache.exists(), 10.0)
+    assert (other / "stage" / "1").exists()
+    assert not os.listdir(node.state / "removed")
