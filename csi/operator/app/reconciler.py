@@ -155,14 +155,15 @@ class Reconciler:
         if written.raw_runtime is not None and written.raw_runtime["kind"] != "CacheRuntime":
             before = written.raw_runtime.get("status", {})
             await self._write_status(written.raw_runtime, runtime_status(resolved, seen, before, now()))
-        is_settled = status["phase"] == BOUND and seen.workers_ready >= resolved.replicas and seen.figures.is_listed
+        has_claim = not resolved.has_mount or resolved.has_own_volume or self._volumes.is_bound(key_of(raw))
+        is_settled = status["phase"] == BOUND and has_claim and seen.workers_ready >= resolved.replicas and seen.figures.is_listed
         return AGAIN_SECONDS if is_settled else _soon(raw, written.raw_runtime)
 
     async def _apply(
         self, written: Written, resolved: Resolved, raws: Sequence[Mapping[str, Any]]
     ) -> Mapping[str, str] | Problem:
-        """Apply what a Dataset needs. Return the versions of Secrets, or why it cannot be: names that others have, or what the API
-        server says. Raises: ApiError for what has nothing to do with the objects, OSError."""
+        """Apply what a Dataset needs. Return the versions of Secrets, or why it cannot be: names that others have, or what the
+        API server says. Raises: ApiError for what has nothing to do with the objects, OSError."""
         key, uid = key_of(written.raw_dataset), written.dataset.metadata.uid
         has_volume = resolved.has_mount and not resolved.has_own_volume
         if has_volume and self._volumes.is_released(key):
@@ -171,7 +172,10 @@ class Reconciler:
         if has_volume and self._applied.needs(key, raws) and (taken := await self._volumes.check(key, uid)) is not None:
             return taken
         try:
-            return await self._applied.apply(key, raws)
+            versions = await self._applied.apply(key, raws)
+            if has_volume:
+                await self._volumes.hasten(key)
+            return versions
         except ApiError as error:
             if error.status.code not in REFUSALS:
                 raise
@@ -189,7 +193,8 @@ class Reconciler:
             return await self._refuse(written, [applied])
         status = mirrored_status(dataset_status(written.dataset, resolved, seen_of_target(written.target), now()), written.target)
         await self._write_status(raw, status | operation_ref(self._known, key_of(raw)))
-        return None  # looked at again when the target changes
+        # Looked at again when the target changes.
+        return None if self._volumes.is_bound(key_of(raw)) else _soon(raw)
 
     async def _add_finalizer(self, raw: dict[str, Any]) -> None:
         """Nothing is made for a Dataset that could go without our cleaning up. That of a controller before us is taken off."""

@@ -9,12 +9,15 @@ from typing import Any
 
 from csi import DRIVER_NAME
 from csi.operator.app.known import CLAIMS, VOLUMES, Key, Known
+from csi.operator.app.times import now
+from csi.operator.names import OWN_DOMAIN
 from csi.operator.objects import Objects
 from csi.operator.render.object_names import volume_name
 from csi.operator.resolved import Problem
 
 NAME_TAKEN = "VolumeNameTaken"
-RELEASED = "Released"
+AVAILABLE, BOUND, RELEASED = "Available", "Bound", "Released"
+LOOKED_AT = f"{OWN_DOMAIN}/looked-at"
 
 
 class Volumes:
@@ -43,6 +46,17 @@ class Volumes:
         """Whether somebody has deleted the claim alone."""
         volume = self._known.get(VOLUMES, volume_name(*key))
         return volume is not None and _is_of(volume, key) and volume.get("status", {}).get("phase") == RELEASED
+
+    def is_bound(self, key: Key) -> bool:
+        volume = self._known.get(VOLUMES, volume_name(*key))
+        return volume is not None and volume.get("status", {}).get("phase") == BOUND
+
+    async def hasten(self, key: Key) -> None:
+        """Have a claim looked at that is not bound although its volume is there: the cluster's controller may have seen the claim
+        before the volume, and looks again after 15 s only, unless something changes. Raises: ApiError, OSError."""
+        volume = self._known.get(VOLUMES, volume_name(*key))
+        if volume is not None and volume.get("status", {}).get("phase") == AVAILABLE:
+            await self._objects.merge(CLAIMS, key[1], {"metadata": {"annotations": {LOOKED_AT: now()}}}, key[0])
 
     async def reclaim(self, key: Key) -> None:
         """Let the volume be bound to a new claim of the name. Raises: ApiError, OSError."""
