@@ -24,6 +24,7 @@ from csi.mounting.paths import Roots
 from csi.mounting.plan import NodeDirectories
 from csi.mounting.pod_daemons import PodDaemons
 from csi.mounting.serving import Serving
+from csi.mounting.unused_caches import UnusedCaches
 from csi.rpc.call_metrics import CallMetrics
 from csi.rpc.controller import Controller
 from csi.rpc.health import Health
@@ -72,6 +73,7 @@ async def _serve(settings: Settings) -> None:
     server = Server(settings.endpoint, metrics)
     records = VolumeRecords(settings.state_dir / "volumes") if settings.has_controller else None
     custody = mounts = None
+    unused: UnusedCaches | None = None
     if settings.has_node:
         if not settings.has_pods:
             _check_reachable(settings)
@@ -103,6 +105,8 @@ async def _serve(settings: Settings) -> None:
         )
         csi_pb2_grpc.add_NodeServicer_to_server(Node(settings.node_id, mounts, inline, modified), server.grpc)
         _watch(metrics, mounts)
+        if settings.has_pods:
+            unused = UnusedCaches(NodeDirectories(settings.state_dir), inline, mounts.has, settings.keep_caches_seconds)
         await custody.ensure_running()
         await mounts.recover()
     await server.start()
@@ -119,6 +123,8 @@ async def _serve(settings: Settings) -> None:
         await running.enter_async_context(in_background(health.watch()))
         if mounts is not None:
             await running.enter_async_context(in_background(mounts.watch()))
+        if unused is not None:
+            await running.enter_async_context(in_background(unused.watch()))
         await ended()
 
 

@@ -13,6 +13,7 @@ from fusecache.contract.keeping import GRACE_SECONDS
 
 KUBELET_ROOT = "/var/lib/kubelet"
 DAEMON_USER = "65534:65534"  # nobody
+KEEP_CACHES_SECONDS = 24 * 3600  # a node that is drained and comes back finds its caches
 MAX_NODE_ID_BYTES = 256  # as the specification says
 
 
@@ -31,6 +32,7 @@ class Settings:
         nodes: names of the nodes that a controller may publish volumes to.
         allowed_roots: staging and target paths lie below one of them.
         cache_roots, local_roots: directories below which users may have tiers, and local:// sources.
+        keep_caches_seconds: how long the cache of a Dataset stays that no pod has; 0: for ever.
         has_pods: cache pods serve the mounts; else the driver starts daemons of its own.
         custody: directory of a custody that somebody else runs; None: the driver starts its own.
         grace_seconds: how long its own custody lets a mount be without a daemon.
@@ -46,6 +48,7 @@ class Settings:
     state_dir: Path
     allowed_roots: tuple[str, ...]
     cache_roots: tuple[str, ...]
+    keep_caches_seconds: float
     local_roots: tuple[str, ...]
     daemon_user: User
     has_pods: bool
@@ -79,6 +82,8 @@ def parse(arguments: Sequence[str]) -> Settings:
         parser.error(f"--node-id has to have 1 to {MAX_NODE_ID_BYTES} bytes")
     if mode is not Mode.NODE and given.daemons != "own":
         parser.error("--daemons pods is for a node of a cluster: say node")
+    if given.keep_caches < 0:
+        parser.error("--keep-caches has to be positive, or 0 for ever")
     if not all(root.startswith("/") for root in (*given.cache_root, *given.local_root)):
         parser.error("--cache-root and --local-root have to be absolute")
     try:
@@ -96,6 +101,7 @@ def parse(arguments: Sequence[str]) -> Settings:
         state_dir=given.state_dir.resolve(),
         allowed_roots=(KUBELET_ROOT, *given.allowed_root),
         cache_roots=tuple(given.cache_root),
+        keep_caches_seconds=given.keep_caches,
         local_roots=tuple(given.local_root),
         daemon_user=daemon_user,
         has_pods=given.daemons == "pods",
@@ -152,6 +158,13 @@ def _parser() -> argparse.ArgumentParser:
         help="who serves mounts: daemons that the driver starts for volumes with a source (own), or cache pods for Datasets",
     )
     add("--custody", type=Path, metavar="DIR", help="of custody that runs by itself; if not given, it is started")
+    add(
+        "--keep-caches",
+        type=float,
+        default=KEEP_CACHES_SECONDS,
+        metavar="SECONDS",
+        help=f"with --daemons pods: remove a cache that no pod has had for so long: {KEEP_CACHES_SECONDS} if not given, 0: never",
+    )
     add(
         "--grace",
         type=float,

@@ -27,5 +27,5 @@ def answers() -> Iterator[None]:
         if error.status.code in _FINAL:
             raise refused(message) from error
         raise RpcError(grpc.StatusCode.UNAVAILABLE, message) from error
-    except TransportError as error:
+    except (TransportError, ConnectionError) as error:
         raise RpcError(grpc.StatusCode.UNAVAILABLE, f"the API server cannot be reached: {error!r}") from error

@@ -70,13 +70,29 @@ class InlineVolumes:
             os.close(fd)
 
     def unpublish(self, target: str) -> None:
-        """Take the bind mount away, and leave the directory. Raises: RpcError."""
+        """Take the bind mount away, and leave the directory, unless the last pod that had it has erased it. Raises: RpcError."""
         known = self._targets[target]
         with self._roots.place(target, "target_path") as place:
             binds.unbind_directory(known.device or _device_at(known.source), place)
             place.remove()
         durable_files.remove(self._record(target))
         del self._targets[target]
+        if not self.has_source(known.source):
+            self._leave(Path(known.source))
+
+    def has_source(self, source: str) -> bool:
+        """Whether a pod has this directory."""
+        return any(one.source == source for one in self._targets.values())
+
+    def _leave(self, directory: Path) -> None:
+        """Caches and tiers only: custody's directories have a mark of their own, and a local:// directory is the user's. One that
+        was erased goes; of others, the time of the directory says since when nobody has it."""
+        if self._directories.is_cache(directory) or self._places.is_tier(directory):
+            try:
+                directory.rmdir()
+            except OSError:
+                with contextlib.suppress(OSError):
+                    os.utime(directory, follow_symlinks=False)
 
     def usage_at(self, target: str) -> os.statvfs_result:
         """Return the usage of the file system that the directory lies in; asks no FUSE mount."""

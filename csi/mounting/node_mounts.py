@@ -43,6 +43,10 @@ class NodeMounts:
     def descriptors(self) -> int:
         return self._custody.descriptors
 
+    def has(self, dataset: str) -> bool:
+        """Whether a Dataset's id has volumes here."""
+        return self.journal.get(dataset) is not None
+
     # -- stage
 
     async def wait_ready_to_stage(self, request: StageRequest) -> None:

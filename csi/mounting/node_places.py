@@ -43,6 +43,11 @@ class NodePlaces:
             return Path(tier.host_path, volume.namespace, volume.dataset)
         return self._directories.cache(volume.id) / tier.name
 
+    def is_tier(self, directory: Path) -> bool:
+        """Whether a directory below an allowed one is a tier, not of a local:// source."""
+        path = str(directory)
+        return bool(_root_of(path, self._cache_roots)) and not _root_of(path, self._local_roots)
+
     def open_tier(self, volume: InlineVolume) -> int:
         """Return a descriptor of the tier's directory, made if it is missing. Raises: RpcError."""
         owner, tier = User(volume.uid, volume.uid), volume.tier

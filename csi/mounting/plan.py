@@ -49,6 +49,9 @@ class NodeDirectories:
     def cache(self, dataset: str) -> Path:
         return self.state / "cache" / dataset
 
+    def is_cache(self, directory: Path) -> bool:
+        return directory.parent == self.state / "cache"
+
     def memory(self, dataset: str) -> Path:
         """Of the tier in memory, which ends with the mount: the memory is wanted back."""
         return _MEMORY / f"fusecache-csi-{self.name}" / dataset

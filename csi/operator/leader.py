@@ -18,6 +18,8 @@ from lightkube.models.coordination_v1 import LeaseSpec
 from lightkube.models.meta_v1 import ObjectMeta
 from lightkube.resources.coordination_v1 import Lease
 
+from csi.operator.reaching import NoteCall, note_nothing, reaching
+
 log = logging.getLogger(__name__)
 
 DURATION_SECONDS = 15
@@ -34,9 +36,17 @@ class Leadership:
     """`identity`: of this process, never the same twice. Use `acquire`, then run `keep`."""
 
     def __init__(
-        self, client: AsyncClient, namespace: str, name: str, identity: str, duration_seconds: float = DURATION_SECONDS
+        self,
+        client: AsyncClient,
+        namespace: str,
+        name: str,
+        identity: str,
+        duration_seconds: float = DURATION_SECONDS,
+        note: NoteCall = note_nothing,
     ) -> None:
+        """`note`: is told of each call to the API server."""
         self._client = client
+        self._note = note
         self._namespace = namespace
         self._name = name
         self._identity = identity
@@ -45,9 +55,14 @@ class Leadership:
 
     async def acquire(self) -> None:
         """Return when the Lease is ours. Raises: ApiError for what asking again does not mend."""
-        seen, since = "", time.monotonic()
+        seen, since, holder = "", time.monotonic(), None
         while True:
-            lease = await self._read()
+            try:
+                lease = await self._read()
+            except OSError as error:
+                log.warning("%s", error)
+                await asyncio.sleep(RETRY_SECONDS)
+                continue
             if lease is None:
                 if await self._create():
                     return
@@ -57,7 +72,9 @@ class Leadership:
             version = lease.metadata.resourceVersion or ""
             if version != seen:
                 seen, since = version, time.monotonic()
-                log.info("%s is the operator; we stand by", lease.spec.holderIdentity or "nobody")
+                if holder != lease.spec.holderIdentity:
+                    holder = lease.spec.holderIdentity
+                    log.info("%s is the operator; we stand by", holder or "nobody")
             is_free = not lease.spec.holderIdentity or lease.spec.holderIdentity == self._identity
             if (is_free or time.monotonic() - since > self._duration) and await self._take(lease):
                 return
@@ -87,7 +104,8 @@ class Leadership:
 
     async def _read(self) -> Lease | None:
         try:
-            return await self._client.get(Lease, self._name, namespace=self._namespace)
+            with reaching(self._note, "get", "leases"):
+                return await self._client.get(Lease, self._name, namespace=self._namespace)
         except ApiError as error:
             if error.status.code == _NOT_FOUND:
                 return None
@@ -96,7 +114,8 @@ class Leadership:
     async def _create(self) -> bool:
         metadata = ObjectMeta(name=self._name, namespace=self._namespace)
         try:
-            self._lease = await self._client.create(Lease(metadata=metadata, spec=self._spec(self._identity, None)))
+            with reaching(self._note, "create", "leases"):
+                self._lease = await self._client.create(Lease(metadata=metadata, spec=self._spec(self._identity, None)))
         except ApiError as error:
             if error.status.code == _CONFLICT:
                 return False
@@ -112,7 +131,8 @@ class Leadership:
         assert lease.spec is not None
         metadata = ObjectMeta(name=self._name, namespace=self._namespace, resourceVersion=lease.metadata.resourceVersion)
         try:
-            self._lease = await self._client.replace(Lease(metadata=metadata, spec=self._spec(holder, lease.spec)))
+            with reaching(self._note, "update", "leases"):
+                self._lease = await self._client.replace(Lease(metadata=metadata, spec=self._spec(holder, lease.spec)))
         except ApiError as error:
             if error.status.code in (_CONFLICT, _NOT_FOUND):
                 return False

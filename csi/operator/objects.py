@@ -15,6 +15,8 @@ from lightkube.core.resource_registry import resource_registry
 from lightkube.generic_resource import create_global_resource, create_namespaced_resource
 from lightkube.types import CascadeType, PatchType
 
+from csi.operator.reaching import NoteCall, note_nothing, reaching
+
 FIELD_MANAGER = "fusecache"
 NOT_FOUND = 404
 
@@ -35,16 +37,19 @@ class Kind:
 
 
 class Objects:
-    """Dictionaries in, dictionaries out. Raises: ApiError, but for what is said of each call."""
+    """Dictionaries in, dictionaries out. Raises: ApiError, but for what is said of each call; ConnectionError."""
 
-    def __init__(self, client: AsyncClient) -> None:
+    def __init__(self, client: AsyncClient, note: NoteCall = note_nothing) -> None:
+        """`note`: is told of each call."""
         self._client = client
+        self._note = note
         self._types: dict[Kind, Any] = {}
 
     async def get(self, kind: Kind, name: str, namespace: str | None = None) -> dict[str, Any] | None:
         """Return None for what is not there."""
         try:
-            found = await self._client.get(self._type(kind), name, namespace=namespace)
+            with reaching(self._note, "get", kind.plural):
+                found = await self._client.get(self._type(kind), name, namespace=namespace)
         except ApiError as error:
             if error.status.code == NOT_FOUND:
                 return None
@@ -56,13 +61,15 @@ class Objects:
     ) -> AsyncIterator[dict[str, Any]]:
         """Yield all of a kind, in all namespaces if none is named, a page at a time."""
         where = namespace if namespace is not None or not kind.is_namespaced else "*"
-        async for one in self._client.list(self._type(kind), namespace=where, labels=dict(labels or {}), chunk_size=500):
-            yield _plain(one)
+        with reaching(self._note, "list", kind.plural):
+            async for one in self._client.list(self._type(kind), namespace=where, labels=dict(labels or {}), chunk_size=500):
+                yield _plain(one)
 
     async def list_with_version(self, kind: Kind, labels: Mapping[str, str]) -> tuple[Sequence[dict[str, Any]], str]:
         """Return all of a kind with these labels, in all namespaces, and the version of the list, from which a watch goes on."""
         found = self._client.list(self._type(kind), namespace="*", labels=dict(labels), chunk_size=500)
-        raws = [_plain(one) async for one in found]
+        with reaching(self._note, "list", kind.plural):
+            raws = [_plain(one) async for one in found]
         return raws, found.resourceVersion
 
     async def apply(self, raw: Mapping[str, Any], kind: Kind | None = None, *, force: bool = True) -> dict[str, Any]:
@@ -71,7 +78,8 @@ class Objects:
         `kind`: of the object, if it is none of Kubernetes' own."""
         if kind is not None:
             self._type(kind)  # the library finds it by what the object says, once it knows it
-        applied = await self._client.apply(codecs.from_dict(dict(raw)), field_manager=FIELD_MANAGER, force=force)
+        with reaching(self._note, "apply", f"{raw['kind'].lower()}s"):
+            applied = await self._client.apply(codecs.from_dict(dict(raw)), field_manager=FIELD_MANAGER, force=force)
         return _plain(applied)
 
     async def merge(
@@ -79,10 +87,10 @@ class Objects:
     ) -> bool:
         """Merge a patch into an object, or into its status; None removes a key. Return False for what is not there."""
         target = self._type(kind).Status if is_status else self._type(kind)
+        how: dict[str, Any] = {"patch_type": PatchType.MERGE, "field_manager": FIELD_MANAGER}
         try:
-            await self._client.patch(
-                target, name, dict(patch), namespace=namespace, patch_type=PatchType.MERGE, field_manager=FIELD_MANAGER
-            )
+            with reaching(self._note, "patch", kind.plural):
+                await self._client.patch(target, name, dict(patch), namespace=namespace, **how)
         except ApiError as error:
             if error.status.code == NOT_FOUND:
                 return False
@@ -92,7 +100,8 @@ class Objects:
     async def delete(self, kind: Kind, name: str, namespace: str | None = None) -> bool:
         """Return False for what was not there. What the object owns goes with it, as the garbage collector finds it."""
         try:
-            await self._client.delete(self._type(kind), name, namespace=namespace, cascade=CascadeType.BACKGROUND)
+            with reaching(self._note, "delete", kind.plural):
+                await self._client.delete(self._type(kind), name, namespace=namespace, cascade=CascadeType.BACKGROUND)
         except ApiError as error:
             if error.status.code == NOT_FOUND:
                 return False
@@ -104,10 +113,11 @@ class Objects:
     ) -> AsyncIterator[tuple[str, dict[str, Any]]]:
         """Yield (ADDED, MODIFIED, DELETED; object) of all namespaces until the server ends it."""
         where = "*" if kind.is_namespaced else None
-        async for what, found in self._client.watch(
-            self._type(kind), namespace=where, resource_version=resource_version, labels=dict(labels or {})
-        ):
-            yield what, _plain(found)
+        with reaching(self._note, "watch", kind.plural):
+            async for what, found in self._client.watch(
+                self._type(kind), namespace=where, resource_version=resource_version, labels=dict(labels or {})
+            ):
+                yield what, _plain(found)
 
     def _type(self, kind: Kind) -> Any:
         if kind not in self._types:

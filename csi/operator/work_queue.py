@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Awaitable, Callable, Hashable
 from typing import Generic, TypeVar
 
@@ -21,8 +22,15 @@ FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 60.0
 class WorkQueue(Generic[Key]):
     """`work(key)` looks at an object, and returns after how many seconds it is to be looked at again, None for never."""
 
-    def __init__(self, work: Callable[[Key], Awaitable[float | None]], workers: int = 4) -> None:
+    def __init__(
+        self,
+        work: Callable[[Key], Awaitable[float | None]],
+        workers: int = 4,
+        note: Callable[[str, float], None] = lambda result, seconds: None,
+    ) -> None:
+        """`note`: is told of each look: done or failed, and its seconds."""
         self._work = work
+        self._note = note
         self._workers = workers
         self._waiting: dict[Key, None] = {}  # in the order of their coming
         self._busy: set[Key] = set()
@@ -82,6 +90,7 @@ class WorkQueue(Generic[Key]):
                 self.add(key)
 
     async def _look_at(self, key: Key) -> None:
+        began = time.monotonic()
         try:
             again = await self._work(key)
         except asyncio.CancelledError:
@@ -91,7 +100,9 @@ class WorkQueue(Generic[Key]):
             pause = min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2.0 ** min(failures - 1, 10))
             log.warning("%s: %s; tried again in %.1f s", key, error, pause, exc_info=log.isEnabledFor(logging.DEBUG))
             self._later(key, pause)
+            self._note("failed", time.monotonic() - began)
             return
+        self._note("done", time.monotonic() - began)
         self._failures.pop(key, None)
         if again is not None:
             self._later(key, again)

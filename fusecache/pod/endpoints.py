@@ -5,12 +5,16 @@
 | GET /healthz | 200 when the daemon answers, or the pod stands by for one that does; else 503 with the reason |
 | GET /livez | 200 with what the pod does, or waits for; 503 when it serves and the daemon does not answer |
 | GET /metrics | Prometheus text (base/metrics.py); nothing while the pod stands by |
-| GET /status | `Status` of contract/control.py as one object; 503 with "phase" and "error" while the pod does not serve |
+| GET /status | `Status` of contract/control.py as one object; 503 with "phase" and "error" where the pod does not serve |
 | POST /warm {"refresh": bool, ...} | JSON lines of progress (contract/control.py), the last with "done": true |
+
+POST /erase {"discard": bool} ends the daemon and removes the cache, as the Dataset is gone: "done" says whether that is
+done, ask again until it is; 409 with "error" where files would be lost that are not in the store, unless they may be.
 
 The rest of a request to warm is that of contract/warm_request.py. With "refresh" the source is asked first what is new.
 
-/status and /warm want `Authorization: Bearer TOKEN`; the file with the token is read each time, as kubelet may replace it.
+/status, /warm and /erase want `Authorization: Bearer TOKEN`; the file with the token is read each time, as kubelet may replace
+it.
 State: answers that several clients ask for at once are asked for once, and the number of warms.
 """
 
@@ -29,6 +33,7 @@ from fusecache.contract.run_files import CONTROL_SOCKET
 from fusecache.contract.warm_request import WarmRequest
 from fusecache.custody.mount_table import MountRecord
 from fusecache.pod.control_client import ConnectionLost, ask, call
+from fusecache.pod.eraser import refuse_loss
 from fusecache.pod.http_server import HttpError, Reply, Request
 from fusecache.pod.state import Phase, PodState
 
@@ -36,6 +41,7 @@ ASK_SECONDS = 3.0
 SHARED_SECONDS = 0.5  # an answer is as good as new for so long: clients in a hurry must not keep the daemon busy
 SILENCE_SECONDS = 60.0  # of a warm: fetch reports several times a second, and one that died is replaced sooner
 REFRESH_SECONDS = 600.0
+ERASE_SECONDS = 5.0
 PROGRESS_SECONDS = 1.0  # while the source is asked for what is new
 AGAIN_SECONDS = 0.2
 MAX_WARMS = 4
@@ -79,8 +85,9 @@ class SharedAnswer:
 class Endpoints:
     """Made in a running loop."""
 
-    def __init__(self, state: PodState, run_dir: str, token_file: str) -> None:
+    def __init__(self, state: PodState, run_dir: str, token_file: str, erase: Callable[[], asyncio.Future[None]]) -> None:
         self._state = state
+        self._erase_cache = erase
         self._run_dir = run_dir
         self._token_file = token_file
         self._status = SharedAnswer(run_dir, "status")
@@ -95,11 +102,12 @@ class Endpoints:
             "/metrics": ("GET", self._show_metrics),
             "/status": ("GET", self._show_status),
             "/warm": ("POST", self._warm),
+            "/erase": ("POST", self._erase),
         }
         if request.path not in routes:
             raise HttpError(404, f"there is only {', '.join(routes)}")
         method, act = routes[request.path]
-        if request.path in ("/status", "/warm"):
+        if request.path in ("/status", "/warm", "/erase"):
             check_token(request, self._token_file)
         if request.method != method:
             raise HttpError(405, f"{request.path} takes {method}")
@@ -135,6 +143,15 @@ class Endpoints:
         if self._state.phase is not Phase.SERVING:
             return await reply.send_json(503, {"error": self._state.reason, "phase": self._state.phase})
         await reply.send_json(200, status_of(await self._status.get(), self._run_dir))
+
+    async def _erase(self, request: Request, reply: Reply) -> None:
+        if self._state.phase is Phase.SERVING and not _discards(request.body):
+            try:  # asked anew: what was written in the last moment counts
+                refuse_loss(await call(self._run_dir, CONTROL_SOCKET, {"do": "status"}, ASK_SECONDS))
+            except CacheError as error:
+                return await reply.send_json(409, {"error": str(error)})
+        done, _ = await asyncio.wait({self._erase_cache()}, timeout=ERASE_SECONDS)
+        await reply.send_json(200, {"done": bool(done)})
 
     async def _warm(self, request: Request, reply: Reply) -> None:
         wanted, refreshes = parse_warm(request.body)
@@ -208,6 +225,17 @@ def parse_warm(body: bytes) -> tuple[WarmRequest, bool]:
     if len(request.paths) + len(request.patterns) > MAX_PATHS:
         raise HttpError(400, f"give at most {MAX_PATHS} paths and patterns")
     return request, refreshes
+
+
+def _discards(body: bytes) -> bool:
+    """Raises: HttpError."""
+    try:
+        raw = json.loads(body or b"{}")
+    except ValueError as error:
+        raise HttpError(400, f"the body is no JSON: {error}") from None
+    if not isinstance(raw, dict) or set(raw) - {"discard"} or not isinstance(raw.get("discard", False), bool):
+        raise HttpError(400, 'the body has to be {"discard": true or false}')
+    return bool(raw.get("discard"))
 
 
 def status_of(answer: Mapping[str, Any], run_dir: str) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from fusecache.contract.errors import CacheError, ErrorKind
 from fusecache.contract.exit_status import exit_status_of
 from fusecache.contract.mount_spec import MountSpec
 from fusecache.contract.run_files import PROBLEM, SPEC
+from fusecache.pod import eraser
 from fusecache.pod.arguments import Arguments
 from fusecache.pod.dataset_config import DatasetConfig, load
 from fusecache.pod.early import EarlySupervisor
@@ -80,22 +81,35 @@ class Pod:
         self._supervisor = SupervisorProcess(early)
         self._turn = Turn(early.lock_fd, arguments.cache)
         self._stopped = asyncio.Event()
+        self._erasing = asyncio.Event()
+        self._erased: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._state = PodState()
         self._problem_before = os.environ.get(PROBLEM_BEFORE, "")
         if self._problem_before:
             self._state.enter(Phase.WAITING, self._problem_before)
-        self.endpoints = Endpoints(self._state, arguments.custody, arguments.token)
+        self.endpoints = Endpoints(self._state, arguments.custody, arguments.token, self.erase)
 
     def stop(self) -> None:
         self._stopped.set()
+
+    def erase(self) -> asyncio.Future[None]:
+        """Have the daemon end and the cache removed, for good. Return what is done when that is, and says why it was not."""
+        self._erasing.set()
+        return self._erased
 
     async def run(self) -> int | None:
         """Return the exit status: the supervisor's, or why it got no order; None: the source is to be tried again."""
         serving = asyncio.create_task(self._serve())
         stopped = asyncio.create_task(self._stopped.wait())
         ended = asyncio.create_task(self._supervisor.wait_ended())
+        erasing = asyncio.create_task(self._erasing.wait())
         try:
-            await asyncio.wait({serving, stopped, ended}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({serving, stopped, ended, erasing}, return_when=asyncio.FIRST_COMPLETED)
+            if erasing.done() and not stopped.done():
+                serving.cancel()
+                await self._erase(ended)
+                await stopped
+                return 0
             if stopped.done() and not ended.done():
                 await self._end()
                 return await ended
@@ -117,7 +131,7 @@ class Pod:
                 raise error
             return status
         finally:
-            for task in (serving, stopped, ended):
+            for task in (serving, stopped, ended, erasing):
                 task.cancel()
 
     async def _serve(self) -> None:
@@ -160,6 +174,20 @@ class Pod:
             log.info("another pod waits: it gets mount and cache")
             return await self._supervisor.give_way(self._arguments.custody)
         self._supervisor.terminate()
+
+    async def _erase(self, ended: asyncio.Task[int]) -> None:
+        """A pod that was not serving has nothing of its own, and removes what the last one left."""
+        self._state.enter(Phase.ENDING, "the Dataset is gone: what it had cached is removed")
+        log.info("%s", self._state.reason)
+        self._supervisor.terminate()
+        await ended
+        while not self._erased.done():
+            try:
+                await asyncio.to_thread(eraser.erase, self._arguments)
+                self._erased.set_result(None)
+            except (CacheError, OSError) as error:
+                log.warning("the cache is not removed yet: %s", error)
+                await asyncio.sleep(LOOK_SECONDS)
 
     def _tell_problem(self, error: CacheError) -> None:
         log.error("%s", error)

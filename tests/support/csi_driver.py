@@ -89,6 +89,12 @@ class CsiDriver:
             self.process.wait(20)
             self.process = None
 
+    def restart(self, *arguments: str) -> None:
+        """With more arguments than before."""
+        self.stop()
+        self._mode = [*self._mode, *arguments]
+        self.start()
+
     def log(self) -> str:
         return self._log.read_text(errors="replace") if self._log.exists() else ""
 

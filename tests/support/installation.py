@@ -68,13 +68,13 @@ def installed(kubeconfig: Path, **values: Any) -> Iterator[Installation]:
 
 def _publish(cluster: Cluster | None, directory: Path) -> dict[str, str]:
     """Put both images where the nodes get them."""
-    images = {}
+    images, tag = {}, f"test-{os.urandom(4).hex()}"  # nodes keep what they have under a tag
     for name in NAMES:
         if cluster is None:
-            images[name] = f"{os.environ['FUSECACHE_REGISTRY']}/{name}:test"
+            images[name] = f"{os.environ['FUSECACHE_REGISTRY']}/{name}:{tag}"
             push(directory, name, f"docker://{images[name]}")
             continue
-        images[name] = f"localhost/{name}:test"
+        images[name] = f"localhost/{name}:{tag}"
         with tempfile.TemporaryDirectory(prefix="fusecache-image-", dir="/var/tmp") as scratch:
             archive = Path(scratch) / "image.tar"
             push(directory, name, f"docker-archive:{archive}:{images[name]}")

@@ -20,7 +20,7 @@ http {{
   client_body_temp_path {scratch}/t1; proxy_temp_path {scratch}/t2; fastcgi_temp_path {scratch}/t3;
   uwsgi_temp_path {scratch}/t4; scgi_temp_path {scratch}/t5;
   server {{
-    listen 127.0.0.1:{port};
+    listen {address}:{port};
     location / {{ root {root}; autoindex on; {directives} }}
     {locations}
   }}
@@ -33,7 +33,9 @@ def find_nginx() -> str | None:
 
 
 @contextlib.contextmanager
-def nginx(root: Path, directives: str = "autoindex_exact_size off;", locations: str = "") -> Iterator[str]:
+def nginx(
+    root: Path, directives: str = "autoindex_exact_size off;", locations: str = "", address: str = "127.0.0.1"
+) -> Iterator[str]:
     """Serve `root` with listings; yield the URL with its slash. `directives` go into `location /`, `locations` beside it."""
     program = find_nginx()
     assert program is not None, "nginx is not installed"
@@ -42,9 +44,9 @@ def nginx(root: Path, directives: str = "autoindex_exact_size off;", locations: 
         scratch = Path(name)
         user = f"user {getpass.getuser()};" if getpass.getuser() == "root" else ""  # else it cannot read what only root may
         config = _CONFIG.format(
-            scratch=scratch, port=port, root=root, directives=directives, locations=locations, user=user
+            scratch=scratch, port=port, address=address, root=root, directives=directives, locations=locations, user=user
         )  # fmt: skip
         (scratch / "nginx.conf").write_text(config)
         command = [program, "-p", name, "-e", "stderr", "-c", str(scratch / "nginx.conf")]
-        with running(command, port, scratch / "log"):
-            yield f"http://127.0.0.1:{port}/"
+        with running(command, port, scratch / "log", address=address):
+            yield f"http://{address}:{port}/"

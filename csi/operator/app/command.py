@@ -36,9 +36,13 @@ def main(arguments: Sequence[str]) -> int:
         metavar="DIR",
         help="as the nodes have it: of local://",
     )
+    add("--metrics", metavar="ADDRESS:PORT", help="where Prometheus may ask, such as 0.0.0.0:9810")
     add("--log-level", default="INFO", choices=("DEBUG", "INFO", "WARNING", "ERROR"))
     add("--log-format", default="text", choices=("text", "json"))
     given = parser.parse_args(arguments)
+    address, _, port = (given.metrics or "").rpartition(":")
+    if given.metrics and not (address and port.isdigit()):
+        parser.error("--metrics has to be ADDRESS:PORT")
     configure("operator", given.log_level, given.log_format)
     if given.log_level != "DEBUG":
         for chatty in ("httpx2", "kopf"):  # a line for each request, and for each object seen
@@ -46,9 +50,10 @@ def main(arguments: Sequence[str]) -> int:
     harden_process()
     installation = Installation(given.image, given.pull_policy, given.priority_class)
     roots = AllowedRoots(tuple(given.cache_root), tuple(given.local_root))
+    metrics = (address, int(port)) if given.metrics else None
     status = 0
     try:
-        asyncio.run(_run(OperatorSettings(given.namespace, installation, shares_nodes=not given.exclusive, roots=roots)))
+        asyncio.run(_run(OperatorSettings(given.namespace, installation, not given.exclusive, roots, metrics=metrics)))
     except* LostError as lost:
         sys.stderr.write(f"fusecache-csi operator: {lost.exceptions[0]}\n")
         status = 1

@@ -15,6 +15,7 @@ from csi.operator.render.surroundings import HTTP_PORT
 log = logging.getLogger(__name__)
 
 ASK_SECONDS = 3.0
+ERASE_SECONDS = 8.0
 MAX_PROBLEM = 1000
 WAITING = "waiting"  # phase of a pod that lacks something that somebody has to mend (docs/kubernetes-internals.md)
 
@@ -25,6 +26,14 @@ class Answers:
 
     statuses: list[dict[str, Any]]
     problems: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Erased:
+    """`refusals`: of pods that would lose files of users."""
+
+    is_done: bool
+    refusals: list[str]
 
 
 class Daemons:
@@ -44,13 +53,32 @@ class Daemons:
         statuses = [status for status, _ in found if status is not None]
         return Answers(statuses, [problem for _, problem in found if problem])
 
+    async def erase(self, addresses: Iterable[str], token: str, *, discards: bool) -> Erased:
+        """Have pods remove what they have cached: to be asked again until all are done."""
+        found = await asyncio.gather(*(self._erase(address, token, discards=discards) for address in addresses))
+        return Erased(all(is_done for is_done, _ in found), [refused for _, refused in found if refused])
+
+    async def _erase(self, address: str, token: str, *, discards: bool) -> tuple[bool, str]:
+        """Return whether it is done, and why the pod refuses."""
+        try:
+            async with self._session.post(
+                _url(address, "erase"),
+                headers={"Authorization": f"Bearer {token}"},
+                json={"discard": discards},
+                timeout=aiohttp.ClientTimeout(total=ERASE_SECONDS),
+            ) as response:
+                answer = await response.json()
+                if response.status == 200:
+                    return bool(answer["done"]), ""
+                return False, str(answer.get("error", ""))[:MAX_PROBLEM] if response.status == 409 else ""
+        except (aiohttp.ClientError, TimeoutError, ValueError, KeyError) as error:
+            log.info("the cache pod at %s does not answer: %r", address, error)
+            return False, ""
+
     async def _status(self, address: str, token: str) -> tuple[dict[str, Any] | None, str]:
         """Return its status, or None and what keeps it from serving, if it says that."""
-        host = f"[{address}]" if ":" in address else address
         try:
-            async with self._session.get(
-                f"http://{host}:{HTTP_PORT}/status", headers={"Authorization": f"Bearer {token}"}
-            ) as response:
+            async with self._session.get(_url(address, "status"), headers={"Authorization": f"Bearer {token}"}) as response:
                 answer = await response.json()
                 if response.status == 200 and isinstance(answer, dict):
                     return answer, ""
@@ -61,3 +89,8 @@ class Daemons:
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
             log.info("the cache pod at %s does not answer: %r", address, error)
         return None, ""
+
+
+def _url(address: str, what: str) -> str:
+    host = f"[{address}]" if ":" in address else address
+    return f"http://{host}:{HTTP_PORT}/{what}"

@@ -1,16 +1,17 @@
 """The end of a Dataset, or of its runtime: it waits for those who use it, then everything goes, and the finalizer last.
 
-Keeps nothing in between.
+Keeps nothing in between, but since when pods are asked to remove what they have cached.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from csi.operator.app.daemons import Daemons
 from csi.operator.app.events import Events
 from csi.operator.app.known import (
-    CLAIMS,
     CONFIG_MAPS,
     DAEMON_SETS,
     DATASETS,
@@ -19,14 +20,18 @@ from csi.operator.app.known import (
     SECRETS,
     SERVICE_ACCOUNTS,
     SERVICES,
-    VOLUMES,
     Key,
     Known,
     key_of,
 )
+from csi.operator.app.observation import addresses, cache_pods
+from csi.operator.app.secret_values import SecretValues
+from csi.operator.app.volumes import Volumes
+from csi.operator.model.kinds import KINDS
 from csi.operator.names import CLAIM_ANNOTATION, finalizer
 from csi.operator.objects import Kind, Objects
 from csi.operator.placement import EXCLUSIVE_LABEL
+from csi.operator.render.credentials import TOKEN_KEY
 from csi.operator.render.object_names import (
     WORKER,
     consumers_name,
@@ -35,12 +40,14 @@ from csi.operator.render.object_names import (
     pods_name,
     service_name,
     token_name,
-    volume_name,
 )
 
 AGAIN_SECONDS = 10.0
 LOOK_SECONDS = 1.0
+ERASE_SECONDS = 120.0  # how long cache pods are asked to remove what they have cached, if they do not answer
 ERROR_DELETE = "ErrorDeleteDataset"
+DISCARD_ANNOTATION = "fusecache.io/discard-unsaved"  # of a Dataset: files that are not in the store may be lost
+FORMER_FINALIZER = KINDS["Dataset"].former_finalizer  # of a controller that is not there any more
 _ENDED = ("Succeeded", "Failed")
 # What is made for a Dataset, the pods first; with the Dataset itself it goes by its owner references.
 _MADE: Mapping[Kind, Sequence[Callable[[str], str]]] = {
@@ -53,23 +60,31 @@ _MADE: Mapping[Kind, Sequence[Callable[[str], str]]] = {
 
 
 class Deletion:
-    def __init__(self, objects: Objects, known: Known, events: Events) -> None:
+    def __init__(
+        self, objects: Objects, known: Known, events: Events, daemons: Daemons, secrets: SecretValues, volumes: Volumes
+    ) -> None:
+        self._volumes = volumes
         self._objects = objects
         self._known = known
         self._events = events
+        self._daemons = daemons
+        self._secrets = secrets
+        self._erasing_since: dict[Key, float] = {}
 
     async def go_on(self, raw: dict[str, Any]) -> float | None:
         """Take a Dataset's deletion a step further. Return after how many seconds to look again. Raises: ApiError, OSError."""
         key = key_of(raw)
-        if finalizer("Dataset") not in raw["metadata"].get("finalizers", ()):
+        if not {finalizer("Dataset"), FORMER_FINALIZER} & set(raw["metadata"].get("finalizers", ())):
             return None
         claim = raw["metadata"].get("annotations", {}).get(CLAIM_ANNOTATION)
         users = await self._users(key, claim or key[1])
         if users:
             await self._events.say(raw, ERROR_DELETE, f"the Dataset is still used by {_shown(users)}: delete them first")
             return AGAIN_SECONDS
-        if claim is None and await self._remove_volume(key):
+        if claim is None and await self._volumes.remove(key, raw["metadata"]["uid"]):
             return LOOK_SECONDS  # until it is gone
+        if not await self._erase(raw):
+            return LOOK_SECONDS
         await self.forget(key)
         await self._remove_finalizer(raw)
         return None
@@ -84,7 +99,9 @@ class Deletion:
             message = f"its runtime is gone, but the Dataset is still used by {_shown(users)}: its cache stays until they end"
             await self._events.say(raw, ERROR_DELETE, message)
             return AGAIN_SECONDS
-        if claim is None and await self._remove_volume(key):
+        if claim is None and await self._volumes.remove(key, raw["metadata"]["uid"]):
+            return LOOK_SECONDS
+        if not await self._erase(raw):
             return LOOK_SECONDS
         await self.forget(key)
         for kind, names in _MADE.items():
@@ -103,9 +120,26 @@ class Deletion:
                     gone[EXCLUSIVE_LABEL] = None
                 await self._objects.merge(NODES, node["metadata"]["name"], {"metadata": {"labels": gone}})
 
-    async def _remove_volume(self, key: Key) -> bool:
-        """Return whether there was one. That of a Dataset that was made for a claim is the claim's."""
-        return await self._objects.delete(CLAIMS, key[1], key[0]) or await self._objects.delete(VOLUMES, volume_name(*key))
+    async def _erase(self, raw: dict[str, Any]) -> bool:
+        """Have the cache pods remove what they have cached. Return whether that is done, or has been tried for long enough."""
+        key = key_of(raw)
+        pods = [pod for pod in cache_pods(self._known, key) if pod.get("status", {}).get("phase") == "Running"]
+        token = (await self._secrets.get(key[0], token_name(key[1])) or {}).get(TOKEN_KEY, "")
+        if not pods or not token:
+            self._erasing_since.pop(key, None)
+            return True
+        discards = raw["metadata"].get("annotations", {}).get(DISCARD_ANNOTATION) == "true"
+        erased = await self._daemons.erase(addresses(pods), token, discards=discards)
+        if erased.refusals:
+            await self._events.say(raw, ERROR_DELETE, erased.refusals[0])
+            return False
+        began = self._erasing_since.setdefault(key, time.monotonic())
+        if not erased.is_done and time.monotonic() - began < ERASE_SECONDS:
+            return False
+        if not erased.is_done:
+            await self._events.say(raw, ERROR_DELETE, "a cache pod did not remove what it has cached: it stays on its node")
+        self._erasing_since.pop(key, None)
+        return True
 
     async def _users(self, key: Key, claim: str) -> list[str]:
         referring = [f"Dataset {namespace}/{name}" for namespace, name in self._known.referring(key)]
@@ -114,7 +148,7 @@ class Deletion:
 
     async def _remove_finalizer(self, raw: dict[str, Any]) -> None:
         metadata = raw["metadata"]
-        left = [one for one in metadata.get("finalizers", ()) if one != finalizer("Dataset")]
+        left = [one for one in metadata.get("finalizers", ()) if one not in (finalizer("Dataset"), FORMER_FINALIZER)]
         patch = {"metadata": {"finalizers": left, "resourceVersion": metadata["resourceVersion"]}}
         await self._objects.merge(DATASETS, metadata["name"], patch, metadata["namespace"])
 

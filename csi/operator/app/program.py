@@ -11,6 +11,7 @@ import logging
 import os
 import socket
 from dataclasses import dataclass
+from functools import partial
 
 import kopf
 from lightkube import AsyncClient
@@ -20,6 +21,7 @@ from csi.operator.app.events import Events
 from csi.operator.app.known import Key, Known
 from csi.operator.app.load_jobs import LoadJobs
 from csi.operator.app.loads import Loads
+from csi.operator.app.metrics import OperatorMetrics
 from csi.operator.app.operation_keys import OperationKey
 from csi.operator.app.operations import Operations
 from csi.operator.app.pod_watch import PodWatch
@@ -39,13 +41,14 @@ LEASE = "fusecache-operator"
 @dataclass(frozen=True, slots=True)
 class OperatorSettings:
     """`namespace`: of the Lease. `shares_nodes`: Datasets without `placement` let others cache on their nodes. `roots`: below
-    which users may name directories of nodes."""
+    which users may name directories of nodes. `metrics`: address and port where Prometheus may ask."""
 
     namespace: str
     installation: Installation
     shares_nodes: bool = True
     roots: AllowedRoots = NO_ROOTS
     workers: int = 4
+    metrics: tuple[str, int] | None = None
 
 
 async def run_operator(settings: OperatorSettings, ended: asyncio.Event) -> None:
@@ -53,10 +56,13 @@ async def run_operator(settings: OperatorSettings, ended: asyncio.Event) -> None
     async with contextlib.AsyncExitStack() as stack:
         client = AsyncClient()
         stack.push_async_callback(client.aclose)
-        objects, known = Objects(client), Known()
+        metrics, known = OperatorMetrics(), Known()
+        if settings.metrics is not None:
+            metrics.serve(*settings.metrics)
+        objects = Objects(client, metrics.note_call)
         daemons = await stack.enter_async_context(Daemons())
         identity = f"{socket.gethostname()}-{os.getpid()}-{os.urandom(4).hex()}"
-        leadership = Leadership(client, settings.namespace, LEASE, identity)
+        leadership = Leadership(client, settings.namespace, LEASE, identity, note=metrics.note_call)
         if not await _unless(ended, leadership.acquire()):
             return
         stack.push_async_callback(leadership.release)
@@ -70,10 +76,16 @@ async def run_operator(settings: OperatorSettings, ended: asyncio.Event) -> None
             shares_nodes=settings.shares_nodes,
             roots=settings.roots,
         )
-        queue: WorkQueue[Key] = WorkQueue(reconciler.look, settings.workers)
+        queue: WorkQueue[Key] = WorkQueue(reconciler.look, settings.workers, partial(metrics.note_look, "datasets"))
         pods = PodWatch(objects, known, queue.add)
         loads = Loads(objects, known, events, LoadJobs(objects, daemons, settings.installation), queue.add)
-        operations: WorkQueue[OperationKey] = WorkQueue(Operations(objects, events, loads).look, settings.workers)
+        operations: WorkQueue[OperationKey] = WorkQueue(
+            Operations(objects, events, loads).look, settings.workers, partial(metrics.note_look, "operations")
+        )
+        metrics.note_leading()
+        metrics.watch_datasets(known)
+        metrics.watch_queue("datasets", lambda: queue.depth)
+        metrics.watch_queue("operations", lambda: operations.depth)
         log.info("%s is the operator", identity)
         await prime(objects, known)
         stop = asyncio.Event()

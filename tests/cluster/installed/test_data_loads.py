@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,8 @@ def ended(kubectl: Kubectl, name: str) -> dict[str, Any]:
 def test_loads_of_all_kinds(sizes_and_url: tuple[dict[str, int], str], new_namespace: Callable[..., Kubectl]) -> None:
     sizes, url = sizes_and_url
     total, latest = sum(sizes.values()), sizes[LATEST]
-    development = new_namespace("loads")
+    name = f"loads-{os.urandom(3).hex()}"  # what a Dataset of the same name has cached is still on the nodes
+    development = new_namespace(name)
     mount = {"mountPoint": f"{url}/", "name": "spark", "path": "/"}
     development.create([dataset("spark", [mount]), runtime("spark")])
     shows(development, "spark", END_SECONDS, PHASE="Bound", UFS_TOTAL_SIZE=format_size(total), CACHED="0.00B")
@@ -68,8 +70,8 @@ def test_loads_of_all_kinds(sizes_and_url: tuple[dict[str, int], str], new_names
     assert "'nowhere/at/all' is not in the dataset" in status["conditions"][0]["message"]
     assert len(development.items("pods", "--selector=job-name=lost-loader-job")) == 1, "to try again is in vain"
 
-    other = new_namespace("loads-elsewhere")
-    other.create([dataset("spark", [{"mountPoint": f"dataset://loads/spark/{OLD}"}])])
+    other = new_namespace(f"{name}-elsewhere")
+    other.create([dataset("spark", [{"mountPoint": f"dataset://{name}/spark/{OLD}"}])])
     shows(other, "spark", END_SECONDS, PHASE="Bound")
     load(other, "through", target=[{"path": "/part-*.tgz"}])
     status = ended(other, "through")

@@ -90,7 +90,7 @@ def test_the_cache_pods_are_updated(reading: Reading, promise: Callable[[str, st
 
     def act() -> None:
         """A changed configuration restarts the pods of a Dataset."""
-        patch = '{"spec": {"worker": {"env": {"CHANGED": "1"}}}}'
+        patch = '{"spec": {"worker": {"env": {"CHANGED": "1"}}, "fuse": {"env": {"CHANGED": "1"}}}}'
         reading.kubectl("patch", "alluxioruntime", "demo", "--type=merge", "--patch", patch)
         assert wait_until(lambda: before.isdisjoint(cache_pods(reading.kubectl)), 90.0, 0.5), cache_pods(reading.kubectl)
         for one in reading.kubectl.items("daemonsets"):
