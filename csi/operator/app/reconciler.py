@@ -19,13 +19,13 @@ from csi.operator.app.daemons import Daemons
 from csi.operator.app.deletion import FORMER_FINALIZER, Deletion
 from csi.operator.app.events import Events
 from csi.operator.app.known import DATASETS, PODS, Key, Known, key_of, own_kind
-from csi.operator.app.observation import Observer, cache_pods
+from csi.operator.app.observation import Observer, cache_pods, wanted_digests
 from csi.operator.app.operation_keys import operation_ref
 from csi.operator.app.references import NOT_ALLOWED, mirrored_status, seen_of_target, thin_runtime
 from csi.operator.app.secret_values import SecretValues
 from csi.operator.app.statuses import (
     BOUND,
-    FAILED,
+    USABLE,
     dataset_status,
     differs,
     failed_status,
@@ -109,7 +109,7 @@ class Reconciler:
         if any(problem.reason == NOT_ALLOWED for problem in problems):  # who uses it goes on, and nobody new comes
             await self._volumes.remove(key_of(raw), written.dataset.metadata.uid)
             self._applied.forget(key_of(raw))
-        was_made = raw.get("status", {}).get("phase") in (BOUND, FAILED)
+        was_made = raw.get("status", {}).get("phase") in USABLE
         is_orphaned = written.raw_runtime is None and not targets(raw)
         if was_made and not is_orphaned:
             await self._write_status(raw, failed_status(written.dataset, problems[0], now()))
@@ -137,17 +137,18 @@ class Reconciler:
         if isinstance(credentials, list):
             return await self._refuse(written, credentials)
         token = await self._token(resolved, identity)
-        versions = await self._apply(written, resolved, render(resolved, credentials, self._installation, identity))
+        raws = render(resolved, credentials, self._installation, identity)
+        versions = await self._apply(written, resolved, raws)
         if isinstance(versions, Problem):
             return await self._refuse(written, [versions])
         await self._touch_pods(key_of(raw), versions.get(credentials_name(resolved.name), ""))
         if written.raw_runtime is not None:
             await self._own_runtime(written.raw_runtime, identity)
-        seen = await self._observer.observe(resolved, token)
+        seen = await self._observer.observe(resolved, token, wanted_digests(raws))
         if resolved.replicas == 0 and not cache_pods(self._known, key_of(raw)):
             seen = await self._surveys.look(raw, resolved, credentials, seen, identity)
         status = dataset_status(written.dataset, resolved, seen, now())
-        if status["phase"] != BOUND and seen.problems and age_seconds(raw) > PATIENCE_SECONDS:
+        if seen.problems and age_seconds(raw) > PATIENCE_SECONDS:
             await self._events.say(raw, seen.problems[0].reason, seen.problems[0].message)
         if seen.has_answered and seen.figures.last_error:
             await self._events.say(raw, "StoreError", seen.figures.last_error)

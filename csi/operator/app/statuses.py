@@ -14,7 +14,8 @@ from csi.operator.model.dataset import Dataset
 from csi.operator.render.object_names import WORKER, selector
 from csi.operator.resolved import Problem, Resolved
 
-BOUND, NOT_BOUND, FAILED = "Bound", "NotBound", "Failed"
+BOUND, NOT_BOUND, FAILED, UPDATING = "Bound", "NotBound", "Failed", "Updating"
+USABLE = (BOUND, FAILED, UPDATING)  # phases of a Dataset that has been bound
 READY, PARTIAL, NOT_READY = "Ready", "PartialReady", "NotReady"
 _TYPES = {
     "AlluxioRuntime": "alluxio", "JindoRuntime": "jindo", "EFCRuntime": "efc", "JuiceFSRuntime": "juicefs",
@@ -33,6 +34,7 @@ class Seen:
         worker_reason: why there are fewer workers than asked for.
         problems: what keeps it from being usable now: a store that refuses, a Secret that is missing.
         references: Datasets that refer to it.
+        is_updating: some cache pods have another configuration than the one that is wanted.
     """
 
     figures: Figures = field(default_factory=Figures)
@@ -43,6 +45,7 @@ class Seen:
     worker_reason: str = ""
     problems: Sequence[Problem] = ()
     references: Sequence[str] = ()
+    is_updating: bool = False
 
     @property
     def has_answered(self) -> bool:
@@ -75,16 +78,18 @@ def dataset_status(dataset: Dataset, resolved: Resolved, seen: Seen, now: str) -
     """Return the status of a Dataset that has all it needs. Bound once the store has answered; Failed if it does no more.
 
     While no daemon answers, as when the only one is replaced, the figures stay what they were."""
-    was_bound = dataset.status.phase in (BOUND, FAILED)
+    was_bound = dataset.status.phase in USABLE
     if seen.problems:
         phase, reason, message = (FAILED if was_bound else NOT_BOUND), seen.problems[0].reason, seen.problems[0].message
+    elif was_bound and seen.is_updating:
+        phase, reason, message = UPDATING, "DatasetUpdating", "Cache pods are replaced by those with the new configuration."
     elif seen.has_answered or was_bound:
         phase, reason, message = BOUND, "DatasetReady", "The store has answered, and the volume can be used."
     else:
         phase, reason, message = NOT_BOUND, "WaitingForCache", _waiting(seen)
     status: dict[str, Any] = {
         "phase": phase,
-        "conditions": _conditions(dataset, is_ready=phase == BOUND, reason=reason, message=message, now=now),
+        "conditions": _conditions(dataset, is_ready=phase in (BOUND, UPDATING), reason=reason, message=message, now=now),
         "mounts": [_shown_mount(mount) for mount in _raw_mounts(dataset)],
         "runtimes": [_bound_runtime(resolved)],
         "datasetRef": sorted(seen.references),
