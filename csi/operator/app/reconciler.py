@@ -26,6 +26,7 @@ from csi.operator.app.secret_values import SecretValues
 from csi.operator.app.statuses import (
     BOUND,
     USABLE,
+    cache_runtime_status,
     dataset_status,
     differs,
     failed_status,
@@ -153,9 +154,10 @@ class Reconciler:
         if seen.has_answered and seen.figures.last_error:
             await self._events.say(raw, "StoreError", seen.figures.last_error)
         await self._write_status(raw, status | operation_ref(self._known, key_of(raw)))
-        if written.raw_runtime is not None and written.raw_runtime["kind"] != "CacheRuntime":
+        if written.raw_runtime is not None:
+            of_kind = cache_runtime_status if written.raw_runtime["kind"] == "CacheRuntime" else runtime_status
             before = written.raw_runtime.get("status", {})
-            await self._write_status(written.raw_runtime, runtime_status(resolved, seen, before, now()))
+            await self._write_status(written.raw_runtime, of_kind(resolved, seen, before, now()))
         has_claim = not resolved.has_mount or resolved.has_own_volume or self._volumes.is_bound(key_of(raw))
         is_settled = status["phase"] == BOUND and has_claim and seen.workers_ready >= resolved.replicas and seen.figures.is_listed
         return AGAIN_SECONDS if is_settled else _soon(raw, written.raw_runtime)

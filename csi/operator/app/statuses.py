@@ -139,6 +139,39 @@ def runtime_status(resolved: Resolved, seen: Seen, before: Mapping[str, Any], no
     }
 
 
+def cache_runtime_status(resolved: Resolved, seen: Seen, before: Mapping[str, Any], now: str) -> dict[str, Any]:
+    """Return the status of a CacheRuntime, whose parts have a status each. `before`: what it has."""
+    other = runtime_status(resolved, seen, before, now)
+    parts = {
+        "master": _part(int(seen.has_answered), 1, 1, "StoreNotAsked", _waiting(seen)),
+        "worker": _part(seen.workers_ready, seen.workers_chosen, resolved.replicas, "WorkersNotReady", seen.worker_reason),
+        "client": _part(seen.mounts_ready, seen.mounts_wanted, seen.mounts_wanted, "MountsNotReady", ""),
+    }
+    phases = {part["phase"] for part in parts.values()}
+    return {
+        "phase": READY if phases == {READY} else PARTIAL if READY in phases else NOT_READY,
+        "valueFile": other["valueFile"],
+        "conditions": other["conditions"],
+        "cacheStates": other["cacheStates"],
+        "selector": other["selector"],
+        **parts,
+    }
+
+
+def _part(ready: int, current: int, desired: int, reason: str, message: str) -> dict[str, Any]:
+    phase = _phase(ready, desired)
+    return {
+        "phase": phase,
+        "reason": "" if phase == READY else reason,
+        "message": "" if phase == READY else message,
+        "readyReplicas": ready,
+        "currentReplicas": current,
+        "desiredReplicas": desired,
+        "unavailableReplicas": max(0, desired - ready),
+        "availableReplicas": ready,
+    }
+
+
 def differs(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
     """Whether there is something to write: a time alone is no change."""
     return any(_timeless(before.get(key)) != _timeless(value) for key, value in after.items())
