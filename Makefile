@@ -22,7 +22,7 @@ TYPED := $(foreach directory,fusecache csi tests/support tests/bench tests/clust
 
 export AWS_EC2_METADATA_DISABLED := true
 
-.PHONY: help venv demo test test-long lint format crds manifests bench bench-quick promises images cluster cluster-down test-cluster lock clean
+.PHONY: help venv demo test test-long lint format crds manifests bench bench-quick promises images cluster cluster-install cluster-down test-cluster lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -95,6 +95,9 @@ images: ## build the images fusecache-csi and fusecache-fuse with buildah (BASE=
 cluster: $(CLUSTER_INSTALLED) ## boot a Kubernetes of three nodes on this machine (as root; CLUSTER_DIR=... holds all of it)
 	@[ "$$(id -u)" != 0 ] || scripts/cluster/packages.sh
 	@$(BIN)/python -m tests.cluster_harness --directory="$(CLUSTER_DIR)" up
+
+cluster-install: $(CLUSTER_INSTALLED) ## build the images and install the chart in that Kubernetes, or in the one of KUBECONFIG
+	@$(BIN)/python -m tests.support.installation "$${KUBECONFIG:-$(CLUSTER_DIR)/kubeconfig}"
 
 cluster-down: $(INSTALLED) ## remove that Kubernetes, and everything that a start of it left
 	@$(BIN)/python -m tests.cluster_harness --directory="$(CLUSTER_DIR)" down

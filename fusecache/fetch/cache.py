@@ -35,6 +35,7 @@ from fusecache.fetch.peers import THREADS as PEER_THREADS
 from fusecache.fetch.peers import Peers
 from fusecache.fetch.prefetch import Prefetch
 from fusecache.fetch.read_loop import ReadLoop
+from fusecache.fetch.roots import Roots
 from fusecache.fetch.scrubber import Scrubber
 from fusecache.fetch.sources import Opener, Sources
 from fusecache.fetch.tree import Tree
@@ -166,6 +167,18 @@ class Cache:
         writes = WriteTree(self.index, self.tree, clock)
         context = WriteContext(self.spec, self.tree, writes, self.listing, self.sources, self._nursery, self.pass_on)
         return WriteDesk(context, caching, self.flights.buffers)
+
+    async def arrange_roots(self) -> None:
+        """Make the tree have the spec's sources in their places, and no others. Once, before anybody is served.
+
+        The loop turns between its steps: an earlier source may have left millions of names, and the supervisor asks questions."""
+        gone = 0
+        for changes in Roots(self.index, self.tree).arrange([(opened.id, opened.subdir) for opened in self.sources.all]):
+            self.pass_on(changes)
+            gone += len(changes.orphans)
+            await trio.lowlevel.checkpoint()
+        if gone:
+            log.info("the sources are others than before: %d files of those that are gone were removed from the tree", gone)
 
     async def run_ticks(self) -> None:
         ticks = 0

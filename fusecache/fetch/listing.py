@@ -498,6 +498,11 @@ class Listing:
 
     async def check_name(self, parent: InodeNo, name: bytes) -> None:
         """Ask the source about a name, however lately it was asked before. Raises: NOT_FOUND; not for a store that is away."""
+        known, directory = self._tree.name(parent, name), self._tree.directory(parent)
+        if known is not None and self._tree.is_from_spec(known):
+            return
+        if directory is not None and directory.flags & DirectoryFlag.SYNTHETIC:
+            raise CacheError(ErrorKind.NOT_FOUND, "no source has this place")
         await self._stat_name(parent, name)
 
     async def _stat_name(self, parent: InodeNo, name: bytes) -> None:

@@ -78,7 +78,9 @@ class OpenFiles:
             Path(self._done_path(number)).unlink(missing_ok=True)
         self._clean_up(used | self._acknowledged.journal.stages())
         for inode, _ in known:
-            self._closed.put(inode)
+            found = self._context.tree.inode(inode)
+            is_lost = found is not None and self._context.sources.find(found.source) is None  # it is set aside
+            self._closed.put(inode, at_once=is_lost)
         self._context.nursery.start_soon(self._closed.run, self._context.nursery)
 
     def _clean_up(self, used: set[int]) -> None:
@@ -377,15 +379,16 @@ class OpenFiles:
         await self._acknowledged.renew(inode)
 
     async def _set_aside(self, inode: InodeNo, error: CacheError) -> None:
-        """The store has another version than the file began with, and keeps it; what was written here is kept beside it."""
+        """The store has another version than the file began with, and keeps it, or it is no store of this mount any more; what
+        was written here is kept beside it."""
         written, row = self._context.writes.written(inode), self._context.tree.inode(inode)
         if written is None or row is None:
             return
         await self.abort(inode)
         self._context.stages.forget(written.stage)
-        kept = keep_aside(
-            self._context.directory, written.stage, row.path, self._context.sources.of(row.source).source.url, str(error)
-        )
+        opened = self._context.sources.find(row.source)
+        url = "" if opened is None else opened.source.url
+        kept = keep_aside(self._context.directory, written.stage, row.path, url, str(error))
         log.error("%r was not uploaded: %s; what was written here is kept as %s", row.path, error, kept)
         self._context.pass_on(self._context.writes.lose(inode))
         await self._acknowledged.forget(written.stage)
@@ -406,8 +409,8 @@ class OpenFiles:
         if written is None or row is None:
             return
         note = Note.of(written)
-        if note.upload_id:
-            opened = self._context.sources.of(row.source)
+        opened = self._context.sources.find(row.source)
+        if note.upload_id and opened is not None:
             writer = opened.require_writer()
             with contextlib.suppress(CacheError):
                 await opened.gate.call(lambda: writer.abort(note.upload(row.path, Metadata())))

@@ -126,13 +126,12 @@ class Fetch:
                 bounce_bytes=shares.bounce_bytes,
                 keep_whole=wants_passthrough(self.spec, possible=possible),
             )
-            if self._start.get("fresh_connection", True):
-                drop_orphans(index, cache.store)
             server = MissServer(self.spec, cache, cache.bounced, nursery, self._index_is_damaged)
             nursery.start_soon(self._listen_to_supervisor)
             nursery.start_soon(self._listen_to_signals)
-            cache.tree.make_roots([(opened.id, opened.subdir) for opened in cache.sources.all])
+            await cache.arrange_roots()
             if self._start.get("fresh_connection", True):
+                drop_orphans(index, cache.store)
                 await check_sources(cache)
             if cache.desk is not None:
                 await cache.desk.start(fresh_connection=bool(self._start.get("fresh_connection", True)))

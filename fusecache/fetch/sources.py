@@ -71,9 +71,13 @@ class Sources:
             self.all.append(opened)
             self._by_id[opened.id] = opened
 
+    def find(self, source: int) -> OpenSource | None:
+        """Return None for a source that an earlier life of the index had and this mount does not have."""
+        return self._by_id.get(source)
+
     def of(self, source: int) -> OpenSource:
-        """Raises: CacheError(STALE) if the index knows a source that this mount does not have."""
-        opened = self._by_id.get(source)
+        """As `find`. Raises: CacheError(STALE): what still means such a source is a file that somebody holds open."""
+        opened = self.find(source)
         if opened is None:
             raise CacheError(ErrorKind.STALE, "the source of this file is not part of the mount any more")
         return opened

@@ -170,9 +170,11 @@ def _distrust_containers(index: Index) -> None:
 def drop_orphans(index: Index, store: BlockStore) -> None:
     """Remove inodes that no name points to, with their blocks; only before a new FUSE connection, when no kernel knows them.
 
-    Versions that lie under what was written and is not uploaded yet are needed."""
+    What was written and is not uploaded yet is needed, also where its source is gone (it is set aside), and so are the versions
+    that lie under it."""
     with index.read() as txn:
-        needed = {row.base for _, row in index.writes.iterate(txn) if not row.flags & WriteFlag.UNLINKED}
+        written = [(inode, row.base) for inode, row in index.writes.iterate(txn) if not row.flags & WriteFlag.UNLINKED]
+        needed = {inode for pair in written for inode in pair}
     while True:
         with index.read() as txn:
             orphans = [inode for inode in index.inodes.orphans(txn, 1000 + len(needed)) if inode not in needed]

@@ -13,7 +13,7 @@ import itertools
 import mmap
 import struct
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator
 
 from fusecache.contract.errors import CacheError, ErrorKind
 from fusecache.contract.shared_memory import H_NEXT_INODE
@@ -153,36 +153,6 @@ class Tree:
         ]
 
     # -- making
-
-    def make_roots(self, places: Sequence[tuple[int, tuple[bytes, ...]]]) -> None:
-        """Make the directories that lead to each source: (source id, components). Idempotent."""
-        with self.change() as txn:
-            if self._index.inodes.get(txn, ROOT) is None:
-                self._rows.put_directory(txn, ROOT, ROOT, 0, b"", DirectoryFlag.SYNTHETIC | DirectoryFlag.COMPLETE)
-            for source, parts in sorted(places, key=lambda place: len(place[1])):
-                inode = ROOT
-                for part in parts:
-                    inode = self._make_synthetic(txn, inode, part)
-                self._adopt_root(txn, inode, source)
-
-    def _make_synthetic(self, txn: Transaction, parent: InodeNo, name: bytes) -> InodeNo:
-        known = self._index.names.get(txn, parent, name)
-        if known is not None and known.kind == EntryKind.DIRECTORY:
-            return known.inode
-        inode = self._rows.new_inode()
-        self._rows.put_directory(txn, inode, parent, 0, b"", DirectoryFlag.SYNTHETIC | DirectoryFlag.COMPLETE)
-        self.add_name(txn, parent, name, inode, EntryKind.DIRECTORY, listing_pass=0)
-        return inode
-
-    def _adopt_root(self, txn: Transaction, inode: InodeNo, source: int) -> None:
-        row = self._index.inodes.get(txn, inode)
-        directory = self._index.dirs.get(txn, inode)
-        assert row is not None
-        assert directory is not None
-        if row.source != source:
-            self._index.inodes.put(txn, inode, row._replace(source=source, path=b""))
-            flags = DirectoryFlag.SOURCE_ROOT
-            self._index.dirs.put(txn, inode, directory._replace(flags=flags, listed_at=0.0))
 
     def add_name(
         self, txn: Transaction, parent: InodeNo, name: bytes, inode: InodeNo, kind: int, *, listing_pass: int, checked_at: int = 0

@@ -156,10 +156,10 @@ class Uploads:
         if written is None or row is None or written.flags & WriteFlag.UNLINKED:
             return False
         note = Note.of(written)
-        opened = self._sources.of(row.source)
         with self._stages.use(written.stage) as stage:
             if _is_sent(stage, note, self._sent_path(written.stage)):
                 return False
+            opened = self._sources.of(row.source)
             job = _Job(inode, row, note, stage, opened, opened.require_writer())
             size = stage.size
             is_whole = not note.upload_id and size <= min(WHOLE_BYTES, job.writer.capabilities.most_put_bytes)

@@ -5,6 +5,8 @@ State: the changes under way, by the kernel's number of the request; outcomes ar
 
 from __future__ import annotations
 
+import logging
+import math
 from collections.abc import Awaitable, Callable, Mapping
 
 import trio
@@ -15,14 +17,18 @@ from fusecache.fetch.acknowledged import Acknowledged
 from fusecache.fetch.buffer_pool import BufferPool
 from fusecache.fetch.open_files import OpenFiles
 from fusecache.fetch.recovery import Recovery
+from fusecache.fetch.sources import OpenSource
 from fusecache.fetch.uploads import Uploads
 from fusecache.fetch.write_attributes import AttributeChanges, KeptXattrs
 from fusecache.fetch.write_caching import WriteCaching
 from fusecache.fetch.write_context import WriteContext
 from fusecache.fetch.write_names import NameChanges
 from fusecache.index.inodes import InodeNo
+from fusecache.source.write_protocol import Writer
 
-PATIENCE_SECONDS = 10.0  # for what is recovered to be there before programs look
+log = logging.getLogger(__name__)
+
+PATIENCE_SECONDS = 10.0  # for what is recovered to be there before programs look, and for a source that came while they do
 _OF_A_FILE = frozenset({ChangeKind.SET_ATTRIBUTES, ChangeKind.SET_XATTR, ChangeKind.REMOVE_XATTR})
 # What is always done at the source before the index knows (what changes attributes says so itself, `WriteContext.begin`).
 _AT_SOURCE_FIRST = frozenset({ChangeKind.UNLINK, ChangeKind.MKDIR, ChangeKind.RMDIR, ChangeKind.RENAME, ChangeKind.SYMLINK})
@@ -66,16 +72,29 @@ class WriteDesk:
             opened.open_writer()
             if opened.writer is None:
                 continue
-            if fresh_connection:
-                context.writes.put_found(opened.id, await opened.gate.call(opened.writer.check))
+            found = None if fresh_connection else context.writes.found(opened.id)
+            if found is None:
+                await self._check(opened, opened.writer, must_answer=fresh_connection)
             else:  # a store that does not answer now must not keep us from going on
-                opened.writer.restore(context.writes.found(opened.id))
+                opened.writer.restore(found)
         if fresh_connection:
             context.writes.forget_handles()
         self.files.start(fresh_connection=fresh_connection)
         known = {row.stage for _, row in context.writes.all_written()}
         with trio.move_on_after(PATIENCE_SECONDS):
             await self._recover(known)
+
+    async def _check(self, opened: OpenSource, writer: Writer, *, must_answer: bool) -> None:
+        """Write and remove something. Without an answer, for a source that came while programs use the others, it is written to
+        with the least that a store may promise."""
+        try:
+            with trio.fail_after(math.inf if must_answer else PATIENCE_SECONDS):
+                self._context.writes.put_found(opened.id, await opened.gate.call(writer.check))
+        except (CacheError, trio.TooSlowError) as error:
+            if must_answer:
+                raise
+            log.warning("%s: it is not known whether it can be written: %s", opened.source.url, error)
+            writer.restore(0)
 
     async def _recover(self, known: set[int]) -> None:
         """Return when the names of what was acknowledged are there again; what takes too long appears later."""

@@ -26,6 +26,8 @@ from fusecache.index.names import NameRow
 from fusecache.index.writes import WriteFlag, WriteRow
 from fusecache.source.protocol import Entry, EntryKind
 
+_NOT_CHECKED = -1  # no value of a row
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -120,10 +122,11 @@ class WriteTree:
         with self._change() as txn:
             self._index.writes.close_handles(txn)
 
-    def found(self, source: int) -> int:
-        """Return what the check of a source's writer found out."""
+    def found(self, source: int) -> int | None:
+        """Return what the check of a source's writer found out, None if there was none."""
         with self._index.read() as txn:
-            return self._index.meta.get(txn, f"writer:{source:x}")
+            found = self._index.meta.get(txn, f"writer:{source:x}", _NOT_CHECKED)
+        return None if found == _NOT_CHECKED else found
 
     def put_found(self, source: int, found: int) -> None:
         with self._change() as txn:

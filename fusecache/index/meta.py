@@ -15,6 +15,7 @@
 | hidden | objects that cannot be shown |
 | link:S:F | inode of the file that source S calls F (in hex): hard links share one |
 | names:I | names that point to the hard linked inode I (in hex) |
+| places | digest of the sources and their places that the tree has; missing while they are changed (fetch/roots.py) |
 | generation | number of FUSE connections this index was used for |
 """
 

@@ -102,28 +102,43 @@ def _serve(control: ControlChannel, message: dict[str, Any], fds: dict[str, int]
         source_urls=source_urls(spec),
         stages_full=lambda: bool(_header(memory, shared.H_STAGES_FULL)),
     )
-    misses.start()
+    if spec.engine is Engine.PYFUSE3:
+        engine = _pyfuse3_engine(fds["fuse"], memory, layout, serve_index, filesystem, misses)
+    else:
+        engine = _native_engine(fds, memory, layout, serve_index, filesystem, misses, access, spec, message)
+    misses.start()  # when the engine listens: fetch tells at once what changed before it had anybody to tell it to
     threading.Thread(target=_obey, args=(control,), name="control", daemon=True).start()
     threading.Thread(target=_tidy_up, args=(filesystem, index), name="tidy", daemon=True).start()
 
     def on_ready() -> None:
         control.tell(did="ready")
 
-    if spec.engine is Engine.PYFUSE3:
-        _pyfuse3_engine(fds["fuse"], memory, layout, serve_index, filesystem, misses).run(on_ready)
-    else:
-        needs_favours = access is Access.PASSTHROUGH and not spec.read_write
-        favours = FavourClient(socket.socket(fileno=fds["favour"])) if needs_favours else None
-        settings = EngineSettings(
-            passthrough=access is Access.PASSTHROUGH and not spec.read_write,
-            writes=spec.read_write,
-            checks_opens=spec.close_to_open,
-            ask_resend=not spec.debug_no_resend,
-            resend=bool(message.get("resend", False)),
-        )
-        NativeEngine(fds["fuse"], memory, layout, serve_index, filesystem, misses, favours, settings).run(on_ready)
+    engine.run(on_ready)
     log.info("the mount is gone")
     return ExitCode.OK
+
+
+def _native_engine(
+    fds: dict[str, int],
+    memory: mmap.mmap,
+    layout: shared.Layout,
+    serve_index: int,
+    filesystem: CacheFilesystem,
+    misses: SocketMissClient,
+    access: Access,
+    spec: MountSpec,
+    message: dict[str, Any],
+) -> NativeEngine:
+    needs_favours = access is Access.PASSTHROUGH and not spec.read_write
+    favours = FavourClient(socket.socket(fileno=fds["favour"])) if needs_favours else None
+    settings = EngineSettings(
+        passthrough=needs_favours,
+        writes=spec.read_write,
+        checks_opens=spec.close_to_open,
+        ask_resend=not spec.debug_no_resend,
+        resend=bool(message.get("resend", False)),
+    )
+    return NativeEngine(fds["fuse"], memory, layout, serve_index, filesystem, misses, favours, settings)
 
 
 def _pyfuse3_engine(*arguments: Any) -> Any:

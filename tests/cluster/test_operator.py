@@ -112,6 +112,34 @@ def test_what_cannot_be_is_said(
     assert words in condition(dataset)["message"]
 
 
+def test_a_claim_of_that_name_stays_its_owners(operator: OperatorProcess, namespace: Kubectl) -> None:
+    """Deleting the Dataset, which was never bound, deleted it, and with it what somebody had written."""
+    spec = {"accessModes": ["ReadWriteOnce"], "storageClassName": "none", "resources": {"requests": {"storage": "1Gi"}}}
+    namespace.create([{"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "spark"}, "spec": spec}])
+    namespace.create(web())
+    dataset = namespace.wait_for(["dataset", "spark"], lambda found: condition(found).get("reason") == "VolumeNameTaken", 30.0)
+    assert dataset["status"]["phase"] == "NotBound"
+    namespace("delete", "dataset", "spark", "--wait=true", timeout_seconds=60)
+    assert namespace.get("pvc", "spark")["spec"]["storageClassName"] == "none"
+    assert "deletionTimestamp" not in namespace.get("pvc", "spark")["metadata"]
+
+
+def test_a_claim_that_was_deleted_alone_comes_back(operator: OperatorProcess, namespace: Kubectl) -> None:
+    namespace.create(web())
+    first = namespace.wait_for(["pvc", "spark"], lambda found: found["status"].get("phase") == "Bound", 20.0)
+    namespace("delete", "pvc", "spark", "--wait=true", timeout_seconds=60)
+    again = namespace.wait_for(["pvc", "spark"], lambda found: found["status"].get("phase") == "Bound", 30.0)
+    assert again["metadata"]["uid"] != first["metadata"]["uid"]
+
+
+def test_a_finalizer_of_a_controller_that_is_gone_holds_nothing(operator: OperatorProcess, namespace: Kubectl) -> None:
+    objects = web()
+    objects[0]["metadata"]["finalizers"] = ["fluid-dataset-controller-finalizer"]
+    namespace.create(objects)
+    namespace.wait_for(["pvc", "spark"], lambda found: found["status"].get("phase") == "Bound", 20.0)
+    namespace("delete", "dataset", "spark", "--wait=true", timeout_seconds=60)
+
+
 def test_a_missing_secret_is_named_and_heals(operator: OperatorProcess, namespace: Kubectl) -> None:
     secret = {"name": "access_key", "valueFrom": {"secretKeyRef": {"name": "mysecret", "key": "id"}}}
     options = [

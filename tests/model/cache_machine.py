@@ -1,9 +1,9 @@
 """The state machine: the real writer and the real filesystem against a dictionary of path -> versions.
 
 Everything that a bad day may do happens between reads: objects are replaced, grow, shrink and go, blocks are evicted and
-damaged, a tier's directory vanishes, calls of the store fail, the writer stops or dies and starts again. What must hold after
-each step: bytes come from exactly one version, a listing that was refreshed equals the dictionary, quotas are kept, and the
-independent check of the index finds nothing.
+damaged, a tier's directory vanishes, calls of the store fail, the writer stops or dies and starts again, with another source as
+well. What must hold after each step: bytes come from exactly one version, a listing that was refreshed equals the dictionary,
+quotas are kept, and the independent check of the index finds nothing.
 """
 
 from __future__ import annotations
@@ -90,6 +90,7 @@ class CacheMachine(RuleBasedStateMachine):
         prefetch: bool,
         sizes: dict[str, int],
     ) -> None:
+        self.way = way
         self.source = make_source(way, page_size=2, needs_stat=needs_stat)
         spec = spec_of(self.path, *quotas, ttl_seconds=ttl, prefetch=prefetch)
         self.harness = FetchHarness(spec, self.source, keep_whole=keep_whole, rate=RATE)
@@ -338,12 +339,40 @@ class CacheMachine(RuleBasedStateMachine):
     @rule(clean=st.booleans(), same_connection=st.booleans())
     def restart(self, clean: bool, same_connection: bool) -> None:
         self._count("restart" if clean else "kill")
+        self._end(clean=clean)
+        self._begin_again(same_connection=same_connection)
+
+    @rule(
+        clean=st.booleans(),
+        same_connection=st.booleans(),
+        url=st.sampled_from(["fake://store", "fake://other"]),
+        sizes=st.dictionaries(st.sampled_from(PATHS), SIZES, max_size=3),
+    )
+    def mount_another_source(self, clean: bool, same_connection: bool, url: str, sizes: dict[str, int]) -> None:
+        """One with a URL that it may have had before. Its versions are those of the other, too: both count from 1."""
+        if url == self.source.url:
+            return
+        self._count("another source")
+        self._end(clean=clean)
+        self.source = make_source(self.way, url=url, page_size=2, needs_stat=self.source.needs_stat)
+        self.harness.with_sources({"": self.source})
+        self.current.clear()
+        for pin in self.pins.values():
+            pin.was_gone = True
+        for path, size in sizes.items():
+            self.write(path, size)
+        self._begin_again(same_connection=same_connection)
+        self._compare_everything("")
+
+    def _end(self, *, clean: bool) -> None:
         self._let_go()
         if clean:
             self.harness.rest()
             self.harness.stop()
         else:
             self.harness.kill()
+
+    def _begin_again(self, *, same_connection: bool) -> None:
         if not same_connection:
             self.pins.clear()
         self.harness.start(fresh_connection=not same_connection)

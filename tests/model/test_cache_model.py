@@ -17,6 +17,6 @@ SECONDS = float(os.environ.get("FUSECACHE_MODEL_SECONDS", "8"))
 def test_bytes_names_and_accounting_equal_the_reference(expect_log: LogCheck, monkeypatch: pytest.MonkeyPatch) -> None:
     runs, steps = run_model(SECONDS, expect_log, monkeypatch)
     print(f"model: {sum(steps.values())} steps in {runs} runs, 0 divergences; {dict(sorted(steps.items()))}")
-    assert all(steps[what] for what in ("read", "damage", "restart", "kill", "evict", "checks with blocks")), (
+    assert all(steps[what] for what in ("read", "damage", "restart", "kill", "another source", "evict", "checks with blocks")), (
         "the model proved nothing"
     )

@@ -163,10 +163,10 @@ class FetchHarness:
                 opener=lambda url, options, environment: self._sources[url],
                 clock=self.clock,
             )
+            self.server = MissServer(self.spec, self.cache, self.cache.bounced, nursery, self.damages.append)
+            await self.cache.arrange_roots()
             if fresh_connection:
                 startup.drop_orphans(self.index, self.cache.store)
-            self.server = MissServer(self.spec, self.cache, self.cache.bounced, nursery, self.damages.append)
-            self.cache.tree.make_roots([(opened.id, opened.subdir) for opened in self.cache.sources.all])
             if self._ticks:
                 nursery.start_soon(self.cache.run_ticks)
             nursery.start_soon(self.cache.evictor.run)
@@ -263,7 +263,6 @@ class FetchHarness:
     def reader(self) -> CacheReader:
         """A new reader, as another serve process would be; closed with this life at the latest."""
         misses = SocketMissClient(f"/proc/self/fd/{self._run_directory}", len(self._readers))
-        misses.start()
         counters = memoryview(bytearray(PAGE)).cast("Q")
         filesystem = CacheFilesystem(
             self.index,
@@ -276,6 +275,7 @@ class FetchHarness:
             on_index_damaged=self.damages.append,
         )
         reader = CacheReader(filesystem, misses, counters)
+        misses.start()
         self._readers.append(reader)
         return reader
 
@@ -328,6 +328,11 @@ class FetchHarness:
     def with_spec(self, **fields: Any) -> None:
         """Change the spec for the next life."""
         self.spec = replace(self.spec, **fields)
+
+    def with_sources(self, sources: Mapping[str, FakeSource], options: Mapping[str, str] | None = None) -> None:
+        """Mount others in the next life: subdir -> source; `options` for each."""
+        self._sources = {source.url: source for source in sources.values()}
+        self.with_spec(sources=tuple(SourceSpec(source.url, subdir, options or {}) for subdir, source in sources.items()))
 
 
 @contextlib.contextmanager

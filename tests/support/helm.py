@@ -89,6 +89,11 @@ class Release:
         chosen = self._values(values)
         return self._helm("install", self.name, str(CHART), "--create-namespace", *options, values=chosen, seconds=WAIT_SECONDS)
 
+    def bring_up(self, *options: str, **values: Any) -> str:
+        """Install it, or upgrade the one that is there."""
+        options = ("--install", "--create-namespace", *options)
+        return self._helm("upgrade", self.name, str(CHART), *options, values=self._values(values), seconds=WAIT_SECONDS)
+
     def upgrade(self, *options: str, **values: Any) -> str:
         return self._helm("upgrade", self.name, str(CHART), *options, values=self._values(values))
 

@@ -1,5 +1,7 @@
 """The project in a cluster, as users install it: both images built, put where nodes pull from, and the chart.
 
+`python -m tests.support.installation KUBECONFIG` installs it there, and leaves it (`make cluster-install`).
+
 Owns the release for the length of a `with`. On a cluster that the harness did not make, images go to $FUSECACHE_REGISTRY
 (`registry.example/team`), and the sidecars are those that the chart names.
 """
@@ -8,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -42,28 +45,39 @@ class Installation:
 def installed(kubeconfig: Path, **values: Any) -> Iterator[Installation]:
     """Install the chart, and remove it with its definitions, Datasets and all; with FUSECACHE_TEST_INSTALLED, the one that is
     there is used and stays. Raises: ImagesMissingError, HelmError."""
-    cluster = Cluster.of_kubeconfig(kubeconfig)
-    kubectl = cluster.kubectl if cluster else Kubectl(kubeconfig)
     if os.environ.get("FUSECACHE_TEST_INSTALLED"):
-        yield Installation(kubectl, Release(kubeconfig, NAMESPACE))
+        yield Installation(_kubectl(kubeconfig), Release(kubeconfig, NAMESPACE))
         return
+    try:
+        yield install(kubeconfig, **values)
+    finally:
+        kubectl = _kubectl(kubeconfig)
+        Release(kubeconfig, NAMESPACE).uninstall()
+        kubectl("delete", "crd", "--selector=fusecache.io/definition=true", timeout_seconds=60)
+        kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found", "--wait=true", timeout_seconds=60)
+
+
+def install(kubeconfig: Path, **values: Any) -> Installation:
+    """Build the images, put them where the nodes get them, and install the chart, or bring it up to date. Raises:
+    ImagesMissingError, HelmError."""
+    cluster = Cluster.of_kubeconfig(kubeconfig)
     with built_images() as directory:
         images = _publish(cluster, directory)
-        own = {"csi": images["fusecache-csi"], "fuse": images["fusecache-fuse"], "pullPolicy": "IfNotPresent"}
-        if cluster is not None:
-            for name in SIDECARS:
-                reference, archive = sidecar_archive(name)
-                cluster.publish_image(archive)
-                own[name.removeprefix("csi-")] = reference
-            _publish_applications(cluster)
+    own = {"csi": images["fusecache-csi"], "fuse": images["fusecache-fuse"], "pullPolicy": "IfNotPresent"}
+    if cluster is not None:
+        for name in SIDECARS:
+            reference, archive = sidecar_archive(name)
+            cluster.publish_image(archive)
+            own[name.removeprefix("csi-")] = reference
+        _publish_applications(cluster)
     release = Release(kubeconfig, NAMESPACE, images=own, values=values)
-    try:
-        release.install("--wait", f"--timeout={READY_SECONDS}")
-        yield Installation(kubectl, release, images)
-    finally:
-        release.uninstall()
-        kubectl("delete", "crd", "--selector=fusecache.io/definition=true", timeout_seconds=60)
-        kubectl("delete", "namespace", NAMESPACE, "--wait=true", timeout_seconds=60)
+    release.bring_up("--wait", f"--timeout={READY_SECONDS}")
+    return Installation(_kubectl(kubeconfig), release, images)
+
+
+def _kubectl(kubeconfig: Path) -> Kubectl:
+    cluster = Cluster.of_kubeconfig(kubeconfig)
+    return cluster.kubectl if cluster else Kubectl(kubeconfig)
 
 
 def _publish(cluster: Cluster | None, directory: Path) -> dict[str, str]:
@@ -88,3 +102,7 @@ def _publish_applications(cluster: Cluster) -> None:
         archive = Path(scratch) / "image.tar"
         image_archive.write(archive, APPLICATION_IMAGES[0], builds.base_layer(), ["/bin/sleep", "infinity"], [_PATH])
         cluster.publish_image(archive, *APPLICATION_IMAGES)
+
+
+if __name__ == "__main__":
+    install(Path(sys.argv[1]))

@@ -32,20 +32,23 @@ class Applied:
         self._done: dict[Key, _Done] = {}
         self._tokens: dict[Key, str] = {}
 
+    def needs(self, key: Key, raws: Sequence[Mapping[str, Any]]) -> bool:
+        """Whether `apply` would call the API server."""
+        before = self._done.get(key)
+        return before is None or before.digest != _digest(raws) or time.monotonic() - before.at >= AGAIN_SECONDS
+
     async def apply(self, key: Key, raws: Sequence[Mapping[str, Any]]) -> Mapping[str, str]:
         """Bring a Dataset's objects to what they are to be. Return the versions of Secrets among them, by name. Raises: ApiError,
         OSError."""
-        digest = hashlib.sha256(json.dumps(raws, sort_keys=True).encode()).hexdigest()
-        before = self._done.get(key)
-        if before is not None and digest == before.digest and time.monotonic() - before.at < AGAIN_SECONDS:
-            return before.secret_versions
+        if not self.needs(key, raws):
+            return self._done[key].secret_versions
         self._done.pop(key, None)
         versions = {}
         for raw in raws:
             applied = await self._objects.apply(raw)
             if raw["kind"] == "Secret":
                 versions[raw["metadata"]["name"]] = applied["metadata"]["resourceVersion"]
-        self._done[key] = _Done(digest, time.monotonic(), versions)
+        self._done[key] = _Done(_digest(raws), time.monotonic(), versions)
         return versions
 
     def token(self, namespace: str, name: str) -> str:
@@ -59,3 +62,7 @@ class Applied:
         """What was made for a Dataset is gone, or goes."""
         self._done.pop(key, None)
         self._tokens = {one: token for one, token in self._tokens.items() if one[0] != key[0]}
+
+
+def _digest(raws: Sequence[Mapping[str, Any]]) -> str:
+    return hashlib.sha256(json.dumps(raws, sort_keys=True).encode()).hexdigest()

@@ -12,7 +12,6 @@ from typing import Any
 from csi.operator.app.daemons import Daemons
 from csi.operator.app.events import Events
 from csi.operator.app.known import (
-    CLAIMS,
     CONFIG_MAPS,
     DAEMON_SETS,
     DATASETS,
@@ -21,13 +20,14 @@ from csi.operator.app.known import (
     SECRETS,
     SERVICE_ACCOUNTS,
     SERVICES,
-    VOLUMES,
     Key,
     Known,
     key_of,
 )
 from csi.operator.app.observation import addresses, cache_pods
 from csi.operator.app.secret_values import SecretValues
+from csi.operator.app.volumes import Volumes
+from csi.operator.model.kinds import KINDS
 from csi.operator.names import CLAIM_ANNOTATION, finalizer
 from csi.operator.objects import Kind, Objects
 from csi.operator.placement import EXCLUSIVE_LABEL
@@ -40,7 +40,6 @@ from csi.operator.render.object_names import (
     pods_name,
     service_name,
     token_name,
-    volume_name,
 )
 
 AGAIN_SECONDS = 10.0
@@ -48,6 +47,7 @@ LOOK_SECONDS = 1.0
 ERASE_SECONDS = 120.0  # how long cache pods are asked to remove what they have cached, if they do not answer
 ERROR_DELETE = "ErrorDeleteDataset"
 DISCARD_ANNOTATION = "fusecache.io/discard-unsaved"  # of a Dataset: files that are not in the store may be lost
+FORMER_FINALIZER = KINDS["Dataset"].former_finalizer  # of a controller that is not there any more
 _ENDED = ("Succeeded", "Failed")
 # What is made for a Dataset, the pods first; with the Dataset itself it goes by its owner references.
 _MADE: Mapping[Kind, Sequence[Callable[[str], str]]] = {
@@ -60,7 +60,10 @@ _MADE: Mapping[Kind, Sequence[Callable[[str], str]]] = {
 
 
 class Deletion:
-    def __init__(self, objects: Objects, known: Known, events: Events, daemons: Daemons, secrets: SecretValues) -> None:
+    def __init__(
+        self, objects: Objects, known: Known, events: Events, daemons: Daemons, secrets: SecretValues, volumes: Volumes
+    ) -> None:
+        self._volumes = volumes
         self._objects = objects
         self._known = known
         self._events = events
@@ -71,14 +74,14 @@ class Deletion:
     async def go_on(self, raw: dict[str, Any]) -> float | None:
         """Take a Dataset's deletion a step further. Return after how many seconds to look again. Raises: ApiError, OSError."""
         key = key_of(raw)
-        if finalizer("Dataset") not in raw["metadata"].get("finalizers", ()):
+        if not {finalizer("Dataset"), FORMER_FINALIZER} & set(raw["metadata"].get("finalizers", ())):
             return None
         claim = raw["metadata"].get("annotations", {}).get(CLAIM_ANNOTATION)
         users = await self._users(key, claim or key[1])
         if users:
             await self._events.say(raw, ERROR_DELETE, f"the Dataset is still used by {_shown(users)}: delete them first")
             return AGAIN_SECONDS
-        if claim is None and await self._remove_volume(key):
+        if claim is None and await self._volumes.remove(key, raw["metadata"]["uid"]):
             return LOOK_SECONDS  # until it is gone
         if not await self._erase(raw):
             return LOOK_SECONDS
@@ -96,7 +99,7 @@ class Deletion:
             message = f"its runtime is gone, but the Dataset is still used by {_shown(users)}: its cache stays until they end"
             await self._events.say(raw, ERROR_DELETE, message)
             return AGAIN_SECONDS
-        if claim is None and await self._remove_volume(key):
+        if claim is None and await self._volumes.remove(key, raw["metadata"]["uid"]):
             return LOOK_SECONDS
         if not await self._erase(raw):
             return LOOK_SECONDS
@@ -138,10 +141,6 @@ class Deletion:
         self._erasing_since.pop(key, None)
         return True
 
-    async def _remove_volume(self, key: Key) -> bool:
-        """Return whether there was one. That of a Dataset that was made for a claim is the claim's."""
-        return await self._objects.delete(CLAIMS, key[1], key[0]) or await self._objects.delete(VOLUMES, volume_name(*key))
-
     async def _users(self, key: Key, claim: str) -> list[str]:
         referring = [f"Dataset {namespace}/{name}" for namespace, name in self._known.referring(key)]
         pods = [pod async for pod in self._objects.list(PODS, key[0]) if _uses(pod, claim)]
@@ -149,7 +148,7 @@ class Deletion:
 
     async def _remove_finalizer(self, raw: dict[str, Any]) -> None:
         metadata = raw["metadata"]
-        left = [one for one in metadata.get("finalizers", ()) if one != finalizer("Dataset")]
+        left = [one for one in metadata.get("finalizers", ()) if one not in (finalizer("Dataset"), FORMER_FINALIZER)]
         patch = {"metadata": {"finalizers": left, "resourceVersion": metadata["resourceVersion"]}}
         await self._objects.merge(DATASETS, metadata["name"], patch, metadata["namespace"])
 

@@ -13,6 +13,7 @@ from csi.operator.app.pod_problems import pod_problems
 from csi.operator.app.statuses import Seen
 from csi.operator.figures import add_up
 from csi.operator.placement import Node, choose_workers
+from csi.operator.render.cache_pod import CONFIG_DIGEST
 from csi.operator.render.object_names import CONSUMER, ROLE_LABEL, WORKER, node_label, selector
 from csi.operator.render.pod_role import requested_memory
 from csi.operator.render.surroundings import Installation
@@ -28,15 +29,15 @@ class Observer:
         self._attachments = attachments
         self._installation = installation
 
-    async def observe(self, resolved: Resolved, token: str) -> Seen:
-        """Raises: ApiError, OSError."""
+    async def observe(self, resolved: Resolved, token: str, digests: Mapping[str, str]) -> Seen:
+        """`digests`: of the configuration that pods of each role are to have. Raises: ApiError, OSError."""
         key = (resolved.namespace, resolved.name)
         nodes = [Node.of_json(raw) for raw in self._known.all(NODES)]
         placement = choose_workers(resolved, nodes, requested_memory(resolved, self._installation))
         await self._attachments.label_nodes(resolved, nodes, placement.workers)
         pods = cache_pods(self._known, key)
         ready = [pod for pod in pods if is_ready(pod)]
-        caching = [pod for pod in pods if pod["metadata"].get("labels", {}).get(ROLE_LABEL) == WORKER]
+        caching = [pod for pod in pods if _role(pod) == WORKER]
         workers, others = await asyncio.gather(
             self._daemons.statuses(addresses(caching), token),
             self._daemons.statuses(addresses(pod for pod in pods if pod not in caching), token),
@@ -56,6 +57,7 @@ class Observer:
             mounts_ready=len(_nodes(ready) & mounting),
             worker_reason=placement.reason,
             problems=problems,
+            is_updating=any(_config_of(pod) not in ("", digests.get(_role(pod), "")) for pod in pods),
             references=[f"{namespace}/{name}" for namespace, name in self._known.referring(key)],
         )
 
@@ -81,6 +83,20 @@ def addresses(pods: Iterable[Mapping[str, Any]]) -> list[str]:
 def is_ready(pod: Mapping[str, Any]) -> bool:
     conditions = pod.get("status", {}).get("conditions", ())
     return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
+
+
+def wanted_digests(raws: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """Return the digest of the configuration of each role, as the DaemonSets that were rendered say it."""
+    templates = [raw["spec"]["template"]["metadata"] for raw in raws if raw["kind"] == "DaemonSet"]
+    return {one["labels"][ROLE_LABEL]: one["annotations"][CONFIG_DIGEST] for one in templates}
+
+
+def _role(pod: Mapping[str, Any]) -> str:
+    return str(pod["metadata"].get("labels", {}).get(ROLE_LABEL, ""))
+
+
+def _config_of(pod: Mapping[str, Any]) -> str:
+    return str(pod["metadata"].get("annotations", {}).get(CONFIG_DIGEST, ""))
 
 
 def _nodes(pods: Iterable[Mapping[str, Any]]) -> set[str]:

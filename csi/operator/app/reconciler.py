@@ -11,19 +11,22 @@ import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from lightkube import ApiError
+
 from csi.operator.app.applied import Applied
 from csi.operator.app.attachments import Attachments
 from csi.operator.app.daemons import Daemons
-from csi.operator.app.deletion import Deletion
+from csi.operator.app.deletion import FORMER_FINALIZER, Deletion
 from csi.operator.app.events import Events
 from csi.operator.app.known import DATASETS, PODS, Key, Known, key_of, own_kind
-from csi.operator.app.observation import Observer, cache_pods
+from csi.operator.app.observation import Observer, cache_pods, wanted_digests
 from csi.operator.app.operation_keys import operation_ref
-from csi.operator.app.references import mirrored_status, seen_of_target, thin_runtime
+from csi.operator.app.references import NOT_ALLOWED, mirrored_status, seen_of_target, thin_runtime
 from csi.operator.app.secret_values import SecretValues
 from csi.operator.app.statuses import (
     BOUND,
-    FAILED,
+    USABLE,
+    cache_runtime_status,
     dataset_status,
     differs,
     failed_status,
@@ -32,6 +35,7 @@ from csi.operator.app.statuses import (
 )
 from csi.operator.app.surveys import Surveys
 from csi.operator.app.times import age_seconds, now
+from csi.operator.app.volumes import Volumes
 from csi.operator.app.written import Reader, Written, targets
 from csi.operator.names import finalizer
 from csi.operator.objects import Objects
@@ -47,6 +51,8 @@ AGAIN_SECONDS = 15.0  # until daemons are asked again: a status is written no mo
 SOON_SECONDS = 1.0  # of a Dataset that is new
 PATIENCE_SECONDS = 5.0  # what a new object lacks may be in the same file, a few lines below: no event before
 TOKEN_BYTES = 32
+REFUSALS = (400, 403, 422)  # by the API server or an admission controller: somebody has to mend something
+APPLY_REFUSED = "ApplyRefused"
 CREDENTIALS_VERSION = "fusecache.io/credentials-version"  # of cache pods: kubelet looks at Secrets when it changes
 
 
@@ -69,7 +75,8 @@ class Reconciler:
         self._reader = Reader(objects, known, events, shares_nodes=shares_nodes, roots=roots)
         self._applied = Applied(objects)
         self._secrets = SecretValues(objects)
-        self._deletion = Deletion(objects, known, events, daemons, self._secrets)
+        self._volumes = Volumes(objects, known)
+        self._deletion = Deletion(objects, known, events, daemons, self._secrets, self._volumes)
         self._observer = Observer(known, daemons, Attachments(objects, known), installation)
         self._surveys = Surveys(objects, known, installation)
 
@@ -100,7 +107,10 @@ class Reconciler:
             about = written.raw_runtime if problem.on_runtime and written.raw_runtime else raw
             if not problem.heals or age_seconds(about) > PATIENCE_SECONDS:
                 await self._events.say(about, problem.reason, problem.message)
-        was_made = raw.get("status", {}).get("phase") in (BOUND, FAILED)
+        if any(problem.reason == NOT_ALLOWED for problem in problems):  # who uses it goes on, and nobody new comes
+            await self._volumes.remove(key_of(raw), written.dataset.metadata.uid)
+            self._applied.forget(key_of(raw))
+        was_made = raw.get("status", {}).get("phase") in USABLE
         is_orphaned = written.raw_runtime is None and not targets(raw)
         if was_made and not is_orphaned:
             await self._write_status(raw, failed_status(written.dataset, problems[0], now()))
@@ -128,24 +138,51 @@ class Reconciler:
         if isinstance(credentials, list):
             return await self._refuse(written, credentials)
         token = await self._token(resolved, identity)
-        versions = await self._applied.apply(key_of(raw), render(resolved, credentials, self._installation, identity))
+        raws = render(resolved, credentials, self._installation, identity)
+        versions = await self._apply(written, resolved, raws)
+        if isinstance(versions, Problem):
+            return await self._refuse(written, [versions])
         await self._touch_pods(key_of(raw), versions.get(credentials_name(resolved.name), ""))
         if written.raw_runtime is not None:
             await self._own_runtime(written.raw_runtime, identity)
-        seen = await self._observer.observe(resolved, token)
+        seen = await self._observer.observe(resolved, token, wanted_digests(raws))
         if resolved.replicas == 0 and not cache_pods(self._known, key_of(raw)):
             seen = await self._surveys.look(raw, resolved, credentials, seen, identity)
         status = dataset_status(written.dataset, resolved, seen, now())
-        if status["phase"] != BOUND and seen.problems and age_seconds(raw) > PATIENCE_SECONDS:
+        if seen.problems and age_seconds(raw) > PATIENCE_SECONDS:
             await self._events.say(raw, seen.problems[0].reason, seen.problems[0].message)
         if seen.has_answered and seen.figures.last_error:
             await self._events.say(raw, "StoreError", seen.figures.last_error)
         await self._write_status(raw, status | operation_ref(self._known, key_of(raw)))
-        if written.raw_runtime is not None and written.raw_runtime["kind"] != "CacheRuntime":
+        if written.raw_runtime is not None:
+            of_kind = cache_runtime_status if written.raw_runtime["kind"] == "CacheRuntime" else runtime_status
             before = written.raw_runtime.get("status", {})
-            await self._write_status(written.raw_runtime, runtime_status(resolved, seen, before, now()))
-        is_settled = status["phase"] == BOUND and seen.workers_ready >= resolved.replicas and seen.figures.is_listed
+            await self._write_status(written.raw_runtime, of_kind(resolved, seen, before, now()))
+        has_claim = not resolved.has_mount or resolved.has_own_volume or self._volumes.is_bound(key_of(raw))
+        is_settled = status["phase"] == BOUND and has_claim and seen.workers_ready >= resolved.replicas and seen.figures.is_listed
         return AGAIN_SECONDS if is_settled else _soon(raw, written.raw_runtime)
+
+    async def _apply(
+        self, written: Written, resolved: Resolved, raws: Sequence[Mapping[str, Any]]
+    ) -> Mapping[str, str] | Problem:
+        """Apply what a Dataset needs. Return the versions of Secrets, or why it cannot be: names that others have, or what the
+        API server says. Raises: ApiError for what has nothing to do with the objects, OSError."""
+        key, uid = key_of(written.raw_dataset), written.dataset.metadata.uid
+        has_volume = resolved.has_mount and not resolved.has_own_volume
+        if has_volume and self._volumes.is_released(key):
+            self._applied.forget(key)
+            await self._volumes.reclaim(key)
+        if has_volume and self._applied.needs(key, raws) and (taken := await self._volumes.check(key, uid)) is not None:
+            return taken
+        try:
+            versions = await self._applied.apply(key, raws)
+            if has_volume:
+                await self._volumes.hasten(key)
+            return versions
+        except ApiError as error:
+            if error.status.code not in REFUSALS:
+                raise
+            return Problem(APPLY_REFUSED, f"the API server refuses what the Dataset needs: {error.status.message}", heals=True)
 
     async def _make_reference(self, written: Written, resolved: Resolved, identity: Identity) -> float | None:
         """A reference has a volume of its own and a runtime that does nothing; it shows what its target shows."""
@@ -154,22 +191,21 @@ class Reconciler:
         assert written.target is not None
         if written.raw_runtime is None:
             await self._objects.apply(thin_runtime(resolved.reference, resolved.namespace, resolved.name, identity.uid))
-        await self._applied.apply(key_of(raw), render(resolved, {}, self._installation, identity))
+        applied = await self._apply(written, resolved, render(resolved, {}, self._installation, identity))
+        if isinstance(applied, Problem):
+            return await self._refuse(written, [applied])
         status = mirrored_status(dataset_status(written.dataset, resolved, seen_of_target(written.target), now()), written.target)
         await self._write_status(raw, status | operation_ref(self._known, key_of(raw)))
-        return None  # looked at again when the target changes
+        # Looked at again when the target changes.
+        return None if self._volumes.is_bound(key_of(raw)) else _soon(raw)
 
     async def _add_finalizer(self, raw: dict[str, Any]) -> None:
-        """Nothing is made for a Dataset that could go without our cleaning up."""
+        """Nothing is made for a Dataset that could go without our cleaning up. That of a controller before us is taken off."""
         metadata = raw["metadata"]
-        ours = finalizer("Dataset")
-        if ours not in metadata.get("finalizers", ()):
-            patch = {
-                "metadata": {
-                    "finalizers": [*metadata.get("finalizers", ()), ours],
-                    "resourceVersion": metadata["resourceVersion"],
-                }
-            }
+        ours, before = finalizer("Dataset"), metadata.get("finalizers", [])
+        finalizers = [one for one in before if one not in (ours, FORMER_FINALIZER)] + [ours]
+        if set(finalizers) != set(before):
+            patch = {"metadata": {"finalizers": finalizers, "resourceVersion": metadata["resourceVersion"]}}
             await self._objects.merge(DATASETS, metadata["name"], patch, metadata["namespace"])
 
     async def _own_runtime(self, raw: dict[str, Any], identity: Identity) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from csi.operator.app.statuses import BOUND, Seen
+from csi.operator.app.statuses import BOUND, UPDATING, Seen
 from csi.operator.figures import Figures
 from csi.operator.names import OWN_DOMAIN
 from csi.operator.resolved import Problem, Reference
@@ -31,7 +31,7 @@ def refuse_reference(raw_target: Mapping[str, Any], namespace: str) -> Problem |
 def seen_of_target(raw_target: Mapping[str, Any]) -> Seen:
     """Return whether a reference can be used: as its target."""
     status = raw_target.get("status", {})
-    if status.get("phase") == BOUND:
+    if status.get("phase") in (BOUND, UPDATING):
         return Seen(figures=Figures(answered=1))
     said = next((one.get("message", "") for one in status.get("conditions", ()) if one.get("type") == "Ready"), "")
     return Seen(problems=[Problem("TargetFailed", f"the Dataset that it refers to is {status.get('phase')}: {said}", heals=True)])

@@ -14,7 +14,8 @@ from csi.operator.model.dataset import Dataset
 from csi.operator.render.object_names import WORKER, selector
 from csi.operator.resolved import Problem, Resolved
 
-BOUND, NOT_BOUND, FAILED = "Bound", "NotBound", "Failed"
+BOUND, NOT_BOUND, FAILED, UPDATING = "Bound", "NotBound", "Failed", "Updating"
+USABLE = (BOUND, FAILED, UPDATING)  # phases of a Dataset that has been bound
 READY, PARTIAL, NOT_READY = "Ready", "PartialReady", "NotReady"
 _TYPES = {
     "AlluxioRuntime": "alluxio", "JindoRuntime": "jindo", "EFCRuntime": "efc", "JuiceFSRuntime": "juicefs",
@@ -33,6 +34,7 @@ class Seen:
         worker_reason: why there are fewer workers than asked for.
         problems: what keeps it from being usable now: a store that refuses, a Secret that is missing.
         references: Datasets that refer to it.
+        is_updating: some cache pods have another configuration than the one that is wanted.
     """
 
     figures: Figures = field(default_factory=Figures)
@@ -43,6 +45,7 @@ class Seen:
     worker_reason: str = ""
     problems: Sequence[Problem] = ()
     references: Sequence[str] = ()
+    is_updating: bool = False
 
     @property
     def has_answered(self) -> bool:
@@ -75,16 +78,18 @@ def dataset_status(dataset: Dataset, resolved: Resolved, seen: Seen, now: str) -
     """Return the status of a Dataset that has all it needs. Bound once the store has answered; Failed if it does no more.
 
     While no daemon answers, as when the only one is replaced, the figures stay what they were."""
-    was_bound = dataset.status.phase in (BOUND, FAILED)
+    was_bound = dataset.status.phase in USABLE
     if seen.problems:
         phase, reason, message = (FAILED if was_bound else NOT_BOUND), seen.problems[0].reason, seen.problems[0].message
+    elif was_bound and seen.is_updating:
+        phase, reason, message = UPDATING, "DatasetUpdating", "Cache pods are replaced by those with the new configuration."
     elif seen.has_answered or was_bound:
         phase, reason, message = BOUND, "DatasetReady", "The store has answered, and the volume can be used."
     else:
         phase, reason, message = NOT_BOUND, "WaitingForCache", _waiting(seen)
     status: dict[str, Any] = {
         "phase": phase,
-        "conditions": _conditions(dataset, is_ready=phase == BOUND, reason=reason, message=message, now=now),
+        "conditions": _conditions(dataset, is_ready=phase in (BOUND, UPDATING), reason=reason, message=message, now=now),
         "mounts": [_shown_mount(mount) for mount in _raw_mounts(dataset)],
         "runtimes": [_bound_runtime(resolved)],
         "datasetRef": sorted(seen.references),
@@ -131,6 +136,39 @@ def runtime_status(resolved: Resolved, seen: Seen, before: Mapping[str, Any], no
         "conditions": conditions,
         "cacheStates": cache_states(seen.figures, resolved.capacity_bytes, lists_everything=resolved.lists_everything),
         "selector": ",".join(f"{key}={value}" for key, value in selector(resolved.name, WORKER).items()),
+    }
+
+
+def cache_runtime_status(resolved: Resolved, seen: Seen, before: Mapping[str, Any], now: str) -> dict[str, Any]:
+    """Return the status of a CacheRuntime, whose parts have a status each. `before`: what it has."""
+    other = runtime_status(resolved, seen, before, now)
+    parts = {
+        "master": _part(int(seen.has_answered), 1, 1, "StoreNotAsked", _waiting(seen)),
+        "worker": _part(seen.workers_ready, seen.workers_chosen, resolved.replicas, "WorkersNotReady", seen.worker_reason),
+        "client": _part(seen.mounts_ready, seen.mounts_wanted, seen.mounts_wanted, "MountsNotReady", ""),
+    }
+    phases = {part["phase"] for part in parts.values()}
+    return {
+        "phase": READY if phases == {READY} else PARTIAL if READY in phases else NOT_READY,
+        "valueFile": other["valueFile"],
+        "conditions": other["conditions"],
+        "cacheStates": other["cacheStates"],
+        "selector": other["selector"],
+        **parts,
+    }
+
+
+def _part(ready: int, current: int, desired: int, reason: str, message: str) -> dict[str, Any]:
+    phase = _phase(ready, desired)
+    return {
+        "phase": phase,
+        "reason": "" if phase == READY else reason,
+        "message": "" if phase == READY else message,
+        "readyReplicas": ready,
+        "currentReplicas": current,
+        "desiredReplicas": desired,
+        "unavailableReplicas": max(0, desired - ready),
+        "availableReplicas": ready,
     }
 
 

@@ -78,8 +78,13 @@ def _concerned(kind: Kind, known: Known, before: dict[str, Any] | None, raw: dic
     if kind in (VOLUMES, ATTACHMENTS):
         is_there = known.get(kind, raw["metadata"]["name"]) is not None
         dataset = dataset_of_volume(raw) if kind == VOLUMES else dataset_of_attachment(raw, known)
-        if dataset is not None and is_there != (before is not None):  # what changes in between does not matter
+        is_new = is_there != (before is not None)
+        if dataset is not None and (is_new or _phase(before) != _phase(raw)):
             yield dataset
+            if kind == VOLUMES and (
+                claim := raw["spec"].get("claimRef")
+            ):  # of a reference: the volume's attributes name its target
+                yield claim["namespace"], claim["name"]
         return
     if kind == DATASETS:
         yield key_of(raw)
@@ -89,6 +94,10 @@ def _concerned(kind: Kind, known: Known, before: dict[str, Any] | None, raw: dic
         yield key_of(raw)
     elif kind.kind not in OPERATION_KINDS:  # a profile or a class: few, and seldom changed
         yield from map(key_of, known.all(DATASETS))
+
+
+def _phase(raw: dict[str, Any] | None) -> str:
+    return str((raw or {}).get("status", {}).get("phase", ""))
 
 
 def _login(**arguments: Any) -> kopf.ConnectionInfo | None:

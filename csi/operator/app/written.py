@@ -8,6 +8,7 @@ from typing import Any
 from csi.operator.app.events import Events
 from csi.operator.app.known import DATASETS, RUNTIME_KINDS, Key, Known, key_of, own_kind
 from csi.operator.app.references import refuse_reference
+from csi.operator.app.statuses import USABLE
 from csi.operator.model.dataset import Dataset
 from csi.operator.model.object import Object
 from csi.operator.model.parsing import parse
@@ -98,7 +99,7 @@ class Reader:
         resolved = resolve(parsed, runtime, self._surroundings(raw, runtimes[0] if runtimes else None))
         if isinstance(resolved, list):
             return [Problem(ERROR_DATASET, f"dataset {where} has problems of its own: {resolved[0].message}", heals=True)]
-        if raw.get("status", {}).get("phase") not in ("Bound", "Failed") and resolved.reference is None:
+        if raw.get("status", {}).get("phase") not in USABLE and resolved.reference is None:
             return [Problem(ERROR_DATASET, f"dataset {where} is not bound yet: this one waits for it", heals=True)]
         followed = follow(reference, resolved)
         return [followed] if isinstance(followed, Problem) else followed

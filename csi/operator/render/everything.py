@@ -21,11 +21,12 @@ def render(
     """Return everything but the Secret of the token, which is made once and kept. `credentials`: see credentials.collect.
 
     A reference has a volume alone: the pods and the cache are its target's. Without mounts, there is no volume, and none but its
-    own for a Dataset that was made for a claim.
+    own for a Dataset that was made for a claim. The PV comes first, and its claim last: the cluster's controller does not like to
+    see them the other way round.
     """
-    volume = [persistent_volume(resolved, installation, identity), claim(resolved, installation, identity)]
+    volume, its_claim = persistent_volume(resolved, installation, identity), claim(resolved, installation, identity)
     if resolved.reference:
-        return volume
+        return [volume, its_claim]
     both = roles(resolved)
     configs = {role.config_key: mount_config(resolved, role.tiers, credentials, owns_blocks=role.name == WORKER) for role in both}
     pods = [service_account(resolved, identity), config_map(resolved, configs, identity)]
@@ -33,7 +34,7 @@ def render(
         pods.append(credentials_secret(resolved, credentials, identity))
     pods.append(service(resolved, identity))
     pods += [daemon_set(resolved, role, installation, identity, digest(configs[role.config_key])) for role in both]
-    return [*pods, *volume] if resolved.has_mount and not resolved.has_own_volume else pods
+    return [volume, *pods, its_claim] if resolved.has_mount and not resolved.has_own_volume else pods
 
 
 def service_account(resolved: Resolved, identity: Identity) -> dict[str, Any]:

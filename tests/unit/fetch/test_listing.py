@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 import time
 from collections.abc import Callable
@@ -12,6 +13,7 @@ import pytest
 from fusecache.contract.errors import CacheError, ErrorKind
 from fusecache.contract.messages import Op
 from fusecache.fetch import listing, outages
+from fusecache.fetch.tree_walk import find
 from fusecache.fetch.warm import refresh
 from fusecache.index.environment import NoSpaceError
 from fusecache.source.protocol import Hidden, Page
@@ -496,6 +498,20 @@ def test_refresh_reports_an_outage(tmp_path: Path, source: FakeSource) -> None:
 
 
 # -- several sources
+
+
+def test_places_of_sources_are_there_without_a_question(tmp_path: Path) -> None:
+    inner, other = FakeSource(url="fake://inner"), FakeSource(url="fake://other")
+    inner.put("dir/file", b"inner")
+    spec = spec_of(tmp_path, 1 << 20, urls={"mm/nn": "fake://inner", "mm": "fake://other"})
+    with FetchHarness(spec, inner, other).start() as harness:
+        other.fail(1000)
+        for path in (b"mm", b"mm/nn", b"mm/nn/dir", b"mm/nn/dir/file"):
+            assert harness.call(find, harness.cache, path) == harness.reader().inode(path)
+            assert harness.call(functools.partial(find, harness.cache, path, anew=True)) == harness.reader().inode(path)
+        with pytest.raises(CacheError) as caught:
+            harness.call(functools.partial(find, harness.cache, b"nothing", anew=True))
+        assert caught.value.kind is ErrorKind.NOT_FOUND
 
 
 def test_a_source_below_another_survives_the_others_listings(tmp_path: Path) -> None:

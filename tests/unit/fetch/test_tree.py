@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from fusecache.contract.errors import CacheError, ErrorKind
 from fusecache.contract.shared_memory import H_NEXT_INODE, PAGE
 from fusecache.fetch import tree
+from fusecache.fetch.roots import Roots
 from fusecache.fetch.tree import Tree
 from fusecache.fetch.tree_rows import Changes
 from fusecache.index.environment import NoSpaceError
@@ -36,7 +37,8 @@ class TreeBench:
 
     def open(self, *places: tuple[bytes, ...]) -> None:
         self.tree = Tree(self.index, self.memory, lambda: self.now)
-        self.tree.make_roots([(SOURCE + number, place) for number, place in enumerate(places or ((),))])
+        for _ in Roots(self.index, self.tree).arrange([(SOURCE + number, place) for number, place in enumerate(places or ((),))]):
+            pass
 
     def list(self, *pages: list[Entry], parent: int = ROOT, hidden: int = 0) -> Changes:
         """A complete pass; return all that changed."""

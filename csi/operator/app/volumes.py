@@ -1,0 +1,84 @@
+"""The PV and the claim of a Dataset: whether they are its own. Others may have had the names before, and keep what is theirs.
+
+Stateless beside what is known.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from csi import DRIVER_NAME
+from csi.operator.app.known import CLAIMS, VOLUMES, Key, Known
+from csi.operator.app.times import now
+from csi.operator.names import OWN_DOMAIN
+from csi.operator.objects import Objects
+from csi.operator.render.object_names import volume_name
+from csi.operator.resolved import Problem
+
+NAME_TAKEN = "VolumeNameTaken"
+AVAILABLE, BOUND, RELEASED = "Available", "Bound", "Released"
+LOOKED_AT = f"{OWN_DOMAIN}/looked-at"
+
+
+class Volumes:
+    def __init__(self, objects: Objects, known: Known) -> None:
+        self._objects = objects
+        self._known = known
+
+    async def check(self, key: Key, uid: str) -> Problem | None:
+        """Return why a Dataset cannot have its volume, None if it can. `uid`: the Dataset's. Raises: ApiError, OSError."""
+        claim = await self._objects.get(CLAIMS, key[1], key[0])
+        if claim is not None and not _is_owned(claim, uid):
+            message = (
+                f"there is a claim {key[1]} in namespace {key[0]} that is not this Dataset's: delete it, or rename the Dataset"
+            )
+            return Problem(NAME_TAKEN, message, heals=True)
+        volume = await self._objects.get(VOLUMES, volume_name(*key))
+        if volume is not None and not _is_of(volume, key):
+            named = volume.get("spec", {}).get("claimRef") or {}
+            owner = f"claim {named.get('namespace')}/{named.get('name')}" if named else "nobody's claim"
+            driver = volume["spec"].get("csi", {}).get("driver", "another kind")
+            message = f"there is a PersistentVolume {volume_name(*key)} of {owner} ({driver}): delete it, or rename the Dataset"
+            return Problem(NAME_TAKEN, message, heals=True)
+        return None
+
+    def is_released(self, key: Key) -> bool:
+        """Whether somebody has deleted the claim alone."""
+        volume = self._known.get(VOLUMES, volume_name(*key))
+        return volume is not None and _is_of(volume, key) and volume.get("status", {}).get("phase") == RELEASED
+
+    def is_bound(self, key: Key) -> bool:
+        volume = self._known.get(VOLUMES, volume_name(*key))
+        return volume is not None and volume.get("status", {}).get("phase") == BOUND
+
+    async def hasten(self, key: Key) -> None:
+        """Have a claim looked at that is not bound although its volume is there: the cluster's controller may have seen the claim
+        before the volume, and looks again after 15 s only, unless something changes. Raises: ApiError, OSError."""
+        volume = self._known.get(VOLUMES, volume_name(*key))
+        if volume is not None and volume.get("status", {}).get("phase") == AVAILABLE:
+            await self._objects.merge(CLAIMS, key[1], {"metadata": {"annotations": {LOOKED_AT: now()}}}, key[0])
+
+    async def reclaim(self, key: Key) -> None:
+        """Let the volume be bound to a new claim of the name. Raises: ApiError, OSError."""
+        patch = {"spec": {"claimRef": {"uid": None, "resourceVersion": None}}}
+        await self._objects.merge(VOLUMES, volume_name(*key), patch)
+
+    async def remove(self, key: Key, uid: str) -> bool:
+        """Delete claim and volume, if they are the Dataset's. Return whether something was there. Raises: ApiError, OSError."""
+        claim = await self._objects.get(CLAIMS, key[1], key[0])
+        if claim is not None and _is_owned(claim, uid):
+            return await self._objects.delete(CLAIMS, key[1], key[0])
+        volume = await self._objects.get(VOLUMES, volume_name(*key))
+        if volume is not None and _is_of(volume, key):
+            return await self._objects.delete(VOLUMES, volume_name(*key))
+        return False
+
+
+def _is_owned(claim: dict[str, Any], uid: str) -> bool:
+    return any(owner.get("uid") == uid for owner in claim["metadata"].get("ownerReferences", ()))
+
+
+def _is_of(volume: dict[str, Any], key: Key) -> bool:
+    spec = volume.get("spec", {})
+    named = spec.get("claimRef") or {}
+    return spec.get("csi", {}).get("driver") == DRIVER_NAME and (named.get("namespace"), named.get("name")) == key
