@@ -103,6 +103,15 @@ def test_the_data_is_cached_once(nodes: SharingPods, proxy: FaultProxy, size: in
     assert sent(proxy) == size, "it is cached, and the same"
 
 
+def test_what_no_node_knows_yet_is_asked_for_by_each(nodes: SharingPods, size: int, bucket: S3Bucket, tmp_path: Path) -> None:
+    start(nodes, "a", "b", "c")
+    assert run_loader(tmp_path / "token", plan_of(0, metadata_only=True), *nodes.pods.values()).figures.files == FILES
+    bucket.put(b"fresh/file", b"bytes")
+    figures = run_loader(tmp_path / "token", plan_of(0, "fresh"), *nodes.pods.values()).figures
+    assert (figures.files, figures.bytes, figures.workers) == (1, 5, 3)
+    assert wait_until(lambda: cached(nodes, "a", "b", "c") == 5, 5)
+
+
 def test_nodes_that_start_meanwhile_are_waited_for(nodes: SharingPods, proxy: FaultProxy, size: int, tmp_path: Path) -> None:
     for name in ("a", "b", "c"):
         nodes.add(name)

@@ -85,3 +85,19 @@ def test_loads_of_all_kinds(sizes_and_url: tuple[dict[str, int], str], new_names
     )["status"]
     assert status["lastScheduleTime"] <= status["lastSuccessfulTime"]
     shows(development, "spark", CACHED=format_size(total), CACHED_PERCENTAGE="100.0%")
+
+
+def test_three_nodes_load_a_part_each(sizes_and_url: tuple[dict[str, int], str], new_namespace: Callable[..., Kubectl]) -> None:
+    sizes, url = sizes_and_url
+    total = sum(sizes.values())
+    namespace = new_namespace(f"parts-{os.urandom(3).hex()}")
+    namespace.create([dataset("spark", [{"mountPoint": f"{url}/", "name": "spark", "path": "/"}]), runtime("spark", replicas=3)])
+    load(namespace, "all")
+    status = ended(namespace, "all")
+    assert status["phase"] == "Complete", status
+    files = sum(map(len, SITE.values()))
+    assert status["infos"] == {"Progress": f"{format_size(total)}/{format_size(total)}", "FilesDone": str(files)}
+    assert status["conditions"][0]["message"] == f"{files} files with {format_size(total)} are cached"
+    shows(namespace, "spark", CACHED=format_size(total), CACHED_PERCENTAGE="100.0%")
+    runtimes = namespace.get("alluxioruntime", "spark")["status"]
+    assert (runtimes["desiredWorkerNumberScheduled"], runtimes["workerNumberReady"]) == (3, 3)

@@ -66,4 +66,6 @@ def test_cold_pods_on_three_nodes_and_one_store(
         "at most 1.05 times",
     )
     assert SIZE <= sent <= 1.05 * SIZE
-    assert all(status["peer_bytes"] and status["peer_served_bytes"] for status in shared)
+    # The object has three groups of blocks, and a node may own none, or all of them.
+    assert sum(status["peer_bytes"] for status in shared) >= 2 * SIZE - (sent - SIZE)
+    assert sum(status["peer_served_bytes"] for status in shared) >= 2 * SIZE - (sent - SIZE)
