@@ -619,4 +619,4 @@ def test_a_cache_that_no_pod_has_goes_after_a_while(node: CsiDriver, pods: Pods,
     pod.unpublish()
     assert wait_until(lambda: not cache.exists(), 10.0)
     assert (other / "stage" / "1").exists()
-    assert not os.listdir(node.state / "removed")
+    assert wait_until(lambda: not os.listdir(node.state / "removed"), 10.0)
