@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from zlib import crc32
+
 from fusecache.fetch.cache import Cache
 from fusecache.index.extents import BlockIndex
 from fusecache.index.inodes import Inode, InodeNo
@@ -31,6 +33,10 @@ class Share:
     def counts(self, row: Inode) -> bool:
         """Whether a file counts here: with who owns its beginning, so that it counts once."""
         return self.has(row, 0)
+
+    def counts_missing(self, path: bytes) -> bool:
+        """Whether a path that leads nowhere counts here."""
+        return self._owners is None or self._owners.owner(crc32(path), 0) is None
 
     def size_of(self, row: Inode) -> int:
         """Return how many bytes of a file are part of it."""

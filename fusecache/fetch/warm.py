@@ -53,6 +53,7 @@ class Warm:
         self._share = Share(cache)
         self.progress = Progress()
         self.listed_everything = False  # known when `run` returns
+        self._failures_counted = 0  # in totals: a file may fail elsewhere than where it counts
         self._outstanding_bytes = 0
         self._outstanding_files = 0
         self._most_files = request.parallel or OUTSTANDING_FILES
@@ -66,7 +67,7 @@ class Warm:
         if self._request.owned and self._cache.peers is not None:
             self._share = Share(self._cache, await self._cache.peers.owners())
             progress.owners = self._share.nodes
-        await self._selection.look(lambda path, error: self._note(_text(path), error))
+        await self._selection.look(lambda path, error: self._note(_text(path), error, self._share.counts_missing(path)))
         evicted_before = self._cache.counters.get(Counter.EVICTED_BYTES)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._count)
@@ -88,7 +89,7 @@ class Warm:
         progress.listing = False
         self.listed_everything = self._selection.is_everything and not progress.failures and not progress.full
         if not self._needs_totals:
-            progress.files_total = progress.files + progress.failures
+            progress.files_total = progress.files + self._failures_counted
             progress.bytes_total = max(progress.bytes, progress.bytes_total) if progress.failures else progress.bytes
         return progress
 
@@ -239,10 +240,11 @@ class Warm:
         await self._room.wait()
 
     def _note_failure(self, row: Inode, error: CacheError) -> None:
-        self._note(self._path_of(row), error)
+        self._note(self._path_of(row), error, self._share.counts(row))
 
-    def _note(self, path: str, error: CacheError) -> None:
+    def _note(self, path: str, error: CacheError, counts: bool) -> None:
         self.progress.failures += 1
+        self._failures_counted += counts
         if len(self.progress.failed) < MAX_FAILURES_NAMED:
             self.progress.failed.append((path, str(error)))
 

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-import http.client
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -20,68 +15,17 @@ import pytest
 from fusecache.contract.errors import CacheError, ErrorKind
 from fusecache.contract.exit_status import ExitStatus
 from fusecache.pod import loader as loader_module
-from fusecache.pod.http_client import Peer
-from fusecache.pod.load_plan import LoadPlan
-from fusecache.pod.load_progress import Outcome
-from fusecache.pod.loader import Loader
 from tests.csi.conftest import Pods
 from tests.stress.conftest import make_files
 from tests.support.cache_pod import TOKEN, CachePod
 from tests.support.csi_driver import CsiDriver
-from tests.support.mounted import ROOT, wait_until
+from tests.support.loading import LoaderProcess, cached_bytes, plan_of, run_loader, size_of
+from tests.support.mounted import wait_until
 from tests.support.s3_bucket import S3Bucket
-from tests.support.seaweed import Seaweed, free_ports
+from tests.support.seaweed import Seaweed
 from tests.support.stored_truth import upload
 
 pytestmark = [pytest.mark.fuse, pytest.mark.root, pytest.mark.slow, pytest.mark.requires("unshare", "setpriv")]
-
-END_SECONDS = 60.0
-
-
-def plan_of(port: int, *targets: str, **more: Any) -> dict[str, Any]:
-    """As the operator writes it down."""
-    named = [{"path": path, "is_pattern": "*" in path} for path in targets or ("",)]
-    return {"version": 1, "service": "127.0.0.1", "port": port, "listen_port": 0, "targets": named, **more}
-
-
-class LoaderProcess:
-    """A loader's container: the program, and the files that kubelet gives it."""
-
-    def __init__(self, directory: Path, plan: dict[str, Any]) -> None:
-        directory.mkdir()
-        self._message, self._log = directory / "message", directory / "log"
-        self.port = plan["listen_port"] or free_ports(1)[0]
-        (directory / "token").write_text(TOKEN)
-        environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
-        environment["FUSECACHE_LOAD"] = json.dumps({**plan, "listen_port": self.port})
-        command = [sys.executable, "-P", "-m", "fusecache.pod.load"]
-        command += ["--token", str(directory / "token"), "--message", str(self._message)]
-        with self._log.open("wb") as log:
-            self.process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
-
-    def wait(self) -> tuple[int, str, dict[str, Any]]:
-        """Return exit status, words and figures."""
-        status = self.process.wait(END_SECONDS)
-        words, figures = self._message.read_text().splitlines()
-        return status, words, json.loads(figures)
-
-    def status(self, token: str = TOKEN) -> tuple[int, dict[str, Any]]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
-        try:
-            connection.request("GET", "/status", headers={"Authorization": f"Bearer {token}"})
-            with connection.getresponse() as response:
-                return response.status, json.loads(response.read())
-        except ConnectionError:
-            return 0, {}
-        finally:
-            connection.close()
-
-    def close(self) -> None:
-        if self.process.poll() is None:
-            self.process.kill()
-            self.process.wait(10)
-        print(f"loader:\n{self._log.read_text()[-4000:]}")
-
 
 Load = Callable[..., LoaderProcess]
 
@@ -110,14 +54,6 @@ def pod(pods: Pods, truth: Path) -> Iterator[CachePod]:
     if made.process is not None:
         made.end()
     made.unpublish()
-
-
-def cached_bytes(pod: CachePod) -> int:
-    return int(json.loads(pod.get("/status", TOKEN)[1])["cached_bytes"])
-
-
-def size_of(directory: Path) -> int:
-    return sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
 
 
 def test_a_directory_and_then_everything(pod: CachePod, truth: Path, load: Load) -> None:
@@ -212,19 +148,6 @@ def test_a_pod_that_dies_meanwhile_is_asked_again(
     pod.unpublish()
 
 
-def run_loader(token: Path, plan: dict[str, Any], *pods: CachePod) -> Outcome:
-    """Run it here, for pods whose addresses no DNS has."""
-    token.write_text(TOKEN)
-
-    async def resolve() -> list[Peer]:
-        return [Peer("127.0.0.1", pod.port) for pod in pods]
-
-    async def run() -> Outcome:
-        return await asyncio.wait_for(Loader(LoadPlan.parse(json.dumps(plan)), str(token), resolve).run(), END_SECONDS)
-
-    return asyncio.run(run())
-
-
 def test_a_pod_that_stands_by_is_left_alone(pod: CachePod, pods: Pods, tmp_path: Path) -> None:
     other = pods("b")
     other.start()
@@ -235,7 +158,9 @@ def test_a_pod_that_stands_by_is_left_alone(pod: CachePod, pods: Pods, tmp_path:
     other.unpublish()
 
 
-def test_every_worker_loads_everything(pod: CachePod, source: dict[str, Any], disk_path: Path, tmp_path: Path) -> None:
+def test_every_worker_loads_everything_where_nodes_do_not_share(
+    pod: CachePod, source: dict[str, Any], disk_path: Path, tmp_path: Path
+) -> None:
     """On another node, which is another driver with a cache of its own."""
     (disk_path / "node-2").mkdir()
     with CsiDriver(disk_path / "node-2", {}, mode=("node", "--node-id", "node-2", "--daemons", "pods")) as second:

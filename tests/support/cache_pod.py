@@ -195,11 +195,11 @@ class CachePod:
         finally:
             connection.close()
 
-    def warm(self, *paths: str, refresh: bool = False, owned: bool = False) -> Iterator[dict[str, Any]]:
+    def warm(self, *paths: str, refresh: bool = False, owned: bool = False, dry_run: bool = False) -> Iterator[dict[str, Any]]:
         """Yield the lines of an answer."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         try:
-            body = json.dumps({"paths": list(paths), "refresh": refresh, "owned": owned})
+            body = json.dumps({"paths": list(paths), "refresh": refresh, "owned": owned, "dry_run": dry_run})
             connection.request("POST", "/warm", body, {"Authorization": f"Bearer {TOKEN}"})
             with connection.getresponse() as response:
                 assert response.status == 200, response.read()

@@ -8,5 +8,7 @@ from csi.operator.model.structure import Structure, field
 
 
 class Data(Structure):
-    replicas: Int32 = field(Mark.IGNORED, "Copies of each block among the nodes that cache; here each node caches for itself.", 1)
+    replicas: Int32 = field(
+        Mark.IGNORED, "Copies of each block among the nodes that cache; here each node keeps what it reads.", 1
+    )
     pin: bool = field(Mark.IGNORED, "Never evict blocks of this Dataset; here old ones make room.", False)

@@ -337,6 +337,24 @@ def test_owned_parts_add_up_to_the_data_once(tmp_path: Path) -> None:
         assert (everything.bytes, everything.owners, nodes.bytes_read) == (whole, [], whole)
 
 
+def test_what_cannot_be_loaded_counts_once_in_the_totals_of_all(tmp_path: Path) -> None:
+    """A file that fails on each node that has a part of it, and a line of a list that names nothing."""
+
+    def put(source: FakeSource) -> None:
+        put_all(source)
+        source.put("place/list", b"file\nsmall1\nnowhere\n", version=b"one")
+        for method in ("read", "stream"):
+            source.fail(1000, ErrorKind.DENIED, method, matches=lambda path: path == b"place/file")
+
+    with sharing(tmp_path, "a", "b", "c", put=put) as nodes:
+        request = WarmRequest(owned=True, paths=("place",), file_list="place/list", list_root="place")
+        found = [node.call(Warm(node.cache, request).run) for node in nodes.nodes.values()]
+        assert sum(progress.files for progress in found) == 1
+        assert sum(progress.failures for progress in found) > 3, "each node says what it could not load"
+        assert {path for progress in found for path, _ in progress.failed} == {"place/file", "place/nowhere"}
+        assert sum(progress.files_total for progress in found) == 3
+
+
 def test_many_kills_under_readers(tmp_path: Path) -> None:
     with sharing(tmp_path, "a", "b", "c", put=put_all, quotas=dict.fromkeys("abc", (64 << 12,))) as nodes:
         over = threading.Event()

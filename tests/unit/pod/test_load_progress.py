@@ -58,6 +58,63 @@ def test_the_worker_that_is_behind_counts() -> None:
     assert (progress.figures.files, progress.figures.workers) == (10, 1), "what is done stays done"
 
 
+def part(files: int, of_files: int, size: int, of_size: int, **more: Any) -> dict[str, Any]:
+    return {"files": files, "files_total": of_files, "bytes": size, "bytes_total": of_size, "listing": False, **more}
+
+
+def test_parts_of_workers_that_share_add_up() -> None:
+    progress, nodes = LoadProgress(), ("a", "b")
+    progress.note("1", part(3, 6, 300, 700), nodes)
+    progress.note("2", part(1, 4, 50, 300, done=True), nodes)
+    figures = progress.figures
+    assert (figures.files, figures.files_total, figures.bytes, figures.bytes_total) == (4, 10, 350, 1000)
+    assert figures.workers == 1
+    progress.forget("1")
+    assert progress.figures == figures, "its cache is still there, and so is the size of the data"
+    progress.keep(["2", "3"])
+    progress.note("3", part(6, 6, 700, 700, done=True), nodes)
+    figures = progress.figures
+    assert (figures.files, figures.files_total, figures.bytes, figures.workers) == (7, 10, 750, 2)
+
+
+def test_a_node_that_comes_counts_when_all_know_it() -> None:
+    progress = LoadProgress()
+    for worker in ("1", "2"):
+        progress.note(worker, part(5, 5, 500, 500, done=True), ("a", "b"))
+    progress.note("3", part(0, 1, 0, 100), ("a", "b", "c"))
+    assert progress.figures.bytes_total == 1000, "else its part counted twice"
+    for worker, size in (("1", 400), ("2", 350), ("3", 250)):
+        progress.note(worker, part(3, 3, size, size, done=True), ("a", "b", "c"))
+    assert (progress.figures.bytes, progress.figures.bytes_total, progress.figures.workers) == (1000, 1000, 3)
+
+
+def test_a_node_that_goes_does_not_count_when_the_others_have_its_part() -> None:
+    progress = LoadProgress()
+    for worker in ("1", "2", "3"):
+        progress.note(worker, part(1, 3, 100, 300), ("a", "b", "c"))
+    progress.note("3", part(2, 3, 100, 300, done=True, failures=1, failed=[["x", "?"]], full=True), ("a", "b", "c"))
+    progress.forget("3")
+    assert (progress.figures.bytes, progress.figures.bytes_total) == (300, 900)
+    progress.note("1", part(4, 4, 450, 450, done=True), ("a", "b"))
+    progress.note("2", part(5, 5, 450, 450, done=True), ("a", "b"))
+    assert (progress.figures.files, progress.figures.bytes, progress.figures.bytes_total) == (9, 900, 900)
+    assert (progress.figures.workers, progress.figures.failures, progress.figures.full) == (2, 0, False)
+    assert progress.first_failure() == ""
+
+
+def test_a_file_whose_parts_fail_on_two_workers_is_one() -> None:
+    """It counts on the first one, and is complete on neither."""
+    progress, failed = LoadProgress(), [["large", "the store refuses"]]
+    progress.note("1", part(4, 5, 400, 800, done=True, failures=1, failed=failed), ("a", "b"))
+    progress.note("2", part(5, 5, 500, 700, done=True, failures=1, failed=failed), ("a", "b"))
+    assert (progress.figures.files, progress.figures.files_total, progress.figures.failures) == (9, 10, 1)
+    progress.note("1", part(5, 5, 500, 500, done=True), ("a", "b"))
+    assert (progress.figures.files, progress.figures.failures) == (9, 1), "begun here, and failed there"
+    assert outcome_of(progress, metadata_only=False, dry_run=False).words == (
+        "1 of 10 files could not be loaded, such as large: the store refuses"
+    )
+
+
 def test_what_is_said_at_the_end() -> None:
     assert outcome(answer(10, 1000)).words == "10 files with 1000.00B are cached"
     failed = outcome(answer(9, 900, failures=1, failed=[["a/b", "the store refuses"]]))
