@@ -32,6 +32,7 @@ from csi.operator.app.statuses import (
     failed_status,
     refused_status,
     runtime_status,
+    status_patch,
 )
 from csi.operator.app.surveys import Surveys
 from csi.operator.app.times import age_seconds, now
@@ -251,11 +252,10 @@ class Reconciler:
                 await self._objects.merge(PODS, metadata["name"], patch, key[0])
 
     async def _write_status(self, raw: Mapping[str, Any], status: Mapping[str, Any]) -> None:
-        if differs(raw.get("status", {}), status):
-            metadata = raw["metadata"]
-            await self._objects.merge(
-                own_kind(raw["kind"]), metadata["name"], {"status": dict(status)}, metadata["namespace"], is_status=True
-            )
+        before = raw.get("status", {})
+        if differs(before, status):
+            metadata, patch = raw["metadata"], {"status": status_patch(before, status)}
+            await self._objects.merge(own_kind(raw["kind"]), metadata["name"], patch, metadata["namespace"], is_status=True)
 
 
 def _soon(*raws: Mapping[str, Any] | None) -> float:
