@@ -22,7 +22,7 @@ TYPED := $(foreach directory,fusecache csi tests/support tests/bench tests/clust
 
 export AWS_EC2_METADATA_DISABLED := true
 
-.PHONY: help venv demo test test-long lint format crds manifests bench bench-quick promises images cluster cluster-install cluster-down test-cluster lock clean
+.PHONY: help venv demo test test-long lint format crds manifests bench bench-quick promises promises-cluster images cluster cluster-install cluster-down test-cluster lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -84,6 +84,11 @@ ifeq ($(PYTEST_ARGS),)
 else
 	@$(BIN)/python -m pytest $(PROMISES) --full-length $(PYTEST_ARGS)
 endif
+
+promises-cluster: $(CLUSTER_INSTALLED) ## run the tests that need a Kubernetes at full length, write docs/promises-cluster.md
+	@export FUSECACHE_PROMISES=$$(mktemp); trap 'rm -f $$FUSECACHE_PROMISES' EXIT; \
+	scripts/cluster/test.sh --full-length --durations=30 $(PYTEST_ARGS) \
+		&& $(BIN)/python -m tests.support.promises $$FUSECACHE_PROMISES cluster
 
 test-long: $(INSTALLED) ## run fsx, fio, pjdfstest and programs that write at full length
 	@scripts/test_packages.sh

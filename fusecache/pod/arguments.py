@@ -16,6 +16,7 @@ class Arguments(NamedTuple):
     config: the Dataset as the operator wrote it down (dataset_config.py).
     credentials: directory with the files that `secret_options` name.
     token: file with the token of /status and /warm. Without it both are closed.
+    own_token: file with the token of /erase, and of peers: of the Dataset's own pods and the operator alone.
     custody: where custody listens for the mount. Sockets and state of the daemon lie there, too.
     cache, memory: directories of the index and of tiers on disk, and of tiers in memory.
     address: where the HTTP server listens; "": everywhere.
@@ -26,6 +27,7 @@ class Arguments(NamedTuple):
     config: str = "/etc/fusecache/dataset.json"
     credentials: str = "/etc/fusecache/credentials"
     token: str = "/etc/fusecache/token/token"
+    own_token: str = "/etc/fusecache/token/own"
     custody: str = "/custody"
     cache: str = "/cache"
     memory: str = "/memory"

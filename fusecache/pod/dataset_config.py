@@ -138,7 +138,7 @@ def _peers(raw: Mapping[str, Any] | None, arguments: Arguments) -> PeersSpec | N
     if not arguments.node:
         log.warning("NODE_NAME is not set: blocks are not shared with other nodes")
         return None
-    return PeersSpec(service, port, arguments.node, arguments.token, arguments.address, _of_type(raw.get("owns", True), bool))
+    return PeersSpec(service, port, arguments.node, arguments.own_token, arguments.address, _of_type(raw.get("owns", True), bool))
 
 
 def _tier(raw: Mapping[str, Any], arguments: Arguments) -> TierSpec:

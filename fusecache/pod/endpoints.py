@@ -13,8 +13,8 @@ done, ask again until it is; 409 with "error" where files would be lost that are
 
 The rest of a request to warm is that of contract/warm_request.py. With "refresh" the source is asked first what is new.
 
-/status, /warm and /erase want `Authorization: Bearer TOKEN`; the file with the token is read each time, as kubelet may replace
-it.
+/status and /warm want `Authorization: Bearer TOKEN`, /erase the token that loaders do not have; the files with them are read each
+time, as kubelet may replace them.
 State: answers that several clients ask for at once are asked for once, and the number of warms.
 """
 
@@ -85,7 +85,10 @@ class SharedAnswer:
 class Endpoints:
     """Made in a running loop."""
 
-    def __init__(self, state: PodState, run_dir: str, token_file: str, erase: Callable[[], asyncio.Future[None]]) -> None:
+    def __init__(
+        self, state: PodState, run_dir: str, token_file: str, own_token_file: str, erase: Callable[[], asyncio.Future[None]]
+    ) -> None:
+        self._own_token_file = own_token_file
         self._state = state
         self._erase_cache = erase
         self._run_dir = run_dir
@@ -107,8 +110,10 @@ class Endpoints:
         if request.path not in routes:
             raise HttpError(404, f"there is only {', '.join(routes)}")
         method, act = routes[request.path]
-        if request.path in ("/status", "/warm", "/erase"):
+        if request.path in ("/status", "/warm"):
             check_token(request, self._token_file)
+        if request.path == "/erase":
+            check_token(request, self._own_token_file)
         if request.method != method:
             raise HttpError(405, f"{request.path} takes {method}")
         try:

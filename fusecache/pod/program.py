@@ -87,7 +87,7 @@ class Pod:
         self._problem_before = os.environ.get(PROBLEM_BEFORE, "")
         if self._problem_before:
             self._state.enter(Phase.WAITING, self._problem_before)
-        self.endpoints = Endpoints(self._state, arguments.custody, arguments.token, self.erase)
+        self.endpoints = Endpoints(self._state, arguments.custody, arguments.token, arguments.own_token, self.erase)
 
     def stop(self) -> None:
         self._stopped.set()

@@ -32,8 +32,9 @@ _CAPABILITIES = Capabilities(strong_versions=False, paged_listing=True, parallel
 def open_source(url: str, options: Mapping[str, str], env: Mapping[str, str]) -> FileSource:
     """Open `file:///path` (also `local:///path` or a plain absolute path). Raises: INVALID, NOT_FOUND, DENIED."""
     reader = OptionReader("file", options)
+    squashes = reader.boolean("all_squash", False)
     reader.reject_unknown()
-    return FileSource(path_of(url))
+    return FileSource(path_of(url), squashes=squashes)
 
 
 def path_of(url: str) -> bytes:
@@ -48,9 +49,11 @@ def path_of(url: str) -> bytes:
 
 
 class FileSource:
-    """A local directory."""
+    """A local directory. `squashes`: owners and modes are neither told nor kept, as the daemon cannot be who it writes for: what
+    is new belongs to the daemon's user, and everybody may read and write it."""
 
-    def __init__(self, root: bytes) -> None:
+    def __init__(self, root: bytes, *, squashes: bool = False) -> None:
+        self._squashes = squashes
         self._root = RootedDirectory(root)
         self.url = self._root.url
         self._streams = DirectoryStreams()
@@ -84,7 +87,7 @@ class FileSource:
         components = split_path(path)
         try:
             if not components:
-                return entry_of(b"", stat_attributes(os.fstat(self._root.fd)))
+                return self._told(entry_of(b"", stat_attributes(os.fstat(self._root.fd))))
             parent = self._root.open_directory(components[:-1])
             try:
                 found = self._entry_at(parent, components[-1], must_exist=True)
@@ -119,7 +122,7 @@ class FileSource:
         from fusecache.source.local_tree import LocalTree  # readers need none of it
         from fusecache.source.posix_write import PosixWriter
 
-        return PosixWriter(LocalTree(self._root, self.stat))
+        return PosixWriter(LocalTree(self._root, self.stat, squashes=self._squashes))
 
     def close(self) -> None:
         self._streams.close()
@@ -194,7 +197,10 @@ class FileSource:
             if must_exist:
                 raise
             return Hidden(name, f"cannot be looked at: {error.strerror}")
-        return entry_of(name, stat_attributes(found), target)
+        return self._told(entry_of(name, stat_attributes(found), target))
+
+    def _told(self, entry: Entry) -> Entry:
+        return entry._replace(mode=None, uid=None, gid=None) if self._squashes else entry
 
     def _stale(self, path: bytes) -> CacheError:
         return CacheError(ErrorKind.STALE, f"{self._root.place(path)} was replaced, changed or deleted; open it again")

@@ -6,6 +6,7 @@ Each change is on the disk before it returns: the file by fsync, its name by fsy
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import os
 import stat
@@ -26,6 +27,7 @@ _NO_COPY = (errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS, errno.EPE
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK)
 _COPY_BYTES = 64 << 20
 _DEFAULT_FILE_MODE = 0o644
+_FOR_ALL, _DIRECTORY_FOR_ALL = 0o666, 0o777  # what is squashed
 
 
 class LocalTree:
@@ -33,7 +35,9 @@ class LocalTree:
     copies_by_itself = True
     mtime_step_ns = 1
 
-    def __init__(self, root: RootedDirectory, stat_path: Callable[[bytes], Entry]) -> None:
+    def __init__(self, root: RootedDirectory, stat_path: Callable[[bytes], Entry], *, squashes: bool = False) -> None:
+        """`squashes`: as FileSource."""
+        self._squashes = squashes
         self._root = root
         self.url = root.url
         self.place = root.place
@@ -78,7 +82,7 @@ class LocalTree:
             mode = metadata.mode
             if mode is None:
                 mode = stat.S_IMODE(like.mode) if like is not None else _DEFAULT_FILE_MODE
-            _set(fd, Metadata(mode, uid, gid, metadata.mtime_ns, metadata.xattrs))
+            _set(fd, self._kept(Metadata(mode, uid, gid, metadata.mtime_ns, metadata.xattrs), _FOR_ALL))
             os.fsync(fd)
 
     def read_metadata(self, path: bytes, version: bytes) -> Metadata:
@@ -88,8 +92,15 @@ class LocalTree:
 
     def change_metadata(self, path: bytes, metadata: Metadata) -> None:
         with self._parent(path, "change") as (parent, name), _opened(name, _OLD_FILE, parent) as fd:
-            _set(fd, metadata)
+            for_all = _DIRECTORY_FOR_ALL if stat.S_ISDIR(os.fstat(fd).st_mode) else _FOR_ALL
+            _set(fd, self._kept(metadata, for_all))
             os.fsync(fd)
+
+    def _kept(self, metadata: Metadata, for_all: int) -> Metadata:
+        if not self._squashes:
+            return metadata
+        mode = None if metadata.mode is None else for_all | metadata.mode & 0o111
+        return dataclasses.replace(metadata, mode=mode, uid=None, gid=None)
 
     def link(self, path: bytes, target: bytes) -> None:
         with self._parent(path, "link") as (parent, name), self._parent(target, "make") as (target_parent, target_name):
@@ -115,6 +126,8 @@ class LocalTree:
     def make_directory(self, path: bytes, mode: int) -> None:
         with self._parent(path, "make") as (parent, name):
             os.mkdir(name, mode, dir_fd=parent)
+            if self._squashes:
+                os.chmod(name, _DIRECTORY_FOR_ALL, dir_fd=parent)
             os.fsync(parent)
 
     def remove_directory(self, path: bytes) -> None:

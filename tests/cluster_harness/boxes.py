@@ -55,11 +55,13 @@ class Program:
 
 # A mount that is taken along into another mount namespace.
 BIND = """
-import os, sys
+import ctypes, os, sys
 from csi.mounting.syscalls import move_mount, open_tree
 directory, pid, target = sys.argv[1:]
 tree = open_tree(-100, directory)
-os.setns(os.open(f"/proc/{pid}/ns/mnt", os.O_RDONLY), os.CLONE_NEWNS)
+libc = ctypes.CDLL(None, use_errno=True)
+if libc.setns(os.open(f"/proc/{pid}/ns/mnt", os.O_RDONLY), 0x20000):  # os.setns comes with Python 3.12
+    raise OSError(ctypes.get_errno(), "setns")
 move_mount(tree, os.open(target, os.O_PATH | os.O_DIRECTORY))
 """
 

@@ -20,7 +20,7 @@ FILES = "/etc/kubernetes"
 ETCD_URL = "http://127.0.0.1:2379"
 ETCD_PEER_URL = "http://127.0.0.1:2380"
 CLUSTER_DOMAIN = "cluster.local"
-MACHINE_NAME = "machine.fusecache.internal"  # resolves to addresses.machine in every pod
+MACHINE_NAME = "machine.fusecache.internal"  # resolves to addresses.machine in every pod, and so does all below it
 DNS_TTL_SECONDS = 5
 SERVER_NAMES = ["kubernetes", "kubernetes.default", "kubernetes.default.svc", f"kubernetes.default.svc.{CLUSTER_DOMAIN}"]
 MASTERS = "system:masters"
@@ -158,9 +158,11 @@ def _corefile(addresses: Addresses) -> str:
 {MACHINE_NAME} {{
     bind {addresses.control_plane}
     errors
-    hosts {{
-        {addresses.machine} {MACHINE_NAME}
-        no_reverse
+    template IN A {{
+        answer "{{{{ .Name }}}} 60 IN A {addresses.machine}"
+    }}
+    template IN AAAA {{
+        rcode NOERROR
     }}
 }}
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 
 import pytest
 
 from fusecache.contract.errors import ErrorKind
 from fusecache.source.body import BufferBody
-from fusecache.source.file import FileSource
+from fusecache.source.file import FileSource, open_source
 from fusecache.source.posix_tree import UPLOAD_PREFIX
 from fusecache.source.write_protocol import Metadata
 from tests.contract.directory_world import directory_world
@@ -79,4 +80,18 @@ def test_a_directory_that_may_not_be_written(root: Path) -> None:
     root.chmod(0o555)
     source = FileSource(os.fsencode(root))
     fails(ErrorKind.DENIED, source.open_writer().check)
+    source.close()
+
+
+def test_what_is_squashed_is_everybodys(root: Path) -> None:
+    """A cache pod is nobody's: it cannot give a file to who writes it, and must not lose the file for that."""
+    source = open_source(f"file://{root}", {"all_squash": "true"}, {})
+    writer = source.open_writer()
+    writer.put(b"file", BufferBody(b"bytes"), Metadata(0o640, 12_345, 12_345), None, operation())
+    writer.put(b"program", BufferBody(b"bytes"), Metadata(0o755, 0, 0), None, operation())
+    writer.make_directory(b"directory", Metadata(0o700, 0, 0))
+    assert [stat.S_IMODE((root / name).stat().st_mode) for name in ("file", "program", "directory")] == [0o666, 0o777, 0o777]
+    assert (root / "file").stat().st_uid == os.geteuid()
+    for entry in (*source.list_page(b"").entries, source.stat(b"file"), source.stat(b"")):
+        assert (entry.mode, entry.uid, entry.gid) == (None, None, None)
     source.close()

@@ -25,7 +25,7 @@ from tests.support.mounted import ROOT, wait_until
 from tests.support.seaweed import ADMIN, Identity, free_ports
 
 NAMESPACE, NAME = "team", "demo"
-TOKEN = "token-of-the-tests"
+TOKEN, OWN_TOKEN = "token-of-the-tests", "token-of-pods-alone"
 QUOTA = 256 << 20
 BLOCKS = {"directory": "blocks", "medium": "SSD", "quota_bytes": QUOTA, "high": 0.95, "low": 0.7}
 BIND = f"""
@@ -84,6 +84,7 @@ class CachePod:
         (self.base / "credentials").mkdir()
         (self.base / "dataset.json").write_text(json.dumps(config))
         (self.base / "token").write_text(f"{TOKEN}\n")
+        (self.base / "own").write_text(f"{OWN_TOKEN}\n")
         self.put_secret("0.access_key", identity.access_key)
         self.put_secret("0.secret_key", identity.secret_key)
         for path in (self.base, *self.base.rglob("*")):
@@ -130,6 +131,7 @@ class CachePod:
         """Run the container, again if it has ended."""
         places: dict[str, Any] = {
             "config": self.base / "dataset.json", "credentials": self.base / "credentials", "token": self.base / "token",
+            "own_token": self.base / "own",
             "memory": self.base / "memory", "address": "127.0.0.1", "port": self.port, "node": self._node,
             # The index lies where it was in the pod before: in a container that is /cache, whatever it is on the node.
             **{name: str(self._driver.base / "container" / name) for name in ("cache", "custody")},

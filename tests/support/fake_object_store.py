@@ -56,6 +56,7 @@ class FakeObjectStore:
     def __init__(self, dialect: str = "s3", bucket: str = "bucket", tls: ssl.SSLContext | None = None) -> None:
         self.dialect = dialect
         self.bucket = bucket
+        self.host_names = ["oss.localhost"]  # before which a bucket may stand
         self.objects: dict[bytes, bytes] = {}
         self.object_headers: dict[str, str] = {}
         self.etags: dict[bytes, str] = {}  # where it is not the MD5
@@ -194,8 +195,9 @@ class _Handler(BaseHTTPRequestHandler):
         raw_path, _, raw_query = self.path.partition("?")
         host = self.headers.get("host", "").partition(":")[0]
         path = raw_path[1:]
-        if host.endswith(".oss.localhost"):
-            bucket, rest = host.removesuffix(".oss.localhost"), path
+        below = next((name for name in store.host_names if host.endswith(f".{name}")), None)
+        if below is not None:
+            bucket, rest = host.removesuffix(f".{below}"), path
         else:
             bucket, _, rest = path.partition("/")
         query = {

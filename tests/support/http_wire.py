@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 PIECE_BYTES = 256 << 10
@@ -86,17 +87,17 @@ class Wire:
             pieces.append(piece)
         return b"".join(pieces)
 
+    def read_chunks(self) -> Iterator[bytes]:
+        """Yield the pieces of a chunked body as they come, and return at its end."""
+        while size := int(self._read_line().split(b";")[0], 16):
+            yield self.read_exactly(size)
+            self._read_line()
+        while self._read_line():
+            pass
+
     def read_chunked(self) -> bytes:
         """Return a chunked body, put together."""
-        body: list[bytes] = []
-        while True:
-            size = int(self._read_line().split(b";")[0], 16)
-            if size == 0:
-                while self._read_line():
-                    pass
-                return b"".join(body)
-            body.append(self.read_exactly(size))
-            self._read_line()
+        return b"".join(self.read_chunks())
 
     def _read_line(self) -> bytes:
         while b"\r\n" not in self._rest:

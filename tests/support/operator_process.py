@@ -40,6 +40,13 @@ class OperatorProcess:
         self.process = None
         return status
 
+    def kill(self) -> None:
+        """As if the machine had taken it away."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait(10)
+        self.process = None
+
     def log(self) -> str:
         return self._log.read_text(errors="replace") if self._log.exists() else ""
 

@@ -1,6 +1,7 @@
 """The figures behind the promises: each scenario records counts with denominators, here they become docs/promises.md.
 
-`python -m tests.support.promises RECORDS` writes it, from what several runs of pytest have recorded in one file.
+`python -m tests.support.promises RECORDS` writes it, from what several runs of pytest have recorded in one file; with another
+argument, `cluster`, docs/promises-cluster.md, of what happens in a Kubernetes.
 """
 
 from __future__ import annotations
@@ -14,13 +15,19 @@ import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "promises.md"
-HEADER = """# Promises
+DOCUMENTS = Path(__file__).parents[2] / "docs"
+ALONE = """# Promises
 
 What must never happen, and what a run of `make promises` counted on {machine}, {date}. Every scenario fails
 itself when it proved nothing: no kill landed, no block was damaged, no fault fired. `make test` runs the same
 scenarios for a few seconds each.
+"""
+IN_CLUSTER = """# Promises in a cluster
 
+What a run of `make promises-cluster` counted in a Kubernetes of three nodes, all on one machine of {machine}, {date}.
+`make test-cluster` runs the same scenarios, some of them smaller.
+"""
+TABLE = """
 | figure | what happens | what was counted | promise |
 |---|---|---|---|
 """
@@ -41,7 +48,7 @@ def record(path: Path, promise: Promise) -> None:
         file.write(json.dumps(asdict(promise)) + "\n")
 
 
-def render(records: Path, machine: str, date: str) -> str:
+def render(records: Path, machine: str, date: str, header: str = ALONE) -> str:
     """Return the document; the last record of each figure wins."""
     promises: dict[str, Promise] = {}
     for line in records.read_text().splitlines():
@@ -51,12 +58,15 @@ def render(records: Path, machine: str, date: str) -> str:
     table = "".join(
         f"| {_cell(one.figure)} | {_cell(one.what)} | {_cell(one.counted)} | {_cell(one.promise)} |\n" for one in rows
     )
-    return HEADER.format(machine=machine, date=date) + table
+    return header.format(machine=machine, date=date) + TABLE + table
 
 
 def main() -> None:
     machine = f"{os.cpu_count()} cores, kernel {platform.release()}"
-    DOCUMENT.write_text(render(Path(sys.argv[1]), machine, datetime.date.today().isoformat()))
+    in_cluster = sys.argv[2:] == ["cluster"]
+    document = DOCUMENTS / ("promises-cluster.md" if in_cluster else "promises.md")
+    header = IN_CLUSTER if in_cluster else ALONE
+    document.write_text(render(Path(sys.argv[1]), machine, datetime.date.today().isoformat(), header))
 
 
 def _number(figure: str) -> int:

@@ -10,7 +10,7 @@ import yaml
 from csi.operator.model.data_load import DataLoad
 from csi.operator.model.dataset import Dataset
 from csi.operator.model.parsing import parse
-from csi.operator.render.credentials import collect, token_secret
+from csi.operator.render.credentials import Tokens, collect, token_secret
 from csi.operator.render.everything import render
 from csi.operator.render.loader import loader
 from csi.operator.render.surroundings import Identity, Installation
@@ -70,7 +70,7 @@ def _rendered(name: str, load_name: str, namespace: str) -> str:
     assert isinstance(values, dict)
     objects = render(resolved, values, INSTALLATION, IDENTITY)
     if not resolved.reference:
-        objects.append(token_secret(resolved, "<token>", IDENTITY))
+        objects.append(token_secret(resolved, Tokens("<token>", "<own>"), IDENTITY))
     if load_name:
         (load,) = _objects(load_name, namespace)
         assert isinstance(load, DataLoad)

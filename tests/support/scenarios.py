@@ -41,7 +41,7 @@ def shows(kubectl: Kubectl, name: str, seconds: float = 40.0, **wanted: str) -> 
         last[:] = printed(kubectl, "dataset", name)
         return all(last[0][title.replace("_", " ")] == value for title, value in wanted.items())
 
-    assert wait_until(is_there, seconds, 0.5), f"{last}, not {wanted}"
+    assert wait_until(is_there, seconds, 0.5), f"{last}, not {wanted}: {kubectl('describe', 'dataset', name)}"
     return last[0]
 
 

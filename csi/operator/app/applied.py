@@ -15,6 +15,7 @@ from typing import Any
 
 from csi.operator.app.known import Key
 from csi.operator.objects import Objects
+from csi.operator.render.credentials import Tokens
 
 AGAIN_SECONDS = 600.0  # somebody may have changed or deleted what is ours
 
@@ -30,7 +31,7 @@ class Applied:
     def __init__(self, objects: Objects) -> None:
         self._objects = objects
         self._done: dict[Key, _Done] = {}
-        self._tokens: dict[Key, str] = {}
+        self._tokens: dict[Key, Tokens] = {}
 
     def needs(self, key: Key, raws: Sequence[Mapping[str, Any]]) -> bool:
         """Whether `apply` would call the API server."""
@@ -51,17 +52,17 @@ class Applied:
         self._done[key] = _Done(_digest(raws), time.monotonic(), versions)
         return versions
 
-    def token(self, namespace: str, name: str) -> str:
-        """Return a token that was read or made before, or ""."""
-        return self._tokens.get((namespace, name), "")
+    def tokens(self, key: Key) -> Tokens | None:
+        """Return those of a Dataset that were read or made before."""
+        return self._tokens.get(key)
 
-    def note_token(self, namespace: str, name: str, token: str) -> None:
-        self._tokens[namespace, name] = token
+    def note_tokens(self, key: Key, tokens: Tokens) -> None:
+        self._tokens[key] = tokens
 
     def forget(self, key: Key) -> None:
         """What was made for a Dataset is gone, or goes."""
         self._done.pop(key, None)
-        self._tokens = {one: token for one, token in self._tokens.items() if one[0] != key[0]}
+        self._tokens.pop(key, None)
 
 
 def _digest(raws: Sequence[Mapping[str, Any]]) -> str:

@@ -31,7 +31,7 @@ from csi.operator.model.kinds import KINDS
 from csi.operator.names import CLAIM_ANNOTATION, finalizer
 from csi.operator.objects import Kind, Objects
 from csi.operator.placement import EXCLUSIVE_LABEL
-from csi.operator.render.credentials import TOKEN_KEY
+from csi.operator.render.credentials import OWN_KEY
 from csi.operator.render.object_names import (
     WORKER,
     consumers_name,
@@ -124,7 +124,7 @@ class Deletion:
         """Have the cache pods remove what they have cached. Return whether that is done, or has been tried for long enough."""
         key = key_of(raw)
         pods = [pod for pod in cache_pods(self._known, key) if pod.get("status", {}).get("phase") == "Running"]
-        token = (await self._secrets.get(key[0], token_name(key[1])) or {}).get(TOKEN_KEY, "")
+        token = (await self._secrets.get(key[0], token_name(key[1])) or {}).get(OWN_KEY, "")
         if not pods or not token:
             self._erasing_since.pop(key, None)
             return True

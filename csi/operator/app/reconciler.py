@@ -32,6 +32,7 @@ from csi.operator.app.statuses import (
     failed_status,
     refused_status,
     runtime_status,
+    status_patch,
 )
 from csi.operator.app.surveys import Surveys
 from csi.operator.app.times import age_seconds, now
@@ -39,7 +40,7 @@ from csi.operator.app.volumes import Volumes
 from csi.operator.app.written import Reader, Written, targets
 from csi.operator.names import finalizer
 from csi.operator.objects import Objects
-from csi.operator.render.credentials import TOKEN_KEY, collect, token_secret
+from csi.operator.render.credentials import OWN_KEY, TOKEN_KEY, Tokens, collect, token_secret
 from csi.operator.render.everything import render
 from csi.operator.render.object_names import credentials_name, token_name
 from csi.operator.render.surroundings import Identity, Installation
@@ -137,7 +138,7 @@ class Reconciler:
         credentials = await self._credentials(written, resolved)
         if isinstance(credentials, list):
             return await self._refuse(written, credentials)
-        token = await self._token(resolved, identity)
+        tokens = await self._tokens(resolved, identity)
         raws = render(resolved, credentials, self._installation, identity)
         versions = await self._apply(written, resolved, raws)
         if isinstance(versions, Problem):
@@ -145,7 +146,7 @@ class Reconciler:
         await self._touch_pods(key_of(raw), versions.get(credentials_name(resolved.name), ""))
         if written.raw_runtime is not None:
             await self._own_runtime(written.raw_runtime, identity)
-        seen = await self._observer.observe(resolved, token, wanted_digests(raws))
+        seen = await self._observer.observe(resolved, tokens.shared, wanted_digests(raws))
         if resolved.replicas == 0 and not cache_pods(self._known, key_of(raw)):
             seen = await self._surveys.look(raw, resolved, credentials, seen, identity)
         status = dataset_status(written.dataset, resolved, seen, now())
@@ -228,17 +229,18 @@ class Reconciler:
         raw_runtime = written.raw_runtime or {}
         return collect(resolved, in_secret, lambda place: written_value(place, written.raw_dataset, raw_runtime))
 
-    async def _token(self, resolved: Resolved, identity: Identity) -> str:
-        """Return the token of the Dataset's cache pods: made once."""
-        name = token_name(resolved.name)
-        token = self._applied.token(resolved.namespace, name)
-        if not token:
-            token = (await self._secrets.get(resolved.namespace, name) or {}).get(TOKEN_KEY, "")
-        if not token:
-            token = secrets.token_urlsafe(TOKEN_BYTES)
-            await self._objects.apply(token_secret(resolved, token, identity))
-        self._applied.note_token(resolved.namespace, name, token)
-        return token
+    async def _tokens(self, resolved: Resolved, identity: Identity) -> Tokens:
+        """Return the tokens of the Dataset's cache pods: made once."""
+        key = (resolved.namespace, resolved.name)
+        tokens = self._applied.tokens(key)
+        if tokens is None:
+            there = await self._secrets.get(resolved.namespace, token_name(resolved.name)) or {}
+            new = secrets.token_urlsafe
+            tokens = Tokens(there.get(TOKEN_KEY) or new(TOKEN_BYTES), there.get(OWN_KEY) or new(TOKEN_BYTES))
+            if there != {TOKEN_KEY: tokens.shared, OWN_KEY: tokens.own}:
+                await self._objects.apply(token_secret(resolved, tokens, identity))
+            self._applied.note_tokens(key, tokens)
+        return tokens
 
     async def _touch_pods(self, key: Key, version: str) -> None:
         """Have kubelet bring a changed Secret into the pods in seconds: it looks at a pod's volumes when the pod changes."""
@@ -251,11 +253,10 @@ class Reconciler:
                 await self._objects.merge(PODS, metadata["name"], patch, key[0])
 
     async def _write_status(self, raw: Mapping[str, Any], status: Mapping[str, Any]) -> None:
-        if differs(raw.get("status", {}), status):
-            metadata = raw["metadata"]
-            await self._objects.merge(
-                own_kind(raw["kind"]), metadata["name"], {"status": dict(status)}, metadata["namespace"], is_status=True
-            )
+        before = raw.get("status", {})
+        if differs(before, status):
+            metadata, patch = raw["metadata"], {"status": status_patch(before, status)}
+            await self._objects.merge(own_kind(raw["kind"]), metadata["name"], patch, metadata["namespace"], is_status=True)
 
 
 def _soon(*raws: Mapping[str, Any] | None) -> float:

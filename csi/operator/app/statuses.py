@@ -177,6 +177,18 @@ def differs(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
     return any(_timeless(before.get(key)) != _timeless(value) for key, value in after.items())
 
 
+def status_patch(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the merge patch that makes a status say `after`: a map in it says what is not in it any more, too, as it would be
+    merged, and differ for ever."""
+    return {key: _replaced(before.get(key), value) for key, value in after.items()}
+
+
+def _replaced(before: Any, after: Any) -> Any:
+    if not isinstance(before, Mapping) or not isinstance(after, Mapping):
+        return after
+    return {**dict.fromkeys(before.keys() - after.keys()), **status_patch(before, after)}
+
+
 def _waiting(seen: Seen) -> str:
     return seen.worker_reason or "The cache pods are starting, and have not asked the store yet."
 

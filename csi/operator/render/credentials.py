@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from csi.operator.render.object_names import credentials_name, owned, token_name
@@ -14,7 +15,9 @@ from csi.operator.render.surroundings import Identity
 from csi.operator.resolved import ClearText, Problem, Resolved, SecretKey
 
 SECRET_NOT_FOUND = "SecretNotFound"
-TOKEN_KEY = "token"
+# What a cache pod asks of others. Loaders get the first, also those of other namespaces that refer to the Dataset; the other is
+# of the Dataset's own pods and the operator alone, who may erase a cache, and read blocks of each other's.
+TOKEN_KEY, OWN_KEY = "token", "own"
 
 SecretLookup = Callable[[SecretKey], str | None]
 ClearTextLookup = Callable[[ClearText], str | None]
@@ -52,9 +55,18 @@ def credentials_secret(resolved: Resolved, values: Mapping[str, str], identity: 
     return secret(owned(resolved, identity, credentials_name(resolved.name)), values)
 
 
-def token_secret(resolved: Resolved, token: str, identity: Identity) -> dict[str, Any]:
-    """Return the Secret with which the operator and loaders prove to cache pods who they are. `token`: random, made once."""
-    return secret(owned(resolved, identity, token_name(resolved.name)), {TOKEN_KEY: token})
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """Random, made once. `shared`: of loaders, too. `own`: of cache pods and the operator."""
+
+    shared: str
+    own: str
+
+
+def token_secret(resolved: Resolved, tokens: Tokens, identity: Identity) -> dict[str, Any]:
+    """Return the Secret with which the operator, loaders and cache pods prove to cache pods who they are."""
+    values = {TOKEN_KEY: tokens.shared, OWN_KEY: tokens.own}
+    return secret(owned(resolved, identity, token_name(resolved.name)), values)
 
 
 def secret(metadata: dict[str, Any], values: Mapping[str, str]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import quote
 
 from csi.operator.names import OWN_DOMAIN
-from csi.operator.render.credentials import TOKEN_KEY, wanted
+from csi.operator.render.credentials import OWN_KEY, TOKEN_KEY, wanted
 from csi.operator.render.mount_config import FILE
 from csi.operator.render.object_names import credentials_name, pods_name, token_name
 from csi.operator.render.pod_role import PodRole
@@ -50,9 +50,10 @@ def volumes(resolved: Resolved, role: PodRole, installation: Installation) -> li
 def source_volumes(resolved: Resolved, role: PodRole, installation: Installation) -> list[dict[str, Any]]:
     """Return what is needed to ask the sources: the configuration, the first of them, with credentials; claims; directories."""
     name = resolved.name
+    tokens = [{"key": key, "path": f"token/{key}"} for key in (TOKEN_KEY, OWN_KEY)]
     sources: list[dict[str, Any]] = [
         {"configMap": {"name": pods_name(name), "items": [{"key": role.config_key, "path": FILE}]}},
-        {"secret": {"name": token_name(name), "items": [{"key": TOKEN_KEY, "path": f"token/{TOKEN_KEY}"}], "optional": True}},
+        {"secret": {"name": token_name(name), "items": tokens, "optional": True}},
     ]
     if files := [file for file, _ in wanted(resolved)]:
         items = [{"key": file, "path": f"credentials/{file}"} for file in files]

@@ -37,6 +37,7 @@ def allowed_tiers(tiers: Iterable[ResolvedTier], roots: AllowedRoots, findings: 
             f"directories that are not allowed for caches here ({allowed}): {ignored_text(sorted(outside))}; these tiers lie in "
             "the driver's own directory on each node, with the same quota",
             on_runtime=True,
+            is_warning=False,  # the path of most manifests is one of somebody else's nodes
         )
     return tuple(replace(tier, host_path="") if tier.host_path in outside else tier for tier in every)
 
@@ -48,7 +49,7 @@ def refuse_other_directories(sources: Iterable[ResolvedSource], roots: AllowedRo
             allowed = f"allowed are {', '.join(roots.local)}" if roots.local else "none is allowed"
             findings.refuse(
                 f"the directory of a local:// mount (at /{source.place}) is none that Datasets may read: {allowed}; the "
-                " administrator decides with --local-root"
+                "administrator decides with --local-root"
             )
 
 

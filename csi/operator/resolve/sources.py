@@ -219,10 +219,13 @@ class _Resolving:
                 f"{spec_path(written.path)}: what is written cannot be encrypted by request: switch encryption on for the bucket",
                 on_runtime=written.on_runtime,
             )
+        options = dict(sorted(draft.options.items()))
+        if draft.url.startswith("file:") and self._is_written(draft):
+            options["all_squash"] = "true"  # cache pods are nobody's: they cannot give files to who writes them
         return ResolvedSource(
             url=draft.url,
             place=place,
-            options=dict(sorted(draft.options.items())),
+            options=options,
             secrets=dict(sorted((credentials | draft.secrets).items())),
             read_only=draft.read_only,
             claim=draft.point.claim,

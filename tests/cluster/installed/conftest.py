@@ -13,6 +13,7 @@ from tests.support.built_images import ImagesMissingError
 from tests.support.installation import Installation, installed
 from tests.support.kubectl import Kubectl
 
+KEEP_CACHES_SECONDS = 45
 KINDS = "datasets,dataloads,alluxioruntimes,jindoruntimes,efcruntimes,thinruntimes"
 
 
@@ -21,7 +22,7 @@ def installation(kubeconfig: Path) -> Iterator[Installation]:
     if Cluster.of_kubeconfig(kubeconfig) is None and "FUSECACHE_REGISTRY" not in os.environ:
         pytest.skip("FUSECACHE_REGISTRY names no registry that the nodes pull from")
     try:
-        with installed(kubeconfig) as one:
+        with installed(kubeconfig, node={"keepCaches": KEEP_CACHES_SECONDS}) as one:
             yield one
     except ImagesMissingError as missing:
         pytest.skip(str(missing))
@@ -43,6 +44,8 @@ def new_namespace(installation: Installation) -> Iterator[Callable[..., Kubectl]
 
     yield make
     for kubectl in reversed(made):
+        if not kubectl.items("namespaces", f"--field-selector=metadata.name={kubectl.namespace}"):
+            continue
         kubectl("delete", "pods,deployments,statefulsets,jobs", "--all", "--now", "--wait=true", timeout_seconds=90)
         kubectl("delete", KINDS, "--all", "--wait=true", timeout_seconds=90)
         kubectl("delete", "namespace", kubectl.namespace, "--wait=true", timeout_seconds=90)

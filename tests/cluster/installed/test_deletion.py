@@ -97,7 +97,8 @@ def test_the_namespace_goes_with_all_that_is_in_it(
         make(kubectl, store, name)
     kubectl("delete", "namespace", "everything", "--wait=true", timeout_seconds=120)
     for name in ("one", "two"):
-        assert wait_until(lambda name=name: not left_of(cluster, kubectl, name), 30.0, 1.0), left_of(cluster, kubectl, name)
+        # Everything goes at once, cache pods before anybody could tell them to remove what they have: nodes do it after a while.
+        assert wait_until(lambda name=name: not left_of(cluster, kubectl, name), 150.0, 1.0), left_of(cluster, kubectl, name)
     promise("K6 namespace", "a namespace with two Datasets in use is deleted", "0 left", "nothing hangs, nothing leaks")
 
 

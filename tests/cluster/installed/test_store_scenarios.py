@@ -12,6 +12,7 @@ import pytest
 
 from csi.operator.formats import format_size
 from tests.cluster_harness.cluster import Cluster
+from tests.cluster_harness.control_plane import MACHINE_NAME
 from tests.support.fake_oss import ACCESS_KEY, SECRET_KEY, FakeOss
 from tests.support.fault_proxy import FaultProxy
 from tests.support.ganesha import ganesha, missing_ganesha
@@ -74,6 +75,7 @@ def test_an_nfs_server_and_two_pods_of_a_stateful_set(
 def oss(cluster: Cluster) -> Iterator[tuple[FakeOss, FaultProxy]]:
     with FakeOss("oss-v1") as store, FaultProxy(store.url, None, cluster.addresses.machine) as proxy:
         store.bucket = "large-model-sh"
+        store.host_names.append(MACHINE_NAME)
         for number in range(8):
             store.objects[f"model/part-{number}".encode()] = os.urandom(3 * MIB + number)
         yield store, proxy
@@ -87,7 +89,8 @@ def test_oss_with_keys_from_a_secret(
     kubectl = new_namespace("serverless")
     keys = {"<YOUR_ACCESS_KEY_ID>": ACCESS_KEY, "<YOUR_ACCESS_KEY_SECRET>": SECRET_KEY}
     create(kubectl, "jindo-oss-secret.yaml", **keys)
-    create(kubectl, "jindo-oss-serverless.yaml", **{"oss-cn-beijing-internal.aliyuncs.com": proxy.url})
+    endpoint = f"http://{MACHINE_NAME}:{proxy.port}"  # OSS wants the bucket before the host's name
+    create(kubectl, "jindo-oss-serverless.yaml", **{"oss-cn-beijing-internal.aliyuncs.com": endpoint})
     seconds = bound_seconds(kubectl, "serverless-data")
     shows(kubectl, "serverless-data", UFS_TOTAL_SIZE=total, CACHED="0.00B", CACHE_CAPACITY="10.00GiB", CACHED_PERCENTAGE="0.0%")
     claim = printed(kubectl, "pvc", "serverless-data")[0]

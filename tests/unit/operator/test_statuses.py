@@ -8,7 +8,15 @@ import pytest
 
 from csi.operator.app.pod_problems import pod_problems
 from csi.operator.app.references import ALLOWED_NAMESPACES, mirrored_status, refuse_reference, seen_of_target
-from csi.operator.app.statuses import Seen, cache_runtime_status, dataset_status, differs, failed_status
+from csi.operator.app.statuses import (
+    Seen,
+    cache_runtime_status,
+    dataset_status,
+    differs,
+    failed_status,
+    refused_status,
+    status_patch,
+)
 from csi.operator.figures import Figures
 from csi.operator.model.cache_runtime import CacheRuntimeStatus
 from csi.operator.model.dataset import Dataset
@@ -62,6 +70,20 @@ def test_a_time_alone_is_no_change() -> None:
     assert not differs(first, again)
     assert again["conditions"][0]["lastTransitionTime"] == NOW
     assert differs(first, dataset_status(dataset(**first), RESOLVED, Seen(problems=[Problem("X", "y")]), LATER))
+
+
+def test_what_a_status_no_longer_says_is_taken_away() -> None:
+    """The API server merges maps: figures of a runtime that is gone stayed, and the status was written again for ever."""
+    before = dataset_status(dataset(), RESOLVED, ANSWERED, NOW)
+    assert before["cacheStates"]
+    after = refused_status(dataset(**before), [Problem("RuntimeNotFound", "create one")], NOW)
+    patch = status_patch(before, after)
+    assert patch["cacheStates"] == dict.fromkeys(before["cacheStates"])
+    assert {key: value for key, value in patch.items() if key != "cacheStates"} == {
+        key: value for key, value in after.items() if key != "cacheStates"
+    }
+    assert status_patch({}, before) == before
+    assert status_patch({"operationRef": {"DataLoad": "a"}}, {"operationRef": None}) == {"operationRef": None}
 
 
 def test_what_was_made_is_left_to_a_dataset_that_fails() -> None:

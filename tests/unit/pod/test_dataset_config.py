@@ -49,10 +49,10 @@ def test_several_users_write_to_one_mount() -> None:
 def test_other_pods_of_the_dataset(expect_log: LogCheck) -> None:
     peers = {"service": "demo-fuse.team.svc", "port": 9821}
     spec = parse(text_of(peers=peers), Arguments(node="node-1")).spec
-    assert spec.peers == PeersSpec("demo-fuse.team.svc", 9821, "node-1", Arguments().token)
+    assert spec.peers == PeersSpec("demo-fuse.team.svc", 9821, "node-1", Arguments().own_token)
     assert MountSpec.from_json(spec.to_json()) == spec
     consumer = parse(text_of(peers={**peers, "owns": False}), Arguments(node="node-1")).spec
-    assert consumer.peers == PeersSpec("demo-fuse.team.svc", 9821, "node-1", Arguments().token, owns=False)
+    assert consumer.peers == PeersSpec("demo-fuse.team.svc", 9821, "node-1", Arguments().own_token, owns=False)
     assert parse(text_of(), Arguments(node="node-1")).spec.peers is None
     assert parse(text_of(peers=peers, read_write=True), Arguments(node="node-1")).spec.peers is None
     assert parse(text_of(peers=peers), Arguments()).spec.peers is None

@@ -78,7 +78,7 @@ def ask(tmp_path: Path, one: Request, answers: dict[str, list[Any]] | None = Non
     token.write_text(f"{TOKEN}\n")
 
     async def run() -> Recorder:
-        points = Endpoints(PodState(phase, "the reason"), str(tmp_path), str(token), asyncio.Future)
+        points = Endpoints(PodState(phase, "the reason"), str(tmp_path), str(token), str(token), asyncio.Future)
         reply = Recorder()
         async with FakeDaemon(tmp_path, answers or {}):
             await points.handle(one, reply)
@@ -97,7 +97,7 @@ def test_what_wants_a_token(tmp_path: Path, path: str, method: str, token: str) 
 
 def test_nothing_is_open_without_a_token_file(tmp_path: Path) -> None:
     async def run(token: Path) -> int:
-        points = Endpoints(PodState(Phase.SERVING), str(tmp_path), str(token), asyncio.Future)
+        points = Endpoints(PodState(Phase.SERVING), str(tmp_path), str(token), str(token), asyncio.Future)
         with pytest.raises(HttpError) as failed:
             await points.handle(Request("GET", "/status", {"authorization": "Bearer "}, b""), Recorder())
         return failed.value.status
@@ -152,7 +152,7 @@ def test_a_daemon_that_does_not_answer_is_not_healthy(path: str, tmp_path: Path,
 
 def test_many_who_ask_at_once_are_one_question(tmp_path: Path) -> None:
     async def run() -> list[str]:
-        points = Endpoints(PodState(Phase.SERVING), str(tmp_path), "", asyncio.Future)
+        points = Endpoints(PodState(Phase.SERVING), str(tmp_path), "", "", asyncio.Future)
         async with FakeDaemon(tmp_path, {}) as daemon:
             await asyncio.gather(*(points.handle(request("/healthz"), Recorder()) for _ in range(20)))
             return daemon.asked

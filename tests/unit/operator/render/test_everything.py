@@ -13,7 +13,7 @@ import pytest
 
 from csi.operator.names import CLAIM_ANNOTATION
 from csi.operator.render.cache_pod import pod_template
-from csi.operator.render.credentials import collect, token_secret, wanted
+from csi.operator.render.credentials import Tokens, collect, token_secret, wanted
 from csi.operator.render.everything import daemon_set, render
 from csi.operator.render.loader import loader, loader_token_secret
 from csi.operator.render.mount_config import digest, mount_config
@@ -357,7 +357,7 @@ def test_an_optional_credential_may_be_missing() -> None:
 
 
 def test_token() -> None:
-    assert token_secret(PLAIN, "t", IDENTITY)["metadata"]["name"] == "data-fuse-token"
+    assert token_secret(PLAIN, Tokens("t", "o"), IDENTITY)["metadata"]["name"] == "data-fuse-token"
 
 
 # --- volumes, loaders ------------------------------------------------------------------------------------------------------

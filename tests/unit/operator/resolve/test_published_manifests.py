@@ -94,7 +94,7 @@ def test_a_claim_that_is_read_and_written() -> None:
         namespace="wz",
         name="polefs-acc",
         runtime_kind="AlluxioRuntime",
-        sources=(ResolvedSource("file:///claims/polefs", claim="polefs"),),
+        sources=(ResolvedSource("file:///claims/polefs", options={"all_squash": "true"}, claim="polefs"),),
         tiers=(ResolvedTier("ssd-8526298f", Medium.SSD, 50 * GIB, 0.99, 0.7, "/ssd"),),
         settings={**ROOT_OWNER, "dir_mode": "0777", "file_mode": "0666"},
         read_write=True,
