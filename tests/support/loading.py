@@ -21,7 +21,7 @@ from tests.support.cache_pod import TOKEN, CachePod
 from tests.support.mounted import ROOT
 from tests.support.seaweed import free_ports
 
-END_SECONDS = 60.0
+END_SECONDS = 90.0
 
 
 def plan_of(port: int, *targets: str, **more: Any) -> dict[str, Any]:
