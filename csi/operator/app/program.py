@@ -87,7 +87,8 @@ async def run_operator(settings: OperatorSettings, ended: asyncio.Event) -> None
         metrics.watch_queue("datasets", lambda: queue.depth)
         metrics.watch_queue("operations", lambda: operations.depth)
         log.info("%s is the operator", identity)
-        await prime(objects, known)
+        for key in await prime(objects, known):
+            queue.add(key)
         stop = asyncio.Event()
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(work) for work in (queue.run(), operations.run(), leadership.keep(), pods.run())]

@@ -89,6 +89,7 @@ class Reconciler:
         if raw is None:
             self._applied.forget(key)
             await self._deletion.forget(key)
+            await self._volumes.remove_orphan(key)
             return None
         if raw["metadata"].get("deletionTimestamp"):
             self._applied.forget(key)

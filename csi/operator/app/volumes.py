@@ -73,6 +73,12 @@ class Volumes:
             return await self._objects.delete(VOLUMES, volume_name(*key))
         return False
 
+    async def remove_orphan(self, key: Key) -> None:
+        """Delete the volume of a Dataset that is not there: PVs are in no namespace, and go with none. Raises: ApiError, OSError."""
+        volume = self._known.get(VOLUMES, volume_name(*key))
+        if volume is not None and _is_of(volume, key) and "deletionTimestamp" not in volume["metadata"]:
+            await self._objects.delete(VOLUMES, volume_name(*key))
+
 
 def _is_owned(claim: dict[str, Any], uid: str) -> bool:
     return any(owner.get("uid") == uid for owner in claim["metadata"].get("ownerReferences", ()))

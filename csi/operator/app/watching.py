@@ -35,12 +35,15 @@ def make_registry(known: Known, look_at: LookAt, look_at_operation: LookAtOperat
     return registry
 
 
-async def prime(objects: Objects, known: Known) -> None:
-    """Note everything that there is, before anybody decides on it: watches bring it one by one. Raises: ApiError, OSError."""
+async def prime(objects: Objects, known: Known) -> list[Key]:
+    """Note everything that there is, before anybody decides on it: watches bring it one by one. Return the Datasets that volumes
+    are of: there may be some that are gone. Raises: ApiError, OSError."""
     for kind in WATCHED:
         async for raw in objects.list(kind):
             if kind != VOLUMES or dataset_of_volume(raw) is not None:
                 known.note(kind, None, raw)
+    claims = [raw["spec"].get("claimRef") for raw in known.all(VOLUMES)]
+    return [(claim["namespace"], claim["name"]) for claim in claims if claim]
 
 
 def make_settings() -> kopf.OperatorSettings:
