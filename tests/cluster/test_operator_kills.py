@@ -1,4 +1,4 @@
-"""The operator killed at every change it asks for, before it is made or before the answer comes: all ends as without (figure 28)."""
+"""The operator killed at every change it asks for, before it is made or before it hears of it: all is as without (figure 28)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A proxy between a client and the API server of a kubeconfig: every request can be counted, delayed, answered by the test, or lost.
+"""A proxy between a client and the API server of a kubeconfig: requests are counted, delayed, lost, or answered by the test.
 
 Owns the listening port, the connections and the list of calls (one lock around them). A daemon thread for each connection of the
 client, with one TLS connection to the server; watches stream through. Whoever asks is the user of the kubeconfig: the proxy has
@@ -261,5 +261,5 @@ def _tls(cluster: dict[str, Any], user: dict[str, Any]) -> ssl.SSLContext:
             path.touch(mode=0o600)
             path.write_bytes(base64.b64decode(user[name]))
             paths.append(path)
-        context.load_cert_chain(*paths)
+        context.load_cert_chain(str(paths[0]), str(paths[1]))
     return context

@@ -35,7 +35,8 @@ def picture(kubectl: Kubectl, name: str) -> Picture:
         if one["metadata"]["name"].startswith(prefix):
             found[f"PersistentVolume {one['metadata']['name'].removeprefix(prefix)}"] = one["spec"]["csi"]["volumeAttributes"]
     found["labels of nodes"] = node_labels(kubectl, name)
-    return _renamed(found, name)
+    renamed: Picture = _renamed(found, name)
+    return renamed
 
 
 def node_labels(kubectl: Kubectl, name: str) -> dict[str, int]:

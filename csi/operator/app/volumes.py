@@ -74,7 +74,8 @@ class Volumes:
         return False
 
     async def remove_orphan(self, key: Key) -> None:
-        """Delete the volume of a Dataset that is not there: PVs are in no namespace, and go with none. Raises: ApiError, OSError."""
+        """Delete the volume of a Dataset that is not there: PVs are in no namespace, and go with none. Raises: ApiError,
+        OSError."""
         volume = self._known.get(VOLUMES, volume_name(*key))
         if volume is not None and _is_of(volume, key) and "deletionTimestamp" not in volume["metadata"]:
             await self._objects.delete(VOLUMES, volume_name(*key))

@@ -60,7 +60,7 @@ def test_cold_pods_on_three_nodes_and_one_store(
         sent = proxy.counts().bytes["GET /model.bin"]
         shared = statuses(kubectl, "model")
     promise(
-        "K8",
+        "K2 peers",
         f"{len(pods)} pods on as many nodes read one cold object at once",
         f"every byte compared; the store sent {sent / SIZE:.2f} times the object, other nodes the rest",
         "at most 1.05 times",
