@@ -140,6 +140,17 @@ def test_a_finalizer_of_a_controller_that_is_gone_holds_nothing(operator: Operat
     namespace("delete", "dataset", "spark", "--wait=true", timeout_seconds=60)
 
 
+def test_a_dataset_that_is_made_anew_has_a_token_again(operator: OperatorProcess, namespace: Kubectl) -> None:
+    """Values of Secrets are kept for some seconds: the new Dataset had the token of the old one, whose Secret was gone."""
+    for _ in range(2):
+        namespace.create(web())
+        namespace.wait_for(["secret", "spark-fuse-token"], lambda found: set(found["data"]) == {"token", "own"}, 20.0)
+        owner = namespace.get("secret", "spark-fuse-token")["metadata"]["ownerReferences"][0]["uid"]
+        assert owner == namespace.get("dataset", "spark")["metadata"]["uid"]
+        namespace("delete", "dataset", "spark", "--wait=true", timeout_seconds=60)
+        assert wait_until(lambda: gone(namespace, "secret", "spark-fuse-token"), 30.0)
+
+
 def test_a_missing_secret_is_named_and_heals(operator: OperatorProcess, namespace: Kubectl) -> None:
     secret = {"name": "access_key", "valueFrom": {"secretKeyRef": {"name": "mysecret", "key": "id"}}}
     options = [

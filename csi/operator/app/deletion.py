@@ -124,7 +124,7 @@ class Deletion:
         """Have the cache pods remove what they have cached. Return whether that is done, or has been tried for long enough."""
         key = key_of(raw)
         pods = [pod for pod in cache_pods(self._known, key) if pod.get("status", {}).get("phase") == "Running"]
-        token = (await self._secrets.get(key[0], token_name(key[1])) or {}).get(OWN_KEY, "")
+        token = (await self._secrets.get(key[0], token_name(key[1]), is_fresh=True) or {}).get(OWN_KEY, "")
         if not pods or not token:
             self._erasing_since.pop(key, None)
             return True

@@ -235,7 +235,7 @@ class Reconciler:
         key = (resolved.namespace, resolved.name)
         tokens = self._applied.tokens(key)
         if tokens is None:
-            there = await self._secrets.get(resolved.namespace, token_name(resolved.name)) or {}
+            there = await self._secrets.get(resolved.namespace, token_name(resolved.name), is_fresh=True) or {}
             new = secrets.token_urlsafe
             tokens = Tokens(there.get(TOKEN_KEY) or new(TOKEN_BYTES), there.get(OWN_KEY) or new(TOKEN_BYTES))
             if there != {TOKEN_KEY: tokens.shared, OWN_KEY: tokens.own}:

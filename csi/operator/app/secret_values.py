@@ -19,17 +19,15 @@ class SecretValues:
         self._objects = objects
         self._read: dict[Key, tuple[float, dict[str, Any] | None]] = {}
 
-    async def get(self, namespace: str, name: str) -> dict[str, str] | None:
-        """Return the values of a Secret by their keys, None if there is none. Raises: ApiError, OSError."""
+    async def get(self, namespace: str, name: str, *, is_fresh: bool = False) -> dict[str, str] | None:
+        """Return the values of a Secret by their keys, None if there is none. `is_fresh`: the API server is asked in any case: one
+        that we make ourselves may just have gone with a Dataset of the same name. Raises: ApiError, OSError."""
         now = time.monotonic()
         at, raw = self._read.get((namespace, name), (-KEPT_SECONDS, None))
-        if now - at >= KEPT_SECONDS or raw is None:
+        if is_fresh or now - at >= KEPT_SECONDS or raw is None:
             raw = await self._objects.get(SECRETS, name, namespace)
             self._read = {key: one for key, one in self._read.items() if now - one[0] < KEPT_SECONDS}
             self._read[namespace, name] = now, raw
         if raw is None:
             return None
         return {key: base64.b64decode(value).decode(errors="replace") for key, value in (raw.get("data") or {}).items()}
-
-    def forget(self, namespace: str, name: str) -> None:
-        self._read.pop((namespace, name), None)
