@@ -139,8 +139,8 @@ class Reconciler:
         credentials = await self._credentials(written, resolved)
         if isinstance(credentials, list):
             return await self._refuse(written, credentials)
-        tokens = await self._tokens(resolved, identity)
-        raws = render(resolved, credentials, self._installation, identity)
+        tokens = await self._tokens(resolved)
+        raws = [token_secret(resolved, tokens, identity), *render(resolved, credentials, self._installation, identity)]
         versions = await self._apply(written, resolved, raws)
         if isinstance(versions, Problem):
             return await self._refuse(written, [versions])
@@ -230,16 +230,14 @@ class Reconciler:
         raw_runtime = written.raw_runtime or {}
         return collect(resolved, in_secret, lambda place: written_value(place, written.raw_dataset, raw_runtime))
 
-    async def _tokens(self, resolved: Resolved, identity: Identity) -> Tokens:
-        """Return the tokens of the Dataset's cache pods: made once."""
+    async def _tokens(self, resolved: Resolved) -> Tokens:
+        """Return the tokens of the Dataset's cache pods: those of its Secret, or new ones."""
         key = (resolved.namespace, resolved.name)
         tokens = self._applied.tokens(key)
         if tokens is None:
             there = await self._secrets.get(resolved.namespace, token_name(resolved.name), is_fresh=True) or {}
             new = secrets.token_urlsafe
             tokens = Tokens(there.get(TOKEN_KEY) or new(TOKEN_BYTES), there.get(OWN_KEY) or new(TOKEN_BYTES))
-            if there != {TOKEN_KEY: tokens.shared, OWN_KEY: tokens.own}:
-                await self._objects.apply(token_secret(resolved, tokens, identity))
             self._applied.note_tokens(key, tokens)
         return tokens
 

@@ -20,9 +20,9 @@ from tests.support.nginx import nginx
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(1800), pytest.mark.requires("nginx")]
 
-COUNT, FULL_COUNT = 30, 500
+COUNT, FULL_COUNT = 10, 500
 FILES, FILE_BYTES = 3, 1000
-REST_SECONDS = 60.0
+REST_SECONDS = 40.0
 SECONDS_EACH = 6.0  # a Job is a pod with two interpreters, on two cores
 MAX_CALLS_PER_MINUTE = 60
 

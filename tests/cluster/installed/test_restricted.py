@@ -75,9 +75,11 @@ def test_twenty_pods_that_are_not_root_on_two_nodes(
 
 
 def test_a_node_is_drained(
-    store: Seaweed, new_namespace: Callable[..., Kubectl], promise: Callable[[str, str, str, str], None]
+    store: Seaweed, new_namespace: Callable[..., Kubectl], promise: Callable[[str, str, str, str], None], full_length: bool
 ) -> None:
     """Drain leaves pods of DaemonSets alone: readers that wait for the end of their grace go on reading."""
+    if not full_length:
+        pytest.skip("at full length only")
     kubectl = new_namespace("drained", **ENFORCE)
     make(kubectl, store)
     slow = reading_pod("slow", "demo", node="node-2", terminationGracePeriodSeconds=20, script=(
