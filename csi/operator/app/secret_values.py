@@ -20,8 +20,8 @@ class SecretValues:
         self._read: dict[Key, tuple[float, dict[str, Any] | None]] = {}
 
     async def get(self, namespace: str, name: str, *, is_fresh: bool = False) -> dict[str, str] | None:
-        """Return the values of a Secret by their keys, None if there is none. `is_fresh`: the API server is asked in any case: what
-        we make ourselves may just have gone with a Dataset of the same name. Raises: ApiError, OSError."""
+        """Return the values of a Secret by their keys, None if there is none. `is_fresh`: the API server is asked in any case:
+        what we make ourselves may just have gone with a Dataset of the same name. Raises: ApiError, OSError."""
         now = time.monotonic()
         at, raw = self._read.get((namespace, name), (-KEPT_SECONDS, None))
         if is_fresh or now - at >= KEPT_SECONDS or raw is None:
