@@ -119,6 +119,11 @@ def refused(kubectl: Kubectl, name: str, mounts: list[dict[str, Any]], words: st
 
 def test_references_that_cannot_be(new_namespace: Callable[..., Kubectl]) -> None:
     here = new_namespace("references")
-    refused(here, "mixed", [{"mountPoint": "dataset://references/other"}, {"mountPoint": "https://a.example/b/"}], "other mount")
+    refused(
+        here,
+        "mixed",
+        [{"mountPoint": "dataset://references/other"}, {"mountPoint": "https://a.example/b/"}],
+        "other types of mounts",
+    )
     refused(here, "itself", [{"mountPoint": "dataset://references/itself"}], "itself")
     refused(here, "nothing", [{"mountPoint": "dataset://nowhere/none"}], "no dataset nowhere/none")
