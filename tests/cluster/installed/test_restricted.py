@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -83,20 +84,22 @@ def test_a_node_is_drained(
     kubectl = new_namespace("drained", **ENFORCE)
     make(kubectl, store)
     slow = reading_pod("slow", "demo", node="node-2", terminationGracePeriodSeconds=20, script=(
-        "trap 'for i in $(seq 8); do cat /data/tree/* > /dev/null || exit 9; sleep 0.5; done; echo read to the end > /tmp/end;"
+        "trap 'for i in $(seq 8); do cat /data/tree/* > /dev/null || exit 9; sleep 0.5; done; echo read to the end;"
         " sleep 2; exit 0' TERM; cat /data/file; while true; do sleep 0.2; done"
     ))  # fmt: skip
     kubectl.create([slow])
     wait_pod(kubectl, "slow")
     kubectl("label", "pod", "slow", "drained=yes")
+    reader = ThreadPoolExecutor(max_workers=1)
+    log = reader.submit(kubectl, "logs", "--follow", "slow", timeout_seconds=120)
     try:
         kubectl("drain", "node-2", "--ignore-daemonsets", "--delete-emptydir-data", "--force", "--pod-selector=drained=yes",
                 "--timeout=60s", timeout_seconds=70)  # fmt: skip
-        ended = [event for event in kubectl.items("events") if event["reason"] == "BackOff"]
-        assert not ended
+        assert "read to the end" in log.result(timeout=120), "a read failed while the node was drained"
         assert any(pod["spec"]["nodeName"] == "node-2" for pod in kubectl.items("pods", CACHE)), "the cache went before its pods"
     finally:
         kubectl("uncordon", "node-2")
+        reader.shutdown()
     promise(
         "K3 drain", "kubectl drain of a node", "its cache pod was there until the last reader had gone", "the cache pod goes last"
     )
