@@ -166,10 +166,10 @@ def test_a_pod_that_goes_for_good(
 
 def test_a_worker_more_midway(nodes: SharingPods, proxy: FaultProxy, size: int, tmp_path: Path) -> None:
     start(nodes, "a", "b")
-    proxy.set_plan(Plan(bandwidth_bytes_per_second=SLOW // 4))  # 40 s for all of it: c has to start meanwhile
+    proxy.set_plan(Plan(bandwidth_bytes_per_second=SLOW // 8))  # 80 s for all of it: c has to start meanwhile
     loading = LoaderThread(tmp_path / "token", plan_of(0), list(nodes.pods.values()))
     try:
-        assert wait_until(lambda: loading.figures.bytes > size // 10, 20)
+        assert wait_until(lambda: loading.figures.bytes > 0, 40)  # large blocks share the line, and all end late
         loading.pods.append(nodes.add("c"))
         nodes.pods["c"].wait_serving(40)
         assert loading.figures.bytes < size

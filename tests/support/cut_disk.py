@@ -59,7 +59,11 @@ class CutDisk:
             os.close(directory)
 
     def restore(self) -> None:
-        """Take the disk into use again, after everybody who used it has ended, or does in this moment."""
+        """Take the disk into use again, after everybody who used it has ended, or does in this moment.
+
+        From a copy of the image: a mount namespace that somebody made meanwhile may hold a copy of the mount, and Linux shows
+        the disk that was cut, as it is, to whoever mounts the same image again.
+        """
         deadline = time.monotonic() + _BUSY_SECONDS
         while os.path.ismount(self.path):
             try:
@@ -68,6 +72,9 @@ class CutDisk:
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(0.05)
+        copy = self._image.with_suffix(".copy")
+        _run("cp", "--sparse=always", str(self._image), str(copy))
+        copy.replace(self._image)
         _run("mount", "-o", "loop", str(self._image), str(self.path))
 
 
