@@ -22,8 +22,12 @@ PAUSE_SECONDS = 2.0  # after a watch that failed
 
 
 class PodWatch:
-    def __init__(self, objects: Objects, known: Known, look_at: Callable[[Key], None]) -> None:
+    def __init__(
+        self, objects: Objects, known: Known, look_at: Callable[[Key], None], on_broken: Callable[[], None] = lambda: None
+    ) -> None:
+        """`on_broken`: is told that the watch broke, and that others may have broken with it."""
         self._objects = objects
+        self._on_broken = on_broken
         self._known = known
         self._look_at = look_at
 
@@ -36,6 +40,7 @@ class PodWatch:
                     self._note(what, raw)
             except (ApiError, OSError) as error:
                 log.info("the watch of pods ended and is begun again: %s", error)
+                self._on_broken()
             await asyncio.sleep(PAUSE_SECONDS)
 
     async def _list(self) -> str:

@@ -21,12 +21,13 @@ from csi.operator.app.events import Events
 from csi.operator.app.known import Key, Known
 from csi.operator.app.load_jobs import LoadJobs
 from csi.operator.app.loads import Loads
+from csi.operator.app.lost_sight import LostSight
 from csi.operator.app.metrics import OperatorMetrics
 from csi.operator.app.operation_keys import OperationKey
 from csi.operator.app.operations import Operations
 from csi.operator.app.pod_watch import PodWatch
 from csi.operator.app.reconciler import Reconciler
-from csi.operator.app.watching import make_registry, make_settings, prime
+from csi.operator.app.watching import Watcher, make_registry, make_settings, prime
 from csi.operator.leader import Leadership
 from csi.operator.objects import Objects
 from csi.operator.render.surroundings import Installation
@@ -77,11 +78,13 @@ async def run_operator(settings: OperatorSettings, ended: asyncio.Event) -> None
             roots=settings.roots,
         )
         queue: WorkQueue[Key] = WorkQueue(reconciler.look, settings.workers, partial(metrics.note_look, "datasets"))
-        pods = PodWatch(objects, known, queue.add)
         loads = Loads(objects, known, events, LoadJobs(objects, daemons, settings.installation), queue.add)
         operations: WorkQueue[OperationKey] = WorkQueue(
             Operations(objects, events, loads).look, settings.workers, partial(metrics.note_look, "operations")
         )
+        watcher = Watcher(known, queue.add, operations.add)
+        lost = LostSight(objects, watcher)
+        pods = PodWatch(objects, known, queue.add, lost.look_soon)
         metrics.note_leading()
         metrics.watch_datasets(known)
         metrics.watch_queue("datasets", lambda: queue.depth)
@@ -91,10 +94,11 @@ async def run_operator(settings: OperatorSettings, ended: asyncio.Event) -> None
             queue.add(key)
         stop = asyncio.Event()
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(work) for work in (queue.run(), operations.run(), leadership.keep(), pods.run())]
+            works = (queue.run(), operations.run(), leadership.keep(), pods.run(), lost.run())
+            tasks = [group.create_task(work) for work in works]
             # It takes the signals of the process for itself, and returns when one comes.
             watching = kopf.operator(
-                registry=make_registry(known, queue.add, operations.add),
+                registry=make_registry(watcher),
                 settings=make_settings(),
                 clusterwide=True,
                 standalone=True,

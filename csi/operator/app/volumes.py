@@ -29,9 +29,7 @@ class Volumes:
         """Return why a Dataset cannot have its volume, None if it can. `uid`: the Dataset's. Raises: ApiError, OSError."""
         claim = await self._objects.get(CLAIMS, key[1], key[0])
         if claim is not None and not _is_owned(claim, uid):
-            message = (
-                f"there is a claim {key[1]} in namespace {key[0]} that is not this Dataset's: delete it, or rename the Dataset"
-            )
+            message = f"there is a claim {key[0]}/{key[1]} that is not this Dataset's: delete it, or rename the Dataset"
             return Problem(NAME_TAKEN, message, heals=True)
         volume = await self._objects.get(VOLUMES, volume_name(*key))
         if volume is not None and not _is_of(volume, key):

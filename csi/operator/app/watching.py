@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import kopf
@@ -25,12 +26,36 @@ LookAt = Callable[[Key], None]
 LookAtOperation = Callable[[OperationKey], None]
 
 
-def make_registry(known: Known, look_at: LookAt, look_at_operation: LookAtOperation) -> kopf.OperatorRegistry:
-    """Return handlers of all kinds that are watched. `look_at`: has a Dataset looked at soon, the other one an operation."""
+@dataclass(frozen=True, slots=True)
+class Watcher:
+    """Where everything arrives that is seen of the cluster.
+
+    `look_at`: has a Dataset looked at soon, the other one an operation."""
+
+    known: Known
+    look_at: LookAt
+    look_at_operation: LookAtOperation
+
+    def note(self, kind: Kind, what: str | None, raw: dict[str, Any]) -> None:
+        """`what`: as `Known.note` wants it."""
+        if kind == VOLUMES and dataset_of_volume(raw) is None:
+            return  # a cluster has many, and they are nobody's business here
+        before = self.known.get(kind, raw["metadata"]["name"], raw["metadata"].get("namespace", ""))
+        self.known.note(kind, what, raw)
+        for key in _concerned(kind, self.known, before, raw):
+            self.look_at(key)
+        for key in concerned_dataset(kind, before, raw, what):
+            self.look_at(key)
+        for operation in concerned_operations(kind, self.known, raw):
+            self.look_at_operation(operation)
+
+
+def make_registry(watcher: Watcher) -> kopf.OperatorRegistry:
+    """Return handlers of all kinds that are watched."""
     registry = kopf.OperatorRegistry()
     kopf.on.login(registry=registry)(_login)
     for kind in WATCHED:
-        handler = _handler(kind, known, look_at, look_at_operation)
+        handler = _handler(kind, watcher)
         kopf.on.event(kind.group, kind.version, kind.plural, registry=registry, id=f"see-{kind.plural}")(handler)
     return registry
 
@@ -55,19 +80,9 @@ def make_settings() -> kopf.OperatorSettings:
     return settings
 
 
-def _handler(kind: Kind, known: Known, look_at: LookAt, look_at_operation: LookAtOperation) -> Callable[..., Any]:
+def _handler(kind: Kind, watcher: Watcher) -> Callable[..., Any]:
     async def see(event: dict[str, Any], **_: Any) -> None:
-        raw = _plain(event["object"])
-        if kind == VOLUMES and dataset_of_volume(raw) is None:
-            return  # a cluster has many, and they are nobody's business here
-        before = known.get(kind, raw["metadata"]["name"], raw["metadata"].get("namespace", ""))
-        known.note(kind, event["type"], raw)
-        for key in _concerned(kind, known, before, raw):
-            look_at(key)
-        for key in concerned_dataset(kind, before, raw, event["type"]):
-            look_at(key)
-        for operation in concerned_operations(kind, known, raw):
-            look_at_operation(operation)
+        watcher.note(kind, event["type"], _plain(event["object"]))
 
     return see
 

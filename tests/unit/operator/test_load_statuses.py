@@ -19,7 +19,7 @@ from csi.operator.app.load_statuses import (
     seconds_left,
 )
 from csi.operator.app.operation_keys import OperationKey, concerned_dataset, concerned_operations, operation_ref
-from csi.operator.app.watching import make_registry
+from csi.operator.app.watching import Watcher, make_registry
 from tests.support.resolving import raw
 
 NOW = "2026-03-01T10:00:00Z"
@@ -147,4 +147,4 @@ def test_who_is_looked_at() -> None:
     assert list(concerned_dataset(DATA_LOADS, first, runs, "MODIFIED")) == [("lab", "data")]
     assert list(concerned_dataset(DATA_LOADS, runs, runs, "MODIFIED")) == []
     assert list(concerned_dataset(DATA_LOADS, runs, runs, "DELETED")) == [("lab", "data")]
-    assert make_registry(known, lambda key: None, lambda key: None) is not None
+    assert make_registry(Watcher(known, lambda key: None, lambda key: None)) is not None
