@@ -7,11 +7,10 @@ VolumeAttachments say where they are.
 from __future__ import annotations
 
 from csi.cluster.volumes import ClusterVolumes, attributes
-from csi.errors import invalid
-from csi.rpc.validation import validate
+from csi.rpc.validation import validate, volume_and_node
 from csi.state.exclusive import Exclusive
 from csi.stubs import csi_pb2, csi_pb2_grpc
-from csi.volumes import capabilities, create_request, fields, secrets
+from csi.volumes import create_request, fields, secrets
 
 _Rpc = csi_pb2.ControllerServiceCapability.RPC.Type
 CLAIMED = (_Rpc.CREATE_DELETE_VOLUME, _Rpc.PUBLISH_UNPUBLISH_VOLUME, _Rpc.SINGLE_NODE_MULTI_WRITER)
@@ -44,11 +43,7 @@ class ClusterController(csi_pb2_grpc.ControllerServicer):
         self, request: csi_pb2.ControllerPublishVolumeRequest, context: object
     ) -> csi_pb2.ControllerPublishVolumeResponse:
         """Returns at once: NodeStage waits for the cache pod."""
-        volume_id = fields.required(request.volume_id, "volume_id")
-        node = fields.required(request.node_id, "node_id", 256)
-        if not request.HasField("volume_capability"):
-            raise invalid("volume_capability is missing")
-        capabilities.require([request.volume_capability])
+        volume_id, node = volume_and_node(request)
         await self._volumes.publish(volume_id, node)
         return csi_pb2.ControllerPublishVolumeResponse()
 

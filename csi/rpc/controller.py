@@ -13,7 +13,7 @@ from collections.abc import Mapping
 import grpc
 
 from csi.errors import RpcError, exists, invalid, not_found, refused
-from csi.rpc.validation import validate
+from csi.rpc.validation import validate, volume_and_node
 from csi.state.exclusive import Exclusive
 from csi.stubs import csi_pb2, csi_pb2_grpc
 from csi.volumes import capabilities, create_request, fields, parameters, secrets
@@ -111,11 +111,7 @@ class Controller(csi_pb2_grpc.ControllerServicer):
     async def ControllerPublishVolume(
         self, request: csi_pb2.ControllerPublishVolumeRequest, context: object
     ) -> csi_pb2.ControllerPublishVolumeResponse:
-        volume_id = fields.required(request.volume_id, "volume_id")
-        node = fields.required(request.node_id, "node_id", 256)
-        if not request.HasField("volume_capability"):
-            raise invalid("volume_capability is missing")
-        capabilities.require([request.volume_capability])
+        volume_id, node = volume_and_node(request)
         if node not in self._nodes:
             self._get(volume_id)
             raise not_found(f"there is no node {node!r}")

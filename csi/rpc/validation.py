@@ -1,4 +1,4 @@
-"""The answer to ValidateVolumeCapabilities, wherever volumes are kept. Stateless."""
+"""What both controllers check of a call, wherever volumes are kept. Stateless."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from csi.errors import invalid
 from csi.stubs import csi_pb2
-from csi.volumes import capabilities
+from csi.volumes import capabilities, fields
 
 
 def validate(
@@ -24,3 +24,13 @@ def validate(
         volume_context=request.volume_context, volume_capabilities=request.volume_capabilities, parameters=request.parameters
     )
     return csi_pb2.ValidateVolumeCapabilitiesResponse(confirmed=confirmed)
+
+
+def volume_and_node(request: csi_pb2.ControllerPublishVolumeRequest) -> tuple[str, str]:
+    """Return what is to be published, and to which node. Raises: INVALID_ARGUMENT."""
+    volume_id = fields.required(request.volume_id, "volume_id")
+    node = fields.required(request.node_id, "node_id", 256)
+    if not request.HasField("volume_capability"):
+        raise invalid("volume_capability is missing")
+    capabilities.require([request.volume_capability])
+    return volume_id, node

@@ -97,6 +97,9 @@ SCENARIOS = [
 ]
 
 
+IN_EACH_RUN = SCENARIOS[:3]
+
+
 class Killing:
     """Plays scenarios, each under a name of its own, with the operator killed at one change or not at all."""
 
@@ -180,7 +183,10 @@ def killing(definitions: None, kubeconfig: Path, namespace: Kubectl, tmp_path: P
 def test_the_operator_is_killed_at_a_change(
     killing: Killing, scenario: Scenario, full_length: bool, promise: Callable[[str, str, str, str], None]
 ) -> None:
-    """In full: at each change until there is none any more. Else at one in the middle, of which the answer is lost."""
+    """In full: at each change until there is none any more. Else at one in the middle, of which the answer is lost, and where
+    something is made: every change that deletes something may be asked for twice."""
+    if not full_length and scenario not in IN_EACH_RUN:
+        pytest.skip("runs with --full-length")
     wanted: Picture = {}
     undisturbed = killing.play(scenario, NEVER, wanted, answer_is_lost=False)
     assert undisturbed.victim is None

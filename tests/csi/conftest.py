@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
+from csi.stubs import csi_pb2
 from tests.stress.conftest import make_files
 from tests.support.cache_pod import CachePod
-from tests.support.csi_driver import CsiDriver
+from tests.support.csi_driver import CsiDriver, Mode
 from tests.support.s3_bucket import S3Bucket
 from tests.support.seaweed import ADMIN, Seaweed
 from tests.support.stored_truth import upload
@@ -42,6 +43,19 @@ def parameters(seaweed: Seaweed, bucket: S3Bucket) -> dict[str, str]:
 def driver(seaweed: Seaweed, disk_path: Path) -> Iterator[CsiDriver]:
     with CsiDriver(disk_path, seaweed.client_environment()) as driver:
         yield driver
+
+
+@pytest.fixture
+def target(driver: CsiDriver, seaweed: Seaweed, bucket: S3Bucket, truth: Path) -> Iterator[Path]:
+    """Where a pod sees `truth`, read-only, until the test is over: nothing is left of it then."""
+    context = {"source": f"s3://{bucket.bucket}", "endpoint_url": seaweed.endpoint_url}
+    volume = csi_pb2.Volume(volume_id="static", volume_context=context)
+    staging = driver.stage(volume, mode=Mode.MULTI_NODE_READER_ONLY)
+    target = driver.publish(volume, staging, "pod", mode=Mode.MULTI_NODE_READER_ONLY)
+    yield target
+    driver.unpublish(volume, target)
+    driver.unstage(volume, staging)
+    assert driver.leftovers() == []
 
 
 # -- the node plugin with cache pods

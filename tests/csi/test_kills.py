@@ -6,32 +6,20 @@ import itertools
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
-from csi.stubs import csi_pb2
-from tests.stress.conftest import make_files
-from tests.support.csi_driver import CsiDriver, Mode
+from tests.support.csi_driver import CsiDriver
 from tests.support.mounted import kill, wait_until
-from tests.support.readers import Readers
-from tests.support.s3_bucket import S3Bucket
-from tests.support.seaweed import Seaweed
-from tests.support.stored_truth import upload
+from tests.support.readers import Readers, Seen
 
 pytestmark = [pytest.mark.fuse, pytest.mark.root, pytest.mark.slow, pytest.mark.timed]
 
 INTERVAL_SECONDS = 1.0
 LOOK_SECONDS = 5.5
 LONGEST_SECONDS = 2.0  # the promise is one second; the test machine may have others to serve
-
-
-@pytest.fixture
-def truth(disk_path: Path) -> Path:
-    directory = disk_path / "truth"
-    make_files(directory, small=80, large=2, large_bytes=4 << 20)
-    return directory
 
 
 def kill_role(driver: CsiDriver, role: str) -> None:
@@ -79,6 +67,27 @@ def is_settled(driver: CsiDriver) -> bool:
     return record.supervisor.is_alive and record.state == "ready" and serve is not None and serve.is_alive
 
 
+def kill_in_turn(
+    driver: CsiDriver, groups: Sequence[Sequence[str]], target: Path, truth: Path, seconds: float
+) -> tuple[int, Seen]:
+    """Kill the processes of each group together, one group after the other, under readers. Return how many, and what they saw."""
+    readers = Readers(target, truth, seconds, ["random", "random", "sequential", "walk"], drop_caches=0.02)
+    kills = 0
+    try:
+        end = time.monotonic() + seconds - 1.0
+        for group in itertools.cycle(groups):
+            if time.monotonic() > end:
+                break
+            for role in group:
+                kill_role(driver, role)
+            kills += len(group)
+            time.sleep(INTERVAL_SECONDS)
+            assert wait_until(lambda: is_settled(driver), 10.0), driver.log()[-3000:]
+        return kills, readers.collect()
+    finally:
+        readers.kill()
+
+
 PAIRS = [
     ("custody", "daemon"),
     ("custody", "supervisor"),
@@ -93,34 +102,14 @@ FIGURES = {("serve", "fetch", "supervisor"): "1n", ("driver",): "4n", ("custody"
 @pytest.mark.parametrize("roles", FIGURES, ids="-".join)
 def test_one_at_a_time(
     driver: CsiDriver,
-    seaweed: Seaweed,
-    bucket: S3Bucket,
     truth: Path,
+    target: Path,
     full_length: bool,
     promise: Callable[[str, str, str, str], None],
     roles: tuple[str, ...],
 ) -> None:
-    upload(seaweed, bucket.bucket, truth)
-    context = {"source": f"s3://{bucket.bucket}", "endpoint_url": seaweed.endpoint_url}
-    volume = csi_pb2.Volume(volume_id="static", volume_context=context)
-    mode = Mode.MULTI_NODE_READER_ONLY
-    staging = driver.stage(volume, mode=mode)
-    target = driver.publish(volume, staging, "pod", mode=mode)
     seconds = {1: 20.0, 3: 60.0}[len(roles)] if full_length else 10.0
-    readers = Readers(target, truth, seconds, ["random", "random", "sequential", "walk"], drop_caches=0.02)
-    kills = 0
-    try:
-        end = time.monotonic() + seconds - 1.0
-        for role in itertools.cycle(roles):
-            if time.monotonic() > end:
-                break
-            kill_role(driver, role)
-            kills += 1
-            time.sleep(INTERVAL_SECONDS)
-            assert wait_until(lambda: is_settled(driver), 10.0), driver.log()[-3000:]
-        seen = readers.collect()
-    finally:
-        readers.kill()
+    kills, seen = kill_in_turn(driver, [(role,) for role in roles], target, truth, seconds)
     promise(
         FIGURES[roles],
         f"{', '.join(roles)} of a CSI volume killed in turn, readers in the bind mount",
@@ -131,46 +120,22 @@ def test_one_at_a_time(
     assert kills >= 2, "too few kills landed"
     seen.assert_clean()
     assert seen.longest_seconds < (1.0 if full_length else LONGEST_SECONDS), seen.slowest
-    driver.unpublish(volume, target)
-    driver.unstage(volume, staging)
-    assert driver.leftovers() == []
 
 
 @pytest.mark.timeout(200)
 def test_pairs_in_turn(
     driver: CsiDriver,
-    seaweed: Seaweed,
-    bucket: S3Bucket,
     truth: Path,
+    target: Path,
     full_length: bool,
     promise: Callable[[str, str, str, str], None],
 ) -> None:
     """Every pair of what the driver has started, and the driver: with custody alive nothing fails."""
-    upload(seaweed, bucket.bucket, truth)
-    context = {"source": f"s3://{bucket.bucket}", "endpoint_url": seaweed.endpoint_url}
-    volume = csi_pb2.Volume(volume_id="static", volume_context=context)
-    mode = Mode.MULTI_NODE_READER_ONLY
-    staging = driver.stage(volume, mode=mode)
-    target = driver.publish(volume, staging, "pod", mode=mode)
     pairs = list(itertools.combinations(("serve", "fetch", "supervisor", "driver"), 2))
     seconds = 60.0 if full_length else 15.0
-    readers = Readers(target, truth, seconds, ["random", "random", "sequential", "walk"], drop_caches=0.02)
-    kills = 0
-    try:
-        end = time.monotonic() + seconds - 1.0
-        for pair in itertools.cycle(pairs):
-            if time.monotonic() > end:
-                break
-            for role in pair:
-                kill_role(driver, role)
-            kills += 2
-            time.sleep(INTERVAL_SECONDS)
-            assert wait_until(lambda: is_settled(driver), 10.0), driver.log()[-3000:]
-        seen = readers.collect()
-    finally:
-        readers.kill()
+    kills, seen = kill_in_turn(driver, pairs, target, truth, seconds)
     promise(
-        "1p",
+        "1q",
         "serve, fetch, supervisor of a CSI volume and the driver killed in pairs, in turn, readers in the bind mount",
         f"{kills} kills, {seen.reads} reads: {seen.failed} failed, {seen.wrong} wrong, {seen.hung} hung, longest "
         f"{seen.longest_seconds:.2f} s",
@@ -178,28 +143,18 @@ def test_pairs_in_turn(
     )
     assert kills >= 8, "too few kills landed"
     seen.assert_clean()
-    driver.unpublish(volume, target)
-    driver.unstage(volume, staging)
-    assert driver.leftovers() == []
 
 
 @pytest.mark.timeout(200)
 @pytest.mark.parametrize("pair", PAIRS, ids="-".join)
 def test_pairs(
     driver: CsiDriver,
-    seaweed: Seaweed,
-    bucket: S3Bucket,
     truth: Path,
+    target: Path,
     promise: Callable[[str, str, str, str], None],
     pair: tuple[str, str],
 ) -> None:
     """Custody and daemon (or its supervisor) together: what is open may fail, the next open works soon. Else nothing fails."""
-    upload(seaweed, bucket.bucket, truth)
-    context = {"source": f"s3://{bucket.bucket}", "endpoint_url": seaweed.endpoint_url}
-    volume = csi_pb2.Volume(volume_id="static", volume_context=context)
-    mode = Mode.MULTI_NODE_READER_ONLY
-    staging = driver.stage(volume, mode=mode)
-    target = driver.publish(volume, staging, "pod", mode=mode)
     readers = Readers(target, truth, LOOK_SECONDS + 2.0, ["random", "sequential"], drop_caches=0.02)
     try:
         time.sleep(1.0)
@@ -227,6 +182,3 @@ def test_pairs(
         "< 5 s, 0 wrong; where custody and daemon are gone, what was open may fail, else nothing",
     )
     assert again < 5.0
-    driver.unpublish(volume, target)
-    driver.unstage(volume, staging)
-    assert driver.leftovers() == []

@@ -10,14 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from csi.stubs import csi_pb2
-from tests.stress.conftest import make_files
-from tests.support.csi_driver import CsiDriver, Mode
+from tests.support.csi_driver import CsiDriver
 from tests.support.mounted import ROOT, wait_until
 from tests.support.readers import Readers
-from tests.support.s3_bucket import S3Bucket
-from tests.support.seaweed import Seaweed
-from tests.support.stored_truth import upload
 
 pytestmark = [pytest.mark.fuse, pytest.mark.root, pytest.mark.slow, pytest.mark.timed]
 
@@ -47,31 +42,17 @@ def version_of(driver: CsiDriver) -> str:
     return record.version if record.state == "ready" and record.is_supervised else ""
 
 
-@pytest.fixture
-def truth(disk_path: Path) -> Path:
-    directory = disk_path / "truth"
-    make_files(directory, small=80, large=2, large_bytes=4 << 20)
-    return directory
-
-
 @pytest.mark.timeout(200)
 def test_another_version_takes_over_and_back(
     disk_path: Path,
     driver: CsiDriver,
-    seaweed: Seaweed,
-    bucket: S3Bucket,
     truth: Path,
+    target: Path,
     full_length: bool,
     promise: Callable[[str, str, str, str], None],
 ) -> None:
-    upload(seaweed, bucket.bucket, truth)
     new = other_package(disk_path / "new", {"fusecache/__init__.py": (r"^__version__ = .*", f'__version__ = "{OTHER_VERSION}"')})
     first = version_of_package()
-    context = {"source": f"s3://{bucket.bucket}", "endpoint_url": seaweed.endpoint_url}
-    volume = csi_pb2.Volume(volume_id="static", volume_context=context)
-    mode = Mode.MULTI_NODE_READER_ONLY
-    staging = driver.stage(volume, mode=mode)
-    target = driver.publish(volume, staging, "pod", mode=mode)
     rounds = 5 if full_length else 1
     readers = Readers(target, truth, 8.0 * rounds + 2.0, ["random", "random", "sequential", "walk"], drop_caches=0.02)
     processes = set()
@@ -94,9 +75,6 @@ def test_another_version_takes_over_and_back(
         "0 failed, 0 wrong",
     )
     seen.assert_clean()
-    driver.unpublish(volume, target)
-    driver.unstage(volume, staging)
-    assert driver.leftovers() == []
 
 
 def version_of_package() -> str:
@@ -106,20 +84,14 @@ def version_of_package() -> str:
 
 
 def test_a_daemon_of_another_state_version_leaves_the_mount_alone(
-    disk_path: Path, driver: CsiDriver, seaweed: Seaweed, bucket: S3Bucket, truth: Path
+    disk_path: Path, driver: CsiDriver, truth: Path, target: Path
 ) -> None:
     """It is refused before it takes anything: the old one goes on serving, and the log says what to do."""
-    upload(seaweed, bucket.bucket, truth)
     changes = {
         "fusecache/__init__.py": (r"^__version__ = .*", f'__version__ = "{OTHER_VERSION}"'),
         "fusecache/contract/keeping.py": (r"^STATE_VERSION = \d+", "STATE_VERSION = 77"),
     }
     new = other_package(disk_path / "new", changes)
-    context = {"source": f"s3://{bucket.bucket}", "endpoint_url": seaweed.endpoint_url}
-    volume = csi_pb2.Volume(volume_id="static", volume_context=context)
-    mode = Mode.MULTI_NODE_READER_ONLY
-    staging = driver.stage(volume, mode=mode)
-    target = driver.publish(volume, staging, "pod", mode=mode)
     before = driver.records()[0].supervisor
     readers = Readers(target, truth, 5.0, ["random", "sequential"], drop_caches=0.02)
     try:
@@ -132,6 +104,3 @@ def test_a_daemon_of_another_state_version_leaves_the_mount_alone(
     seen.assert_clean()
     assert driver.records()[0].supervisor == before
     assert driver.log().count("stays: the daemon's state has version 77") == 1
-    driver.unpublish(volume, target)
-    driver.unstage(volume, staging)
-    assert driver.leftovers() == []

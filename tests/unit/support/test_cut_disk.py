@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,8 @@ pytestmark = [
     pytest.mark.skipif(bool(cut_disk.missing()), reason=cut_disk.missing()),
 ]
 
+HOLD = "import time; print(flush=True); time.sleep(60)"
+
 
 def test_restored_while_another_mount_namespace_holds_it(disk_path: Path) -> None:
     """As any program does that is started in a namespace of its own while the disk is there."""
@@ -24,9 +27,8 @@ def test_restored_while_another_mount_namespace_holds_it(disk_path: Path) -> Non
         kept = disk.path / "kept"
         kept.write_text("bytes")
         os.sync()
-        holder = subprocess.Popen(
-            ["unshare", "--mount", "--propagation", "private", "sh", "-c", "echo && exec sleep 60"], stdout=subprocess.PIPE
-        )
+        command = ["unshare", "--mount", "--propagation", "private", sys.executable, "-c", HOLD]
+        holder = subprocess.Popen(command, stdout=subprocess.PIPE)
         try:
             assert holder.stdout is not None
             holder.stdout.readline()
