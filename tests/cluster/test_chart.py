@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.cluster_harness.cluster import Cluster
+from tests.support import kubeconform
 from tests.support.definitions import FOREIGN, apply_definitions, definitions, remove_definitions, wait_established
 from tests.support.helm import CHART, Helm, HelmError, Release, read_objects, render
 from tests.support.kubectl import Kubectl
@@ -20,6 +21,7 @@ from tests.support.mounted import ROOT
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(900)]
 
 NONE = {"csi": "localhost/fusecache-csi:none", "fuse": "localhost/fusecache-fuse:none"}
+KUBERNETES = ("1.34.0", "1.37.0")  # the harness's own, and the newest that there are schemas of
 DEFINITIONS = len(list((ROOT / "deploy" / "crds").glob("*.yaml")))
 
 
@@ -105,7 +107,7 @@ def test_without_a_namespace_it_goes_into_the_default_one(kubectl: Kubectl) -> N
         release.uninstall()
 
 
-@pytest.mark.parametrize(
+VALUES = pytest.mark.parametrize(
     "values",
     [
         {},
@@ -118,10 +120,29 @@ def test_without_a_namespace_it_goes_into_the_default_one(kubectl: Kubectl) -> N
     ],
     ids=["as it is", "less", "more"],
 )
+
+
+@VALUES
 def test_the_api_server_finds_nothing_wrong(namespace: Kubectl, values: dict[str, Any]) -> None:
     """Strictly: a field that Kubernetes does not know is an error, where helm lets it through."""
     text = json.dumps({"apiVersion": "v1", "kind": "List", "items": render(values, namespace=namespace.namespace)})
     namespace("apply", "--server-side", "--dry-run=server", "--validate=strict", "--filename=-", stdin=text)
+
+
+@VALUES
+def test_kubeconform_finds_nothing_wrong(values: dict[str, Any]) -> None:
+    """As people run it on what `helm template` prints, with the schemas of each Kubernetes that is supported."""
+    for version in KUBERNETES:
+        summary, problems = kubeconform.check(render(values), version)
+        assert not problems, version
+        assert summary["valid"] > DEFINITIONS
+        assert summary["skipped"] == 0, "all of the chart is of Kubernetes itself"
+
+
+def test_kubeconform_sees_what_is_wrong() -> None:
+    service = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "a"}, "spec": {"portz": []}}
+    _, problems = kubeconform.check([service], KUBERNETES[0])
+    assert "portz" in problems[0]
 
 
 def test_plain_manifests_are_accepted(kubectl: Kubectl) -> None:
