@@ -15,7 +15,12 @@ run_tests() { # run_tests ARGUMENT...: all of tests/cluster unless an argument i
     .venv/bin/python -m pytest --cluster tests/cluster "$@"
 }
 
+build_programs() { # here, as no test has time for it; who has no Go is told by the tests that need it
+    scripts/cluster/build.sh >/dev/null || [ $? = 3 ]
+}
+
 if [ -n "${KUBECONFIG:-}" ]; then
+    build_programs
     run_tests "$@"
     exit
 fi
@@ -41,5 +46,6 @@ remove() {
 trap remove EXIT
 trap 'exit 130' INT TERM HUP
 "${harness[@]}" down
+build_programs
 "${harness[@]}" up
 KUBECONFIG="$directory/kubeconfig" run_tests "$@"
