@@ -11,13 +11,17 @@ Nothing leads from them to the outside: no box has a default route, no packet is
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import ipaddress
 import json
 import subprocess
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 BLOCKS = range(212, 252, 4)  # second octets to try, far from the usual 10.0, 10.96 and 10.244; a guess
 API_PORT = 6443
+LOCK = "/run/lock/fusecache-cluster-addresses"  # it stays; of the machine, as its routes are
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +68,14 @@ class Addresses:
     @property
     def api_url(self) -> str:
         return f"https://{self.control_plane}:{API_PORT}"
+
+
+@contextlib.contextmanager
+def chosen() -> Iterator[Addresses]:
+    """Yield a plan that nobody else gets until the block is left: by then its routes are there. Raises: RuntimeError, OSError."""
+    with open(LOCK, "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield choose()
 
 
 def choose() -> Addresses:

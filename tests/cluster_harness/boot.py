@@ -36,13 +36,13 @@ def boot(directory: Path, progress: Progress, programs: dict[str, Path]) -> Clus
         programs: as `builds.build(*builds.OF_CLUSTER)` returns them.
     Raises: BootError, BoxError, KubectlError, RuntimeError, OSError; what was made until then stays.
     """
-    record = ClusterRecord.new(addresses.choose())
-    record.store(directory)
-    cluster = Cluster(directory, record)
-    plan, numbers = record.addresses, {name: record.number(name) for name in record.nodes}
-    with progress.step("boxes and network"):
+    with addresses.chosen() as plan, progress.step("boxes and network"):
+        record = ClusterRecord.new(plan)
+        record.store(directory)
+        cluster = Cluster(directory, record)
         _make_boxes(cluster, programs)
         wiring.connect(record, cluster.control_plane, cluster.nodes)
+    numbers = {name: record.number(name) for name in record.nodes}
     with progress.step("certificates and configuration"):
         authority = Authority(directory / "pki")
         authority.issue(ADMINISTRATOR, ADMINISTRATOR, control_plane.MASTERS)

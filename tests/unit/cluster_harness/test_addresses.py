@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import ipaddress
+import threading
+import time
+from pathlib import Path
 
 import pytest
 
+from tests.cluster_harness import addresses
 from tests.cluster_harness.addresses import BLOCKS, Addresses, is_free
 
 
@@ -39,3 +43,22 @@ def test_every_address_is_in_its_network() -> None:
     assert all(ipaddress.IPv4Address(text) in nodes for text in (plan.machine, plan.control_plane, plan.node(1), plan.node(3)))
     assert all(ipaddress.IPv4Network(plan.node_pods(number)).subnet_of(pods) for number in (1, 3))
     assert all(ipaddress.IPv4Address(text) in services for text in (plan.api_service, plan.dns_service))
+
+
+def test_two_boots_in_the_same_moment_choose_one_after_the_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both had found the same block free, and one of them failed at the bridge."""
+    monkeypatch.setattr(addresses, "LOCK", str(tmp_path / "lock"))
+    taken: list[int] = []
+    monkeypatch.setattr(addresses, "choose", lambda: Addresses(next(block for block in BLOCKS if block not in taken)))
+
+    def boot() -> None:
+        with addresses.chosen() as plan:
+            time.sleep(0.05)
+            taken.append(plan.block)
+
+    threads = [threading.Thread(target=boot) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    assert taken == list(BLOCKS[:3])
