@@ -87,10 +87,12 @@ def lock(directory: Path, *, create: bool) -> Iterator[bool]:
     """
     while True:
         if create:
-            directory.mkdir(parents=True, exist_ok=True)
+            _make(directory)
         try:
             descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
         except FileNotFoundError:
+            if create:
+                continue  # it was removed in this moment
             yield False
             return
         fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -104,6 +106,14 @@ def lock(directory: Path, *, create: bool) -> Iterator[bool]:
         yield True
     finally:
         os.close(descriptor)
+
+
+def _make(directory: Path) -> None:
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:  # also where it is removed before the library looks what it is
+        if directory.exists() and not directory.is_dir():
+            raise
 
 
 def _is_still(directory: Path, descriptor: int) -> bool:
