@@ -135,9 +135,14 @@ def test_a_claim_that_was_deleted_alone_comes_back(operator: OperatorProcess, na
 def test_a_finalizer_of_a_controller_that_is_gone_holds_nothing(operator: OperatorProcess, namespace: Kubectl) -> None:
     objects = web()
     objects[0]["metadata"]["finalizers"] = ["fluid-dataset-controller-finalizer"]
+    objects[1]["metadata"]["finalizers"] = ["alluxio-runtime-controller-finalizer"]
     namespace.create(objects)
     namespace.wait_for(["pvc", "spark"], lambda found: found["status"].get("phase") == "Bound", 20.0)
     namespace("delete", "dataset", "spark", "--wait=true", timeout_seconds=60)
+    assert wait_until(lambda: gone(namespace, "alluxioruntime", "spark"), 30.0)
+    objects[1]["metadata"]["name"] = "alone"
+    namespace.create(objects[1:])
+    namespace("delete", "alluxioruntime", "alone", "--wait=true", timeout_seconds=30)
 
 
 def test_a_dataset_that_is_made_anew_has_a_token_again(operator: OperatorProcess, namespace: Kubectl) -> None:

@@ -38,6 +38,7 @@ from csi.operator.app.surveys import Surveys
 from csi.operator.app.times import age_seconds, now
 from csi.operator.app.volumes import Volumes
 from csi.operator.app.written import Reader, Written, targets
+from csi.operator.model.kinds import KINDS
 from csi.operator.names import finalizer
 from csi.operator.objects import Objects
 from csi.operator.render.credentials import OWN_KEY, TOKEN_KEY, Tokens, collect, token_secret
@@ -83,6 +84,8 @@ class Reconciler:
 
     async def look(self, key: Key) -> float | None:
         """Return after how many seconds to look again. Raises: ApiError, OSError."""
+        for runtime in self._known.runtimes(key):
+            await self._free_runtime(runtime)
         raw = self._known.get(DATASETS, key[1], key[0])
         if raw is None:
             raw = await self._objects.get(DATASETS, key[1], key[0])
@@ -209,6 +212,15 @@ class Reconciler:
         if set(finalizers) != set(before):
             patch = {"metadata": {"finalizers": finalizers, "resourceVersion": metadata["resourceVersion"]}}
             await self._objects.merge(DATASETS, metadata["name"], patch, metadata["namespace"])
+
+    async def _free_runtime(self, raw: dict[str, Any]) -> None:
+        """Take off the finalizer of a controller before us, for which the runtime would wait for ever."""
+        metadata, former = raw["metadata"], KINDS[raw["kind"]].former_finalizer
+        finalizers = metadata.get("finalizers", [])
+        if former and former in finalizers:
+            left = [one for one in finalizers if one != former]
+            patch = {"metadata": {"finalizers": left, "resourceVersion": metadata["resourceVersion"]}}
+            await self._objects.merge(own_kind(raw["kind"]), metadata["name"], patch, metadata["namespace"])
 
     async def _own_runtime(self, raw: dict[str, Any], identity: Identity) -> None:
         """The runtime goes with its Dataset."""
