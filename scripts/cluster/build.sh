@@ -27,10 +27,11 @@ go_install() { # go_install DIRECTORY PACKAGE VERSION [NAME=VALUE...]: a program
 }
 
 go_build_required() { # go_build_required DIRECTORY PACKAGE VERSION: one whose module has replace lines, which go install refuses
-    local work
+    local work status=0
     work=$(mktemp -d)
-    (cd "$work" && go mod init fusecache.build/program && go get "$2@$3" && go build -ldflags "-s -w -X main.version=$3" -o "$1/" "$2")
+    (cd "$work" && go mod init fusecache.build/program && go get "$2@$3" && go build -ldflags "-s -w -X main.version=$3" -o "$1/" "$2") || status=$?
     rm -rf "$work"
+    return $status
 }
 
 build() { # build NAME DIRECTORY
@@ -68,7 +69,7 @@ for name; do
         echo "Building $name ${version[$name]} (once, about ${seconds[$name]} s) ..." >&2
         rm -rf "$directory.part"
         mkdir "$directory.part"
-        build "$name" "$directory.part" >"$cache/$name.log" 2>&1 9>&- || {
+        { build "$name" "$directory.part" && [ -n "$(ls -A "$directory.part")" ]; } >"$cache/$name.log" 2>&1 9>&- || {
             echo "$name could not be built; $cache/$name.log ends with:" >&2
             tail -n 15 "$cache/$name.log" >&2
             exit 1
