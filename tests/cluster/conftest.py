@@ -14,7 +14,13 @@ from tests.cluster_harness import needs
 from tests.cluster_harness.cluster import Cluster
 from tests.support.kubectl import Kubectl, find_kubectl
 
+INSTALLED = Path(__file__).parent / "installed"
 NAMESPACE_SECONDS = 60.0
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of the installed chart come last: it stays until the end, and others bring definitions and operators of their own."""
+    items.sort(key=lambda item: item.path.is_relative_to(INSTALLED))
 
 
 @pytest.fixture(scope="session")

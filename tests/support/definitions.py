@@ -56,3 +56,10 @@ def remove_definitions(kubectl: Kubectl) -> None:
     """Remove them with every object of theirs."""
     if names := [one["metadata"]["name"] for one in definitions(kubectl)]:
         kubectl("delete", "crd", "--wait=true", *names)
+
+
+def remove_unused_definitions(kubectl: Kubectl) -> None:
+    """Remove those that there is no object of."""
+    names = [one["metadata"]["name"] for one in definitions(kubectl)]
+    if unused := [name for name in names if not kubectl.items(name, "--all-namespaces")]:
+        kubectl("delete", "crd", "--wait=true", *unused)

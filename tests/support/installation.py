@@ -20,6 +20,7 @@ from typing import Any
 from tests.cluster_harness import builds, image_archive
 from tests.cluster_harness.cluster import SIDECARS, Cluster, sidecar_archive
 from tests.support.built_images import NAMES, built_images, push
+from tests.support.definitions import remove_unused_definitions
 from tests.support.helm import Release
 from tests.support.kubectl import Kubectl
 
@@ -48,6 +49,7 @@ def installed(kubeconfig: Path, **values: Any) -> Iterator[Installation]:
     if os.environ.get("FUSECACHE_TEST_INSTALLED"):
         yield Installation(_kubectl(kubeconfig), Release(kubeconfig, NAMESPACE))
         return
+    remove_unused_definitions(_kubectl(kubeconfig))  # of kubectl's, from other tests: the chart would refuse to touch them
     try:
         yield install(kubeconfig, **values)
     finally:

@@ -17,7 +17,7 @@ KEEP_CACHES_SECONDS = 45
 KINDS = "datasets,dataloads,alluxioruntimes,jindoruntimes,efcruntimes,thinruntimes"
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")  # a directory that is no package of Python is no scope
 def installation(kubeconfig: Path) -> Iterator[Installation]:
     if Cluster.of_kubeconfig(kubeconfig) is None and "FUSECACHE_REGISTRY" not in os.environ:
         pytest.skip("FUSECACHE_REGISTRY names no registry that the nodes pull from")
