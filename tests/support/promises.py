@@ -24,8 +24,9 @@ scenarios for a few seconds each.
 """
 IN_CLUSTER = """# Promises in a cluster
 
-What a run of `make promises-cluster` counted in a Kubernetes of three nodes, all on one machine of {machine}, {date}.
-`make test-cluster` runs the same scenarios, some of them smaller.
+What was counted in a Kubernetes of three nodes, all on one machine of {machine}, until {date}. `make promises-cluster` runs
+every scenario at full length and writes this; `make test-cluster` runs the same ones, some of them smaller. A row says how
+much it was.
 """
 TABLE = """
 | figure | what happens | what was counted | promise |

@@ -1,31 +1,34 @@
 """Datasets that no cache pod serves: a short Job asks their sources, and what it found is kept in an annotation of the Dataset.
 
-State: none; the annotation has the digest of what was asked, so that other sources or options are asked anew. A Job that failed
-is tried again after a while.
+The annotation has the digest of what was asked, so that other sources or options are asked anew. A Job that failed is tried again
+after a while. State: which Jobs were made in the last seconds, so that not all start at a time.
 """
 
 from __future__ import annotations
 
-import datetime
 import json
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from csi.operator.app.known import DATASETS, JOBS, PODS, Known
+from csi.operator.app.known import DATASETS, JOBS, PODS, Key, Known
 from csi.operator.app.observation import STORE_FAILED
 from csi.operator.app.statuses import Seen
+from csi.operator.app.times import age_seconds
 from csi.operator.figures import Figures
 from csi.operator.names import OWN_DOMAIN
 from csi.operator.objects import Objects
 from csi.operator.render.cache_pod import CONFIG_DIGEST
-from csi.operator.render.object_names import survey_name
+from csi.operator.render.object_names import COMPONENT_LABEL, DATASET_LABEL, survey_name
 from csi.operator.render.surroundings import Identity, Installation
-from csi.operator.render.survey import survey_digest, survey_job
+from csi.operator.render.survey import COMPONENT, survey_digest, survey_job
 from csi.operator.resolved import Problem, Resolved
 
 ANNOTATION = f"{OWN_DOMAIN}/survey"  # {"digest", "files", "total_bytes"}
 AGAIN_SECONDS = 20.0  # after a survey that failed
+AT_ONCE = 8  # that are about to start, in the whole cluster: of hundreds none gets anywhere, nor does anything else; a guess
+STARTING_SECONDS = 20.0  # afterwards a survey waits for a store, or its pod for room, and is in nobody's way
 _ENDED = ("Succeeded", "Failed")
 
 
@@ -34,6 +37,7 @@ class Surveys:
         self._objects = objects
         self._known = known
         self._installation = installation
+        self._made: dict[Key, float] = {}
 
     async def look(
         self, raw: Mapping[str, Any], resolved: Resolved, credentials: Mapping[str, str], seen: Seen, identity: Identity
@@ -44,11 +48,14 @@ class Surveys:
         if known.get("digest") == digest:
             return replace(seen, figures=_figures(known))
         name, namespace = survey_name(resolved.name), resolved.namespace
+        if self._is_full((namespace, resolved.name)):
+            return seen
         job = await self._objects.get(JOBS, name, namespace)
         if job is not None and job["metadata"].get("annotations", {}).get(CONFIG_DIGEST) != digest:
             await self._objects.delete(JOBS, name, namespace)
             return seen
         if job is None:
+            self._made[namespace, resolved.name] = time.monotonic()
             await self._objects.apply(survey_job(resolved, credentials, self._installation, identity))
             return seen
         pod = self._pod(job)
@@ -61,9 +68,23 @@ class Surveys:
             await self._objects.merge(DATASETS, resolved.name, patch, namespace)
             await self._objects.delete(JOBS, name, namespace)
             return replace(seen, figures=_figures(found))
-        if _seconds_since(job) > AGAIN_SECONDS:
+        if age_seconds(job) > AGAIN_SECONDS:
             await self._objects.delete(JOBS, name, namespace)
         return replace(seen, problems=[Problem(STORE_FAILED, said or "the sources could not be asked", heals=True)])
+
+    def _is_full(self, key: Key) -> bool:
+        """Whether as many others are being asked as may be."""
+        pods = {
+            (pod["metadata"]["namespace"], pod["metadata"]["labels"][DATASET_LABEL]): pod
+            for pod in self._known.all(PODS)
+            if pod["metadata"].get("labels", {}).get(COMPONENT_LABEL) == COMPONENT
+        }
+        now = time.monotonic()
+        self._made = {one: since for one, since in self._made.items() if one not in pods and now - since < STARTING_SECONDS}
+        if key in pods or key in self._made:
+            return False
+        starting = sum(map(_is_starting, pods.values()))
+        return len(self._made) + starting >= AT_ONCE
 
     def _pod(self, job: Mapping[str, Any]) -> dict[str, Any] | None:
         uid = job["metadata"]["uid"]
@@ -71,6 +92,10 @@ class Surveys:
             pod for pod in self._known.all(PODS) if any(one["uid"] == uid for one in pod["metadata"].get("ownerReferences", ()))
         )
         return next(pods, None)
+
+
+def _is_starting(pod: Mapping[str, Any]) -> bool:
+    return pod["status"].get("phase") not in _ENDED and age_seconds(pod) < STARTING_SECONDS
 
 
 def _recorded(raw: Mapping[str, Any]) -> dict[str, Any]:
@@ -96,8 +121,3 @@ def _said(pod: Mapping[str, Any]) -> str:
         if ended.get("message"):
             return str(ended["message"]).strip().splitlines()[-1]
     return str(pod["status"].get("message", ""))
-
-
-def _seconds_since(job: Mapping[str, Any]) -> float:
-    made = datetime.datetime.fromisoformat(job["metadata"]["creationTimestamp"])
-    return (datetime.datetime.now(datetime.UTC) - made).total_seconds()

@@ -46,7 +46,7 @@ def test_many_datasets_without_workers(
         began = time.monotonic()
         for name in names:
             kubectl.create([dataset(name, [mount]), runtime(name, replicas=0)])
-        kubectl.wait_for(["pvc", names[-1]], lambda claim: claim["status"].get("phase") == "Bound", 120.0)
+        kubectl.wait_for(["pvc", names[-1]], lambda claim: claim["status"].get("phase") == "Bound", 60.0 + count)
         claim_seconds = time.monotonic() - began
 
         def bound() -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -44,6 +45,7 @@ class Site:
 def site(cluster: Cluster, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Site]:
     share = FULL_SHARE if request.config.getoption("--full-length") else SHARE
     sizes = make_site(tmp_path / "site", share)
+    os.sync()  # the cluster is on the same disk: the start of a cache pod took 17 s beside gigabytes on their way there
     with (
         nginx(tmp_path / "site") as url,
         FaultProxy(url, Plan(bandwidth_bytes_per_second=LINK_BYTES_PER_SECOND), cluster.addresses.machine) as proxy,
