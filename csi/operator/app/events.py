@@ -20,7 +20,9 @@ from csi.operator.objects import Objects
 log = logging.getLogger(__name__)
 
 COMPONENT = "fusecache"
-QUIET_SECONDS = 300.0  # between two notes of the same cause on the same generation of an object
+# Between the first two notes of one cause on one generation of an object, twice as long between the next two, and so on: an API
+# server forgets events after an hour, and what does not change need not be written more often than that.
+QUIET_SECONDS, LONGEST_QUIET_SECONDS = 300.0, 3000.0
 _MAX_MESSAGE = 1024
 _MOST_REMEMBERED = 10_000
 
@@ -28,7 +30,7 @@ _MOST_REMEMBERED = 10_000
 class Events:
     def __init__(self, objects: Objects) -> None:
         self._objects = objects
-        self._said: dict[str, float] = {}
+        self._said: dict[str, tuple[float, float]] = {}  # name → when, for how long that is enough
 
     async def say(self, about: Mapping[str, Any], reason: str, message: str, *, is_warning: bool = True) -> None:
         """Note an event on an object. What goes wrong is logged: an event is no reason to fail."""
@@ -36,11 +38,12 @@ class Events:
         cause = f"{metadata.get('uid')}/{metadata.get('generation')}/{reason}/{message}"
         name = f"{metadata['name'][:200]}.{hashlib.sha256(cause.encode()).hexdigest()[:16]}"
         now = time.monotonic()
-        if now - self._said.get(name, -QUIET_SECONDS) < QUIET_SECONDS:
+        said, quiet = self._said.get(name, (-LONGEST_QUIET_SECONDS, 0.0))
+        if now - said < quiet:
             return
         if len(self._said) > _MOST_REMEMBERED:
             self._said.clear()
-        self._said[name] = now
+        self._said[name] = now, min(max(2 * quiet, QUIET_SECONDS), LONGEST_QUIET_SECONDS)
         (log.warning if is_warning else log.info)("%s %s: %s", about["kind"], metadata["name"], message)
         namespace = metadata.get("namespace") or "default"
         try:
