@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 COMPONENT = "fusecache"
 # Between the first two notes of one cause on one generation of an object, twice as long between the next two, and so on: an API
 # server forgets events after an hour, and what does not change need not be written more often than that.
-QUIET_SECONDS, LONGEST_QUIET_SECONDS = 300.0, 3000.0
+QUIET_SECONDS, LONGEST_QUIET_SECONDS = 1500.0, 3000.0
 _MAX_MESSAGE = 1024
 _MOST_REMEMBERED = 10_000
 
