@@ -183,8 +183,8 @@ def killing(definitions: None, kubeconfig: Path, namespace: Kubectl, tmp_path: P
 def test_the_operator_is_killed_at_a_change(
     killing: Killing, scenario: Scenario, full_length: bool, promise: Callable[[str, str, str, str], None]
 ) -> None:
-    """In full: at each change until there is none any more. Else at one in the middle, of which the answer is lost, and where
-    something is made: every change that deletes something may be asked for twice."""
+    """In full: at each change until there is none any more. Else at one in the middle, of which the answer is lost, in three
+    scenarios: one takes 20 s."""
     if not full_length and scenario not in IN_EACH_RUN:
         pytest.skip("runs with --full-length")
     wanted: Picture = {}
