@@ -14,7 +14,7 @@ import shutil
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -67,6 +67,13 @@ def run_directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture
 def full_length(request: pytest.FixtureRequest) -> bool:
     return bool(request.config.getoption("--full-length"))
+
+
+@pytest.fixture
+def allowed(full_length: bool) -> Callable[[float], float]:
+    """What a wait that is promised to take so many seconds may take: that at full length, when nothing else runs, and in an
+    ordinary run, beside other tests on a machine that may be busy with something else, five times of it."""
+    return lambda seconds: seconds if full_length else 5 * seconds
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -56,7 +56,7 @@ def mount(disk_path: Path, access: Access) -> Iterator[CustodyMount]:
 
 
 @pytest.mark.parametrize("access", [Access.OPENLESS, Access.PASSTHROUGH])
-def test_readers_see_no_death(mount: CustodyMount, disk_path: Path) -> None:
+def test_readers_see_no_death(mount: CustodyMount, disk_path: Path, allowed: Callable[[float], float]) -> None:
     assert mount.start() == {"state": "ready"}
     assert mount.record.access == mount.spec.access
     mount.wait_spares()
@@ -79,7 +79,7 @@ def test_readers_see_no_death(mount: CustodyMount, disk_path: Path) -> None:
         f"{mount.spec.access}: {int(output[0])} reads, none failed or wrong, {kills} kills, longest wait {longest * 1000:.0f} ms"
     )
     assert kills >= 3
-    assert longest < 1.0
+    assert longest < allowed(1.0)
     mount.wait(lambda record: record.restarts == kills and record.state == "ready")
     unmount(str(mount.run_root), str(mount.mountpoint))
     assert mount.leftovers() == []

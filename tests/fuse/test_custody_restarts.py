@@ -50,7 +50,7 @@ def umount(mount: CustodyMount, *, lazy: bool = False) -> None:
 
 
 @pytest.mark.parametrize("role", ["serve", "fetch"])
-def test_killed_daemon_is_replaced_by_its_spare(mount: CustodyMount, role: str) -> None:
+def test_killed_daemon_is_replaced_by_its_spare(mount: CustodyMount, role: str, allowed: Callable[[float], float]) -> None:
     mount.start()
     mount.wait_spares()
     before = mount.record
@@ -65,7 +65,7 @@ def test_killed_daemon_is_replaced_by_its_spare(mount: CustodyMount, role: str) 
     successor = after.serve[0] if role == "serve" else after.fetch
     assert successor in before.spares
     print(f"{role} killed: a read from another process took {waited * 1000:.1f} ms")
-    assert waited < 2.0  # the successor was a spare (above); the rest is how busy the machine is
+    assert waited < allowed(2.0)  # the successor was a spare (above); the rest is how busy the machine is
     mount.wait_spares()
     assert mount.record.spares != before.spares
     umount(mount)
@@ -82,7 +82,7 @@ def test_request_that_died_with_its_daemon_is_answered(mount: CustodyMount) -> N
     assert mount.record.restarts == 1
 
 
-def test_repeated_kills_under_a_reader(make: Make) -> None:
+def test_repeated_kills_under_a_reader(make: Make, allowed: Callable[[float], float]) -> None:
     mount = make(serve_processes=2)
     mount.start()
     mount.wait_spares()
@@ -111,7 +111,7 @@ print(count, longest)
     assert reader.returncode == 0
     print(f"{int(output[0])} reads, none failed, {kills} kills, longest wait {float(output[1]) * 1000:.0f} ms")
     assert kills >= 5
-    assert float(output[1]) < 1.0
+    assert float(output[1]) < allowed(1.0)
     mount.wait(lambda record: record.restarts == kills)
 
 

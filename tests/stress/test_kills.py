@@ -82,7 +82,9 @@ def test_fetches_from_a_store_that_are_interrupted(disk_path: Path, full_length:
 
 
 @pytest.mark.timeout(300)
-def test_daemons_are_killed_faster_than_they_can_start(disk_path: Path, full_length: bool, promise: Keep) -> None:
+def test_daemons_are_killed_faster_than_they_can_start(
+    disk_path: Path, full_length: bool, promise: Keep, allowed: Callable[[float], float]
+) -> None:
     """While it lasts readers may wait; none may fail, and all go on as soon as it ends."""
     seconds = 20.0 if full_length else 3.0
     truth = disk_path / "truth"
@@ -99,7 +101,7 @@ def test_daemons_are_killed_faster_than_they_can_start(disk_path: Path, full_len
         "0 failed, 0 wrong, 0 hung; reads go on within 2 s after the last kill",
     )
     seen.assert_clean()
-    assert after < 2.0, killer.explain(seen.slowest)
+    assert after < allowed(2.0), killer.explain(seen.slowest)
 
 
 def run_killed(mounted: Mounted, truth: Path, seconds: float, interval: float, calm_seconds: float = 1.0) -> tuple[Seen, Killer]:

@@ -50,7 +50,9 @@ def anonymous_mib(mounted: Mounted) -> dict[str, float]:
 
 
 @pytest.mark.timeout(900)
-def test_a_very_large_directory(disk_path: Path, promise: Callable[[str, str, str, str], None], many: Path, names: int) -> None:
+def test_a_very_large_directory(
+    disk_path: Path, promise: Callable[[str, str, str, str], None], many: Path, names: int, allowed: Callable[[float], float]
+) -> None:
     with Mounted(disk_path, [f"file://{many}"], options={"sync_listing": "false", "access": "openless"}) as mounted:
         before = anonymous_mib(mounted)
         first, first_seconds = head(mounted)
@@ -72,7 +74,7 @@ def test_a_very_large_directory(disk_path: Path, promise: Callable[[str, str, st
     )
     assert len(first) == 10
     assert early["files"] < names, "the listing was complete before anybody could ask: the run proves nothing"
-    assert first_seconds < 2.0
+    assert first_seconds < allowed(2.0)
     assert counted == names
     assert again == names
     assert all(one < BOUND_MIB for one in growth.values()), growth
