@@ -97,9 +97,14 @@ class Leadership:
                     raise LostError("the Lease could not be renewed in time: the API server does not answer") from error
 
     async def release(self) -> None:
-        """Let somebody else have it at once."""
-        if self._lease is not None:
+        """Let somebody else have it at once; where that cannot be said, when it runs out."""
+        if self._lease is None:
+            return
+        try:
             await self._write(self._lease, holder="")
+        except (ApiError, OSError) as error:
+            log.warning("the Lease was not given back, the next one waits until it runs out: %s", error)
+        finally:
             self._lease = None
 
     async def _read(self) -> Lease | None:

@@ -6,6 +6,7 @@ import contextlib
 import datetime
 import itertools
 import json
+import time
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -46,9 +47,16 @@ def namespace(operator: OperatorProcess, module_namespace: Kubectl) -> Kubectl:
 
 
 def bind(kubectl: Kubectl, name: str) -> None:
+    """Do what its cache pods would. The operator's first look at a Dataset writes its status more than once, so ours may be lost."""
     kubectl.wait_for(["dataset", name], lambda found: bool(found.get("status", {}).get("phase")))
     status = {"status": {"phase": "Bound"}}
-    kubectl("patch", "dataset", name, "--subresource=status", "--type=merge", f"--patch={json.dumps(status)}")
+
+    def stays_bound() -> bool:
+        kubectl("patch", "dataset", name, "--subresource=status", "--type=merge", f"--patch={json.dumps(status)}")
+        time.sleep(1.0)
+        return bool(kubectl.get("dataset", name)["status"]["phase"] == "Bound")
+
+    assert wait_until(stays_bound, SOON_SECONDS), f"the operator goes on writing the status of Dataset {name}"
 
 
 def data_load(name: str, dataset: str = DATASET, **spec: Any) -> dict[str, Any]:

@@ -59,9 +59,9 @@ def test_what_is_deleted_while_the_api_server_is_away(
     operator: OperatorProcess, proxy: ApiProxy, namespace: Kubectl, kind: str
 ) -> None:
     """Its watches go on with a list, which does not name what is gone."""
-    if kind == "dataset":  # the finalizer holds it until the operator comes, who has to hear of that
-        namespace("patch", "dataset", "spark", "--type=merge", '--patch={"metadata":{"finalizers":null}}')
     proxy.refuse()
+    if kind == "dataset":  # the finalizer holds it until the operator comes, who has to hear of that and puts it there again
+        namespace("patch", "dataset", "spark", "--type=merge", '--patch={"metadata":{"finalizers":null}}')
     namespace("delete", kind, "spark", "--wait=true", timeout_seconds=30)
     time.sleep(SHORT_SECONDS)
     proxy.before = Forgetful()
@@ -90,3 +90,14 @@ def test_bad_answers_for_a_while(operator: OperatorProcess, proxy: ApiProxy, nam
     assert wait_until(lambda: not gone(namespace, "daemonset", "second-fuse"), 40.0)
     assert operator.process is not None
     assert operator.process.poll() is None
+
+
+def test_an_operator_that_may_not_write_any_more_ends_with_a_line(operator: OperatorProcess, proxy: ApiProxy) -> None:
+    """Somebody else has its Lease by then. It ended with a traceback: its Lease could not be given back, either."""
+    proxy.refuse()
+    assert operator.process is not None
+    assert operator.process.wait(timeout=40) == 1
+    said = "fusecache-csi operator: the Lease could not be renewed in time: the API server does not answer"
+    assert said in operator.log().splitlines()[-3:]  # kopf may add that it left a connection open
+    proxy.accept()
+    operator.start()  # its Datasets are to be deleted

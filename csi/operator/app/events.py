@@ -49,6 +49,7 @@ class Events:
         try:
             await self._write(about, namespace, name, reason, message[:_MAX_MESSAGE], "Warning" if is_warning else "Normal")
         except (ApiError, OSError) as error:
+            self._said.pop(name, None)  # said again at the next look
             log.error("event %s on %s was not written: %s", reason, metadata["name"], error)
 
     async def _write(self, about: Mapping[str, Any], namespace: str, name: str, reason: str, message: str, kind: str) -> None:
