@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -40,26 +39,39 @@ def cluster(kubeconfig: Path) -> Cluster:
     return found
 
 
+@pytest.fixture(scope="session")
+def leave_namespace(kubeconfig: Path) -> Iterator[Callable[[Kubectl], None]]:
+    """Has a namespace deleted. That takes seconds, which no test waits for; that it came to an end is seen when all have run."""
+    left: list[str] = []
+
+    def leave(kubectl: Kubectl) -> None:
+        kubectl("delete", "namespace", kubectl.namespace, "--wait=false")
+        left.append(f"namespace/{kubectl.namespace}")
+
+    yield leave
+    if left:
+        seconds = NAMESPACE_SECONDS
+        Kubectl(kubeconfig)("wait", "--for=delete", *left, f"--timeout={seconds:.0f}s", timeout_seconds=2 * seconds)
+
+
 @pytest.fixture
-def namespace(kubeconfig: Path) -> Iterator[Kubectl]:
+def namespace(kubeconfig: Path, leave_namespace: Callable[[Kubectl], None]) -> Iterator[Kubectl]:
     """A namespace of the test's own, as a kubectl for it."""
-    with _new_namespace(kubeconfig) as kubectl:
-        yield kubectl
+    yield (kubectl := _new_namespace(kubeconfig))
+    leave_namespace(kubectl)
 
 
 @pytest.fixture(scope="module")
-def module_namespace(kubeconfig: Path) -> Iterator[Kubectl]:
-    """The same for all tests of a file: to remove pods takes seconds."""
-    with _new_namespace(kubeconfig) as kubectl:
-        yield kubectl
+def module_namespace(kubeconfig: Path, leave_namespace: Callable[[Kubectl], None]) -> Iterator[Kubectl]:
+    """The same for all tests of a file."""
+    yield (kubectl := _new_namespace(kubeconfig))
+    leave_namespace(kubectl)
 
 
-@contextlib.contextmanager
-def _new_namespace(kubeconfig: Path) -> Iterator[Kubectl]:
+def _new_namespace(kubeconfig: Path) -> Kubectl:
     name = f"test-{os.urandom(4).hex()}"
     cluster = Cluster.of_kubeconfig(kubeconfig)
     kubectl = replace(cluster.kubectl if cluster else Kubectl(kubeconfig), namespace=name)
     kubectl("create", "namespace", name)
     kubectl.wait_for(["serviceaccount", "default"], lambda account: True)
-    yield kubectl
-    kubectl("delete", "namespace", name, "--wait=true", timeout_seconds=NAMESPACE_SECONDS)
+    return kubectl

@@ -6,8 +6,8 @@ import contextlib
 import datetime
 import itertools
 import json
-import time
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -47,7 +47,7 @@ def namespace(operator: OperatorProcess, module_namespace: Kubectl) -> Kubectl:
 
 
 def bind(kubectl: Kubectl, name: str) -> None:
-    """Do what its cache pods would. The operator's first look at a Dataset writes its status more than once, so ours may be lost."""
+    """Do what its cache pods would. The operator's first look writes the status more than once: ours may be lost."""
     kubectl.wait_for(["dataset", name], lambda found: bool(found.get("status", {}).get("phase")))
     status = {"status": {"phase": "Bound"}}
 
