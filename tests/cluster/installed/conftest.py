@@ -29,7 +29,7 @@ def installation(kubeconfig: Path) -> Iterator[Installation]:
 
 
 @pytest.fixture
-def new_namespace(installation: Installation) -> Iterator[Callable[..., Kubectl]]:
+def new_namespace(installation: Installation, leave_namespace: Callable[[Kubectl], None]) -> Iterator[Callable[..., Kubectl]]:
     """`new_namespace(NAME, **labels)` makes a namespace, which goes with all Datasets in it, and is a kubectl for it."""
     made: list[Kubectl] = []
 
@@ -48,4 +48,4 @@ def new_namespace(installation: Installation) -> Iterator[Callable[..., Kubectl]
             continue
         kubectl("delete", "pods,deployments,statefulsets,jobs", "--all", "--now", "--wait=true", timeout_seconds=90)
         kubectl("delete", KINDS, "--all", "--wait=true", timeout_seconds=90)
-        kubectl("delete", "namespace", kubectl.namespace, "--wait=true", timeout_seconds=90)
+        leave_namespace(kubectl)
