@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 from tests.csi.conftest import Pods
-from tests.csi.test_pods import check, leave, use
 from tests.stress.conftest import make_files
 from tests.support.cache_pod import TOKEN, leftovers, volume_of
 from tests.support.csi_driver import CsiDriver
@@ -21,6 +20,7 @@ from tests.support.readers import Readers
 from tests.support.s3_bucket import S3Bucket
 from tests.support.seaweed import Seaweed
 from tests.support.stored_truth import upload
+from tests.support.used_volume import check, leave, use
 
 pytestmark = [pytest.mark.fuse, pytest.mark.root, pytest.mark.slow, pytest.mark.requires("unshare", "setpriv")]
 
