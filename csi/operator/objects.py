@@ -5,7 +5,7 @@ State: the client's connections. Used from one event loop.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,10 +39,16 @@ class Kind:
 class Objects:
     """Dictionaries in, dictionaries out. Raises: ApiError, but for what is said of each call; ConnectionError."""
 
-    def __init__(self, client: AsyncClient, note: NoteCall = note_nothing) -> None:
-        """`note`: is told of each call."""
+    def __init__(
+        self,
+        client: AsyncClient,
+        note: NoteCall = note_nothing,
+        note_merged: Callable[[Kind, dict[str, Any]], None] = lambda kind, raw: None,
+    ) -> None:
+        """`note`: is told of each call; `note_merged`: what an object is after `merge`."""
         self._client = client
         self._note = note
+        self._note_merged = note_merged
         self._types: dict[Kind, Any] = {}
 
     async def get(self, kind: Kind, name: str, namespace: str | None = None) -> dict[str, Any] | None:
@@ -90,11 +96,12 @@ class Objects:
         how: dict[str, Any] = {"patch_type": PatchType.MERGE, "field_manager": FIELD_MANAGER}
         try:
             with reaching(self._note, "patch", kind.plural):
-                await self._client.patch(target, name, dict(patch), namespace=namespace, **how)
+                merged = await self._client.patch(target, name, dict(patch), namespace=namespace, **how)
         except ApiError as error:
             if error.status.code == NOT_FOUND:
                 return False
             raise
+        self._note_merged(kind, _plain(merged))
         return True
 
     async def delete(self, kind: Kind, name: str, namespace: str | None = None) -> bool:

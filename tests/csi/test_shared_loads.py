@@ -131,9 +131,11 @@ def test_a_pod_that_is_killed_midway(
     try:
         assert wait_until(lambda: loading.figures.bytes > size // 5, 20)
         assert loading.figures.bytes_total <= size
+        proxy.set_plan(Plan(bandwidth_bytes_per_second=SLOW // 8))  # however long it takes to start a pod
         victim.end(signal.SIGKILL)
         victim.start()
         assert loading.figures.bytes < size
+        proxy.set_plan(Plan(bandwidth_bytes_per_second=SLOW))
     finally:
         outcome = loading.wait()
     expect_log("it is asked again")
@@ -152,6 +154,7 @@ def test_a_pod_that_goes_for_good(
     loading = LoaderThread(tmp_path / "token", plan_of(0), list(nodes.pods.values()))
     try:
         assert wait_until(lambda: loading.figures.bytes > size // 5, 20)
+        proxy.set_plan(Plan(bandwidth_bytes_per_second=SLOW // 8))  # however long it takes to end a pod
         nodes.pods[victim].end(signal.SIGKILL)
         assert loading.figures.bytes < size
         proxy.set_plan(Plan())

@@ -100,12 +100,18 @@ class FillingFetch:
 
     def close(self) -> None:
         self._ended.set()
-        for one in (self._listener, *self._connections):
-            with contextlib.suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
-            one.close()
-        for thread in self._threads:
+        _close(self._listener)
+        self._threads[0].join()  # then no connection comes that nobody would close
+        for connection in self._connections:
+            _close(connection)
+        for thread in self._threads[1:]:
             thread.join()
+
+
+def _close(one: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        one.shutdown(socket.SHUT_RDWR)
+    one.close()
 
 
 class ServeMount(NativeMount):

@@ -48,6 +48,7 @@ WATCHED = (
     ATTACHMENTS,
     *(own_kind(name) for name in OPERATION_KINDS),
 )
+_MERGED = {DATASETS, *map(own_kind, RUNTIME_KINDS)}
 
 
 class Known:
@@ -61,6 +62,18 @@ class Known:
             self._objects.pop(key, None)
         else:
             self._objects[key] = raw
+
+    def note_merged(self, kind: Kind, raw: dict[str, Any]) -> None:
+        """Take what a Dataset or runtime is after a change of ours, which its watch brings later: by then the next look, with the
+        version of before, would be refused. Of other kinds it matters what was before, and a watch tells that.
+
+        `raw`: the answer; a watch that was faster may have brought a later one, or the end of the object.
+        """
+        there = self.get(kind, raw["metadata"]["name"], raw["metadata"].get("namespace", ""))
+        if kind not in _MERGED or there is None or there["metadata"]["uid"] != raw["metadata"]["uid"]:
+            return
+        if int(there["metadata"]["resourceVersion"]) < int(raw["metadata"]["resourceVersion"]):
+            self.note(kind, "MODIFIED", raw)
 
     def get(self, kind: Kind, name: str, namespace: str = "") -> dict[str, Any] | None:
         return self._objects.get((kind, (namespace, name)))

@@ -60,7 +60,7 @@ async def run_operator(settings: OperatorSettings, ended: asyncio.Event) -> None
         metrics, known = OperatorMetrics(), Known()
         if settings.metrics is not None:
             metrics.serve(*settings.metrics)
-        objects = Objects(client, metrics.note_call)
+        objects = Objects(client, metrics.note_call, known.note_merged)
         daemons = await stack.enter_async_context(Daemons())
         identity = f"{socket.gethostname()}-{os.getpid()}-{os.urandom(4).hex()}"
         leadership = Leadership(client, settings.namespace, LEASE, identity, note=metrics.note_call)
