@@ -35,6 +35,7 @@ def new_namespace(installation: Installation, leave_namespace: Callable[[Kubectl
 
     def make(name: str, **labels: str) -> Kubectl:
         kubectl = installation.in_namespace(name)
+        kubectl("wait", "--for=delete", f"namespace/{name}", "--timeout=60s", timeout_seconds=70)  # that of the test before
         kubectl("create", "namespace", name)
         made.append(kubectl)
         for key, value in labels.items():
