@@ -9,8 +9,8 @@ PYTEST_ARGS ?=
 # Most of the suite is waiting: on two cores, three processes take half the time of one.
 JOBS ?= $(shell cores=$$(nproc); echo $$((cores < 3 ? cores + 1 : 4)))
 ARGS ?=
-# What `make promises` runs at full length beside the stress scenarios: it is counted nowhere.
-LONG_TESTS := tests/fuse/test_fsx_writer.py tests/fuse/test_pjdfstest.py tests/fuse/test_fio_verify.py tests/fuse/write_programs
+# At full length beside what `make promises` runs: it is counted nowhere.
+LONG_TESTS := tests/fuse/test_custody_daemons.py tests/fuse/test_custody_restarts.py tests/fuse/test_fsx_writer.py tests/fuse/test_pjdfstest.py tests/fuse/test_fio_verify.py tests/fuse/write_programs
 PROMISES := tests/stress tests/csi tests/images
 BIN := .venv/bin
 INSTALLED := .venv/.installed
@@ -90,7 +90,7 @@ promises-cluster: $(CLUSTER_INSTALLED) ## run the tests that need a Kubernetes a
 	scripts/cluster/test.sh --full-length --durations=30 $(PYTEST_ARGS) \
 		&& $(BIN)/python -m tests.support.promises $$FUSECACHE_PROMISES cluster
 
-test-long: $(INSTALLED) ## run fsx, fio, pjdfstest and programs that write at full length
+test-long: $(INSTALLED) ## run fsx, fio, pjdfstest, programs that write, and custody's restarts at full length
 	@scripts/test_packages.sh
 	@$(BIN)/python -m pytest $(LONG_TESTS) --full-length $(PYTEST_ARGS)
 

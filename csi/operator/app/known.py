@@ -68,6 +68,7 @@ class Known:
         version of before, would be refused. Of other kinds it matters what was before, and a watch tells that.
 
         `raw`: the answer; a watch that was faster may have brought a later one, or the end of the object.
+        Versions of one kind are numbers that grow (KEP-5504).
         """
         there = self.get(kind, raw["metadata"]["name"], raw["metadata"].get("namespace", ""))
         if kind not in _MERGED or there is None or there["metadata"]["uid"] != raw["metadata"]["uid"]:
