@@ -52,7 +52,7 @@ class Plan:
     most_in_a_row: after so many faults on one request (same method, target and range) it passes; 0 means no bound.
     slow_seconds, stall_seconds: see Fault.
     latency_seconds: added to every answer.
-    bandwidth_bytes_per_second: of all bodies together, both 0 for none.
+    bandwidth_bytes_per_second: of all bodies together, those under way as well; both 0 for none.
     access_key, secret_key: with which WHOLE and SHORT_LIST sign anew; without them they befall unsigned requests only.
     """
 

@@ -104,13 +104,14 @@ class Proxy:
             self.requests[name] += 1
             self.bytes[name] += entry["bytes"]
 
-    def shape(self, size: int, plan: Plan) -> None:
-        """Wait until a line of the planned bandwidth, shared by all, has carried `size` bytes."""
-        if not plan.bandwidth_bytes_per_second:
+    def shape(self, size: int) -> None:
+        """Wait until a line of the bandwidth planned now, shared by all, has carried `size` bytes: also of answers under way."""
+        bandwidth = self.plan.bandwidth_bytes_per_second
+        if not bandwidth:
             return
         with self.lock:
             now = time.monotonic()
-            self._next_free = max(self._next_free, now) + size / plan.bandwidth_bytes_per_second
+            self._next_free = max(self._next_free, now) + size / bandwidth
             wait = self._next_free - now
         time.sleep(wait)
 
@@ -237,7 +238,7 @@ class Connection:
                     piece = memoryview(bytearray(piece))
                     piece[0] ^= 1
                 fault = None
-            self._proxy.shape(len(piece), plan)
+            self._proxy.shape(len(piece))
             self._client.sock.sendall(piece)
             done += len(piece)
             entry["bytes"] = done

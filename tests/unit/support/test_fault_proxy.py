@@ -7,6 +7,7 @@ import http.client
 import re
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import pytest
@@ -235,6 +236,17 @@ def test_bandwidth_is_shaped(proxy: FaultProxy) -> None:
     assert request(proxy.port, "GET", "/bkt/big").body == BODY
     assert request(proxy.port, "GET", "/bkt/big").body == BODY
     assert 0.4 < time.monotonic() - started < 3
+
+
+def test_bandwidth_changes_for_answers_under_way(proxy: FaultProxy) -> None:
+    proxy.set_plan(Plan(bandwidth_bytes_per_second=len(BODY) // 8))  # its two halves take four seconds each
+    with ThreadPoolExecutor(1) as pool:
+        started = time.monotonic()
+        answer = pool.submit(request, proxy.port, "GET", "/bkt/big")
+        time.sleep(0.3)
+        proxy.set_plan(Plan())
+        assert answer.result().body == BODY
+    assert 3 < time.monotonic() - started < 7
 
 
 def test_plan_survives_its_journey() -> None:
