@@ -184,6 +184,4 @@ def test_a_worker_more_midway(nodes: SharingPods, proxy: FaultProxy, size: int, 
     assert outcome.figures.workers == 3
     assert cached(nodes, "c") > 0
     assert wait_until(lambda: cached(nodes, "a", "b", "c") >= size, 5)
-    assert cached(nodes, "a", "b", "c") <= size + cached(nodes, "c"), (
-        "what a and b had before c came is cached there, too"
-    )
+    assert cached(nodes, "a", "b", "c") <= size + cached(nodes, "c"), "what a and b had before c came is cached there, too"
