@@ -9,7 +9,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 source "$here/versions.sh"
 cache="${XDG_CACHE_HOME:-$HOME/.cache}/fusecache-build"
 # Without what only a debugger reads they compile in six sevenths of the time.
-export GOFLAGS="-mod=mod -buildvcs=false -trimpath -gcflags=all=-dwarf=false" CGO_ENABLED=0 GOWORK=off
+export GOFLAGS="-buildvcs=false -trimpath -gcflags=all=-dwarf=false" CGO_ENABLED=0 GOWORK=off
 
 missing_only=
 if [ "${1:-}" = --missing ]; then
@@ -21,34 +21,24 @@ if [ $# = 0 ]; then
     set -- "${names[@]}"
 fi
 
-go_install() { # go_install DIRECTORY PACKAGE VERSION [NAME=VALUE...]: a program whose module go install takes, with variables set
-    local directory=$1 package=$2 wanted=$3 flags="-s -w" assignment
-    for assignment in "${@:4}"; do flags+=" -X $assignment"; done
-    GOBIN=$directory go install -ldflags "$flags" "$package@$wanted"
-}
-
-go_build_required() { # go_build_required DIRECTORY PACKAGE VERSION: one whose module has replace lines, which go install refuses
-    local work status=0
-    work=$(mktemp -d)
-    (cd "$work" && go mod init fusecache.build/program && go get "$2@$3" && go build -ldflags "-s -w -X main.version=$3" -o "$1/" "$2") || status=$?
-    rm -rf "$work"
-    return $status
+build_program() { # build_program DIRECTORY PACKAGE [NAME=VALUE...]: one of programs/go.mod, with variables set
+    local directory=$1 package=$2 flags="-s -w" assignment
+    for assignment in "${@:3}"; do flags+=" -X $assignment"; done
+    (cd "$here/programs" && go build -ldflags "$flags" -o "$directory/" "$package")
 }
 
 build() { # build NAME DIRECTORY
     local wanted=${version[$1]}
     case $1 in
-    coredns) go_install "$2" github.com/coredns/coredns "$wanted" ;;
-    csi-attacher) go_build_required "$2" github.com/kubernetes-csi/external-attacher/v4/cmd/csi-attacher "$wanted" ;;
-    csi-provisioner) go_build_required "$2" github.com/kubernetes-csi/external-provisioner/v6/cmd/csi-provisioner "$wanted" ;;
+    coredns) build_program "$2" ./coredns ;;
     helm) # without a cluster it renders charts for Kubernetes 1.20 unless it is told otherwise here
-        go_install "$2" helm.sh/helm/v3/cmd/helm "$wanted" "helm.sh/helm/v3/internal/version.version=$wanted" \
+        build_program "$2" "${package[$1]}" "helm.sh/helm/v3/internal/version.version=$wanted" \
             helm.sh/helm/v3/pkg/chartutil.k8sVersionMajor=1 \
             "helm.sh/helm/v3/pkg/chartutil.k8sVersionMinor=$(cut -d. -f2 <<<"${version[kubernetes]}")"
         ;;
-    kubeconform) go_install "$2" github.com/yannh/kubeconform/cmd/kubeconform "$wanted" "main.version=$wanted" ;;
     kubernetes) "$here/kubernetes/build.sh" "$2" "$wanted" ;;
     pause) go build -ldflags "-s -w" -o "$2/pause" "$here/pause/main.go" ;;
+    *) build_program "$2" "${package[$1]}" "main.version=$wanted" ;;
     esac
 }
 
@@ -64,7 +54,7 @@ for name; do
     flock 9 # somebody else may build the same just now
     if [ ! -d "$directory" ]; then
         command -v go >/dev/null || {
-            echo "building $name needs Go 1.24 or newer, which is not installed" >&2
+            echo "building $name needs Go 1.26 or newer, which is not installed" >&2
             exit 3
         }
         echo "Building $name ${version[$name]} (once, about ${seconds[$name]} s) ..." >&2

@@ -20,11 +20,12 @@ DOCUMENT = ROOT / "docs" / "csi.md"
 
 @pytest.fixture(scope="module")
 def sanity() -> str:
-    done = subprocess.run([ROOT / "scripts" / "csi_sanity.sh"], capture_output=True, text=True, timeout=500)
+    command = [ROOT / "scripts" / "cluster" / "build.sh", "csi-sanity"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=500)
     if done.returncode == 3:
         pytest.skip(done.stderr.strip())
     assert done.returncode == 0, done.stderr[-2000:]
-    return done.stdout.strip()
+    return str(Path(done.stdout.strip().partition(" ")[2]) / "csi-sanity")
 
 
 @pytest.mark.timeout(600)

@@ -4,6 +4,7 @@
 # k8s.io/kubernetes cannot be installed by `go install`: its go.mod replaces its libraries by directories beside it. The module made
 # here requires it and replaces each of them by the version of that library that was published with it: v0.34.4 belongs to v1.34.4.
 set -euo pipefail
+export GOFLAGS="$GOFLAGS -mod=mod"
 here=$(cd "$(dirname "$0")" && pwd)
 directory=$1 version=$2
 libraries="v0.${version#v1.}"
