@@ -3,7 +3,7 @@
 One listing pass per directory at a time; whoever needs more of it waits on the pass's condition. A pass that was started runs
 to its end (at background priority once nobody waits), so that the directory becomes complete. When the store does not answer,
 what is known stays valid for a grace period: names outlive an outage as the cached data does. The question goes on without
-those who waited for it (outages.py), and what its answer changes is passed on whenever it comes.
+those who waited for it (questions.py), and what its answer changes is passed on whenever it comes.
 """
 
 from __future__ import annotations
@@ -13,8 +13,7 @@ import functools
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import TypeVar
+from dataclasses import dataclass
 
 import trio
 
@@ -24,8 +23,8 @@ from fusecache.contract.mount_spec import MountSpec
 from fusecache.contract.shared_memory import Counter
 from fusecache.fetch.list_ahead import ListAhead
 from fusecache.fetch.listing_progress import ListingProgress
-from fusecache.fetch.outages import PATIENCE_SECONDS, Outages
 from fusecache.fetch.page_ahead import PageAhead
+from fusecache.fetch.questions import Question, Questions, is_outage
 from fusecache.fetch.sources import OpenSource, Sources
 from fusecache.fetch.tree import Tree
 from fusecache.fetch.tree_rows import Changes
@@ -37,8 +36,6 @@ from fusecache.source.protocol import Entry, EntryKind, Page, StatMany
 
 log = logging.getLogger(__name__)
 
-T = TypeVar("T")
-
 PAGE_LIMIT = 1000  # what S3 gives at most
 LARGE_DIRECTORY = 5000  # names; above it a stale name is asked for alone, not with its whole directory
 RELIST_FACTOR = 20  # a directory is not listed again sooner than this many times what its listing took
@@ -46,35 +43,13 @@ STALE_GRACE_SECONDS = 5.0  # for how long a name or listing that could not be re
 STAT_SIBLINGS = 64  # how many inexact names are made exact together
 
 
-@dataclass(slots=True, eq=False)
-class _Question:
-    """What a source was asked, by a task of its own: whoever waits may leave before it ends (`is_left`)."""
-
-    pages: int = 0
-    finished: bool = False
-    is_left: bool = False
-    error: CacheError | None = None
-    progress: trio.Event = field(default_factory=trio.Event)
-
-    def advance(self) -> None:
-        event, self.progress = self.progress, trio.Event()
-        event.set()
-
-    def end(self, error: CacheError | None) -> None:
-        self.finished, self.error = True, None if error is None else error.without_origin()
-        self.advance()
-
-
 @dataclass(slots=True, eq=False, kw_only=True)
-class _Pass(_Question):
+class _Pass(Question):
     inode: InodeNo
     number: int
     began_at: float
     asked_at: float  # on the clock of tree.own_changes
     wanted: bool = False  # a reader waits, or waited, for it
-
-
-_Q = TypeVar("_Q", bound=_Question)
 
 
 class Listing:
@@ -99,11 +74,9 @@ class Listing:
         self._passes: dict[InodeNo, _Pass] = {}
         self._durations: dict[InodeNo, float] = {}
         self._bursts: set[InodeNo] = set()
-        self.outages = Outages(spec.deadline_seconds)
+        self.questions = Questions(spec.deadline_seconds, counters)
         self._hidden_logged: set[tuple[int, bytes]] = set()
         self._ahead = ListAhead(tree, self._list_ahead, self._passes.keys())
-        self.last_error = ""
-        self.last_error_at = 0.0
 
     async def give_way(self) -> None:
         """Return when no reader waits for a listing."""
@@ -228,7 +201,7 @@ class Listing:
             try:
                 await self._stat_name(parent, name)
             except CacheError as error:
-                if _is_outage(error):
+                if is_outage(error):
                     raise
 
     # -- freshness
@@ -256,7 +229,7 @@ class Listing:
     def _may_keep(self, inode: InodeNo, error: CacheError) -> bool:
         """Whether what is known may be shown although the source could not be asked; if so it counts as fresh for a moment."""
         directory = self._tree.directory(inode)
-        if directory is None or not directory.is_complete or not _is_outage(error):
+        if directory is None or not directory.is_complete or not is_outage(error):
             return False
         self._tree.postpone(inode, self._clock() - self._spec.ttl_seconds + STALE_GRACE_SECONDS)
         return True
@@ -284,7 +257,7 @@ class Listing:
         if directory is not None and directory.flags & DirectoryFlag.SYNTHETIC:
             return
         if force:
-            self.outages.forget_all()
+            self.questions.outages.forget_all()
             under_way = self._passes.get(inode)  # it may have begun before what the caller wants to see
             while under_way is not None and not under_way.finished:
                 await under_way.progress.wait()
@@ -307,7 +280,7 @@ class Listing:
         pass_of = self._wanted_pass_of if wanted else self._pass_of
         try:
             if directory is not None and directory.is_complete and row is not None:
-                return await self._ask_again(self._sources.of(row.source), lambda: pass_of(inode), is_enough)
+                return await self.questions.ask_again(self._sources.of(row.source), lambda: pass_of(inode), is_enough)
             current = pass_of(inode)
             while not current.finished and not is_enough(current):
                 await current.progress.wait()
@@ -319,49 +292,13 @@ class Listing:
                 raise
             return None
 
-    async def _ask_again(self, opened: OpenSource, ask: Callable[[], _Q], is_enough: Callable[[_Q], bool]) -> _Q:
-        """Put a question whose answer is known, if an old one. Return it when it is answered (enough).
-
-        Raises: its error, or that of the source's outage. A source that is known not to answer is asked from time to time, and
-        nobody waits for that."""
-        outage = self.outages.of(opened)
-        if outage is not None:
-            if self.outages.may_ask(opened):
-                ask()
-            raise outage
-        question = ask()
-        asked_at = since = time.monotonic()
-        pages = question.pages
-        while not question.finished and not is_enough(question):
-            if question.pages != pages:
-                since, pages = time.monotonic(), question.pages
-            patience = self.outages.patience(opened, since)
-            if patience <= 0:
-                error = CacheError(ErrorKind.UNAVAILABLE, f"{opened.source.url}: the store did not answer in time")
-                self._note_outage(opened, error, time.monotonic() - asked_at)
-                question.is_left = True
-                raise error
-            with trio.move_on_after(patience):
-                await question.progress.wait()
-            outage = self.outages.of(opened)
-            if outage is not None and not question.finished:
-                question.is_left = True
-                raise outage
-        if question.error is not None:
-            raise question.error
-        return question
-
-    def _note_outage(self, opened: OpenSource, error: CacheError, waited: float = 0.0) -> None:
-        self.last_error, self.last_error_at = str(error), time.time()
-        self.outages.note(opened, error, waited)
-
     def _list_ahead(self, inode: InodeNo) -> None:
         self._pass_of(inode)
 
     def _refresh_in_background(self, inode: InodeNo) -> None:
         directory = self._tree.directory(inode)
         row = self._tree.inode(inode)
-        if row is None or self.outages.of(self._sources.of(row.source)) is not None:
+        if row is None or self.questions.outages.of(self._sources.of(row.source)) is not None:
             return
         wait = self._durations.get(inode, 0.0) * RELIST_FACTOR
         if directory is not None and self._clock() - directory.listed_at > max(wait, self._spec.ttl_seconds):
@@ -389,7 +326,7 @@ class Listing:
                 raise CacheError(ErrorKind.STALE, "the directory is gone")
             opened = self._sources.of(row.source)
             was_complete = bool(self._tree_flags(current.inode) & DirectoryFlag.COMPLETE)
-            deadline = self._deadline(is_known=was_complete)
+            deadline = self.questions.deadline(is_known=was_complete)
             await self._list_pages(current, row, opened, deadline, was_complete)
             for changes in self._tree.end_pass(current.inode, current.number, current.began_at, current.asked_at):
                 if was_complete and changes:
@@ -399,7 +336,7 @@ class Listing:
                 self._durations[current.inode] = self._clock() - current.began_at
         except CacheError as error:
             failure = error
-            self.last_error = str(error)
+            self.questions.note_error(error)
             if error.kind is ErrorKind.NOT_A_DIRECTORY:  # a file took its place: who holds the directory holds one that is gone
                 failure = CacheError(ErrorKind.NOT_FOUND, str(error))
             if failure.kind is ErrorKind.NOT_FOUND:
@@ -444,34 +381,7 @@ class Listing:
             page = await ahead.result()
 
     async def _page(self, opened: OpenSource, path: bytes, token: str | None, deadline: float, priority: Priority) -> Page:
-        return await self.call(opened, lambda: opened.source.list_page(path, token, PAGE_LIMIT), deadline, priority)
-
-    async def call(self, opened: OpenSource, run: Callable[[], T], deadline: float, priority: Priority = Priority.DEMAND) -> T:
-        """Ask a source, again and again until the deadline while it is worth it. A call that is late by then goes on alone."""
-        pause = 0.05
-        while True:
-            self._counters.add(Counter.REMOTE_REQUESTS)
-            try:
-                began = time.monotonic()
-                with trio.move_on_after(max(0.0, deadline - began)):
-                    result: T = await opened.gate.call(run, priority)
-                    self.outages.note_answer(opened, time.monotonic() - began)
-                    return result
-                raise CacheError(ErrorKind.UNAVAILABLE, f"{opened.source.url}: the store did not answer in time")
-            except CacheError as error:
-                self._counters.add(Counter.REMOTE_ERRORS)
-                pause = max(pause, min(error.retry_after_seconds or 0.0, 5.0))
-                if not error.is_retryable or time.monotonic() + pause > deadline:
-                    if error.is_retryable:
-                        self._note_outage(opened, error)
-                    raise
-                self._counters.add(Counter.REMOTE_RETRIES)
-            await trio.sleep(pause)
-            pause = min(2.0, pause * 2)
-
-    def _deadline(self, *, is_known: bool) -> float:
-        """Return until when to ask. Nobody waits so long for what is known (`_ask_again`), but a late answer is taken."""
-        return time.monotonic() + (PATIENCE_SECONDS if is_known else self._spec.deadline_seconds)
+        return await self.questions.call(opened, lambda: opened.source.list_page(path, token, PAGE_LIMIT), deadline, priority)
 
     async def _empty(self, inode: InodeNo) -> None:
         """A directory is gone: remove what is below, however much, before its own name goes."""
@@ -509,26 +419,26 @@ class Listing:
         row = self._must_be_directory(parent)
         opened = self._sources.of(row.source)
         known = self._tree.name(parent, name)
-        question = _Question()
+        question = Question()
         if known is None or self._needs_stat(known.inode):
             await self._run_stat(question, opened, row, parent, name, known)
             if question.error is not None:
                 raise question.error
             return
 
-        def ask() -> _Question:
+        def ask() -> Question:
             self._nursery.start_soon(self._run_stat, question, opened, row, parent, name, known)
             return question
 
         try:
-            await self._ask_again(opened, ask, lambda _: False)
+            await self.questions.ask_again(opened, ask, lambda _: False)
         except CacheError as error:
-            if not _is_outage(error):
+            if not is_outage(error):
                 raise
             self._tree.touch_name(parent, name, self._clock() - self._spec.ttl_seconds + STALE_GRACE_SECONDS)
 
     async def _run_stat(
-        self, question: _Question, opened: OpenSource, row: Inode, parent: InodeNo, name: bytes, known: NameRow | None
+        self, question: Question, opened: OpenSource, row: Inode, parent: InodeNo, name: bytes, known: NameRow | None
     ) -> None:
         """`known` is what the index said of the name when the question was put."""
         path = row.path + b"/" + name if row.path else name
@@ -537,8 +447,8 @@ class Listing:
         try:
             entry: Entry | None = None
             try:
-                deadline = self._deadline(is_known=known is not None and not self._needs_stat(known.inode))
-                entry = await self.call(opened, lambda: opened.source.stat(path), deadline)
+                deadline = self.questions.deadline(is_known=known is not None and not self._needs_stat(known.inode))
+                entry = await self.questions.call(opened, lambda: opened.source.stat(path), deadline)
             except CacheError as error:
                 if error.kind is not ErrorKind.NOT_FOUND:
                     raise
@@ -565,7 +475,3 @@ class Listing:
 
 def _page_priority(current: _Pass) -> Priority:
     return Priority.DEMAND if current.wanted and current.pages < 4 else Priority.PREFETCH
-
-
-def _is_outage(error: CacheError) -> bool:
-    return error.kind in (ErrorKind.UNAVAILABLE, ErrorKind.TIMEOUT, ErrorKind.DENIED)

@@ -296,7 +296,7 @@ class MissServer:
             if not connection.closed:
                 self._bounce(connection, request.inode, row, token, request.offset, end - request.offset)
 
-        spent = self._cache.listing.outages.time_spent(row.source)
+        spent = self._cache.listing.questions.outages.time_spent(row.source)
         deadline = time.monotonic() + self._spec.deadline_seconds - spent
         waiter = Waiter(request.inode, missing, deadline, finish, no_room, leases=True)
         connection.waiters[token] = waiter

@@ -1,7 +1,7 @@
 """Which sources do not answer now: what is known of them is told without waiting.
 
-State: per source its outage, if there is one, and how long its answers took lately. Owned by the listing, in fetch's loop; no
-method has a checkpoint. Every answer that passes the source's gate, also of reads, ends its outage.
+State: per source its outage, if there is one, and how long its answers took lately. Owned by the questions (questions.py), in
+fetch's loop; no method has a checkpoint. Every answer that passes the source's gate, also of reads, ends its outage.
 """
 
 from __future__ import annotations

@@ -34,8 +34,8 @@ class StatusReport:
         cache, own = self._cache, self._cache.counters
         tree = cache.tree
         cached = cache.store.cached_bytes
-        last_error = cache.flights.last_error or cache.listing.last_error
-        last_error_at = max(cache.flights.last_error_at, cache.listing.last_error_at, cache.index_error_at)
+        last_error = cache.flights.last_error or cache.listing.questions.last_error
+        last_error_at = max(cache.flights.last_error_at, cache.listing.questions.last_error_at, cache.index_error_at)
         degraded = time.time() - last_error_at < DEGRADED_SECONDS or any(tier.is_failing() for tier in cache.store.tiers)
         return {
             "sources": [opened.source.url for opened in cache.sources.all],

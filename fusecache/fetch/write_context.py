@@ -98,7 +98,7 @@ class WriteContext:
 
     async def at_source(self, opened: OpenSource, run: Callable[[], Any]) -> Any:
         """Ask until the store answers, or the deadline: steps that may be repeated."""
-        return await self.listing.call(opened, run, time.monotonic() + self.spec.deadline_seconds)
+        return await self.listing.questions.call(opened, run, time.monotonic() + self.spec.deadline_seconds)
 
     @contextlib.asynccontextmanager
     async def file(self, number: InodeNo) -> AsyncIterator[InodeNo]:
