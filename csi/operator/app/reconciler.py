@@ -50,6 +50,7 @@ from csi.operator.resolve.clear_text import written_value
 from csi.operator.resolved import Problem, Resolved, SecretKey
 
 AGAIN_SECONDS = 15.0  # until daemons are asked again: a status is written no more often
+IDLE_SECONDS = 60.0  # where there is neither a daemon to ask nor a Secret to read: what else changes wakes us
 SOON_SECONDS = 1.0  # of a Dataset that is new
 PATIENCE_SECONDS = 5.0  # what a new object lacks may be in the same file, a few lines below: no event before
 TOKEN_BYTES = 32
@@ -165,7 +166,9 @@ class Reconciler:
             await self._write_status(written.raw_runtime, of_kind(resolved, seen, before, now()))
         has_claim = not resolved.has_mount or resolved.has_own_volume or self._volumes.is_bound(key_of(raw))
         is_settled = status["phase"] == BOUND and has_claim and seen.workers_ready >= resolved.replicas and seen.figures.is_listed
-        return AGAIN_SECONDS if is_settled else _soon(raw, written.raw_runtime)
+        if not is_settled:
+            return _soon(raw, written.raw_runtime)
+        return AGAIN_SECONDS if credentials or cache_pods(self._known, key_of(raw)) else IDLE_SECONDS
 
     async def _apply(
         self, written: Written, resolved: Resolved, raws: Sequence[Mapping[str, Any]]
