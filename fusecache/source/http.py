@@ -17,8 +17,10 @@ from urllib.parse import quote_from_bytes, unquote_to_bytes, urljoin, urlsplit
 
 from fusecache.contract.errors import CacheError, ErrorKind
 from fusecache.source.http_auth import AuthSettings, HttpAuth
-from fusecache.source.http_connection import HttpPool, HttpResponse, HttpSettings
 from fusecache.source.http_listing import looks_like_listing, parse_listing
+from fusecache.source.http_pool import HttpPool
+from fusecache.source.http_response import HttpResponse
+from fusecache.source.http_settings import HttpSettings
 from fusecache.source.http_version import HttpVersion, conditions, parse_date
 from fusecache.source.options import OptionReader
 from fusecache.source.posix_entry import split_path

@@ -16,7 +16,9 @@ from urllib.parse import urlsplit
 
 from fusecache.contract.errors import CacheError, ErrorKind
 from fusecache.source.credentials import Credential, CredentialProvider
-from fusecache.source.http_connection import HttpPool, HttpResponse, HttpSettings
+from fusecache.source.http_pool import HttpPool
+from fusecache.source.http_response import HttpResponse
+from fusecache.source.http_settings import HttpSettings
 from fusecache.source.object_part import MAX_CHECKED_BYTES, check_part, check_whole_body
 from fusecache.source.object_version import if_match_of_version
 from fusecache.source.protocol import Buffer, StartedRead

@@ -12,7 +12,9 @@ from __future__ import annotations
 from typing import Protocol
 
 from fusecache.contract.errors import CacheError
-from fusecache.source.http_connection import HttpConnection, HttpPool, HttpResponse
+from fusecache.source.http_connection import HttpConnection
+from fusecache.source.http_pool import HttpPool
+from fusecache.source.http_response import HttpResponse
 from fusecache.source.protocol import BEGIN_ROOM_BYTES, Buffer, ReadState
 
 
@@ -75,7 +77,7 @@ class StartedGet:
         status, headers = self._connection.parse_head(head)
         if status < 200:  # it announces another answer
             raise ConnectionAbortedError
-        return HttpResponse(self._pool, self._connection, status, headers, status not in (204, 304))
+        return self._pool.answer(self._connection, status, headers, has_body=status not in (204, 304))
 
     def push_back(self) -> None:
         """The response finds in its connection what was received of its body."""

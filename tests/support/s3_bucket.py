@@ -11,7 +11,8 @@ from typing import Self
 from urllib.parse import urlsplit
 
 from fusecache.source.credentials import Credential
-from fusecache.source.http_connection import HttpPool, HttpSettings
+from fusecache.source.http_pool import HttpPool
+from fusecache.source.http_settings import HttpSettings
 from fusecache.source.sigv4 import UNSIGNED_PAYLOAD, Signer, encode_key, encode_query
 
 

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from fusecache.contract.errors import CacheError, ErrorKind
-from fusecache.source.http_connection import HttpPool, HttpSettings
+from fusecache.source.http_pool import HttpPool
+from fusecache.source.http_settings import HttpSettings
 
 Script = Callable[[socket.socket, int], None]
 
