@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,8 +32,8 @@ class _Done:
 
 
 class Applied:
-    def __init__(self, objects: Objects) -> None:
-        self._objects = objects
+    def __init__(self, objects: Objects, clock: Callable[[], float] = time.monotonic) -> None:
+        self._objects, self._clock = objects, clock
         self._done: dict[Key, _Done] = {}
         self._tokens: dict[Key, Tokens] = {}
         self._again_at = -EACH_SECONDS  # when something was last applied again
@@ -50,17 +50,17 @@ class Applied:
             return self._done[key].secret_versions
         before = self._done.pop(key, None)
         if before is not None and before.digest == _digest(raws):
-            self._again_at = time.monotonic()
+            self._again_at = self._clock()
         versions = {}
         for raw in raws:
             applied = await self._objects.apply(raw)
             if raw["kind"] == "Secret":
                 versions[raw["metadata"]["name"]] = applied["metadata"]["resourceVersion"]
-        self._done[key] = _Done(_digest(raws), time.monotonic(), versions)
+        self._done[key] = _Done(_digest(raws), self._clock(), versions)
         return versions
 
     def _is_due(self, done: _Done) -> bool:
-        now = time.monotonic()
+        now = self._clock()
         age = now - done.at
         return age >= max(AGAIN_SECONDS, EACH_SECONDS * len(self._done)) and now - self._again_at >= EACH_SECONDS
 

@@ -6,9 +6,6 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
-import pytest
-
-from csi.operator.app import applied
 from csi.operator.app.applied import AGAIN_SECONDS, EACH_SECONDS, Applied
 
 RAWS = [{"kind": "ConfigMap", "metadata": {"name": "a"}}]
@@ -25,20 +22,23 @@ class Recorder:
         return {"metadata": {"resourceVersion": "1"}}
 
 
-def test_many_datasets_are_applied_again_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_datasets_are_applied_again_one_after_the_other() -> None:
     """All 500 were applied again ten minutes after they were made: hundreds of calls a minute at rest."""
     clock = [1000.0]
-    monkeypatch.setattr(applied.time, "monotonic", lambda: clock[0])
     recorder = Recorder()
-    one = Applied(recorder)  # type: ignore[arg-type]
+    one = Applied(recorder, lambda: clock[0])  # type: ignore[arg-type]
     keys = [("lab", f"demo-{number}") for number in range(100)]
 
     def look_at_all() -> list[tuple[str, str]]:
-        seen = []
-        for key in keys:
-            before = recorder.count
-            asyncio.run(one.apply(key, RAWS))
-            seen += [key] * (recorder.count - before)
+        seen: list[tuple[str, str]] = []
+
+        async def look() -> None:
+            for key in keys:
+                before = recorder.count
+                await one.apply(key, RAWS)
+                seen.extend([key] * (recorder.count - before))
+
+        asyncio.run(look())
         clock[0] += 15.0
         return seen
 

@@ -13,7 +13,7 @@ from csi.operator.app.events import LONGEST_QUIET_SECONDS, QUIET_SECONDS, REPEAT
 from csi.operator.objects import Kind
 from tests.support.log_check import LogCheck
 
-LOOK_SECONDS = 15.0
+LOOK_SECONDS = 60.0
 
 
 class Store:
