@@ -40,7 +40,7 @@ test: $(INSTALLED) ## run every test that needs no cluster (PYTEST_ARGS=... for 
 	@scripts/test_packages.sh
 	@scripts/pyfuse3.sh
 ifeq ($(PYTEST_ARGS),)
-	@status=0; $(BIN)/python -m pytest -m alone || status=$$?; \
+	@status=0; $(BIN)/python -m pytest -m alone $$(grep -rl --include='*.py' 'mark\.alone' tests) || status=$$?; \
 	$(BIN)/python -m pytest -m "not alone" --numprocesses=$(JOBS) --dist=worksteal && exit $$status
 else
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
