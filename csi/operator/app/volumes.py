@@ -1,6 +1,7 @@
 """The PV and the claim of a Dataset: whether they are its own. Others may have had the names before, and keep what is theirs.
 
-Stateless beside what is known.
+State beside what is known: which volumes were seen to be bound on both sides, and which on theirs only. Losing it costs a call
+each.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ class Volumes:
     def __init__(self, objects: Objects, known: Known) -> None:
         self._objects = objects
         self._known = known
+        self._bound: set[str] = set()  # uids of volumes whose claims say so, too
+        self._half_bound: set[str] = set()
 
     async def check(self, key: Key, uid: str) -> Problem | None:
         """Return why a Dataset cannot have its volume, None if it can. `uid`: the Dataset's. Raises: ApiError, OSError."""
@@ -46,15 +49,33 @@ class Volumes:
         return volume is not None and _is_of(volume, key) and volume.get("status", {}).get("phase") == RELEASED
 
     def is_bound(self, key: Key) -> bool:
+        """Whether volume and claim are known to be each other's; `hasten` finds out."""
         volume = self._known.get(VOLUMES, volume_name(*key))
-        return volume is not None and volume.get("status", {}).get("phase") == BOUND
+        return volume is not None and volume.get("status", {}).get("phase") == BOUND and volume["metadata"]["uid"] in self._bound
 
     async def hasten(self, key: Key) -> None:
         """Have a claim looked at that is not bound although its volume is there: the cluster's controller may have seen the claim
-        before the volume, and looks again after 15 s only, unless something changes. Raises: ApiError, OSError."""
+        before the volume, or have bound the volume and then failed to write the claim, which somebody had changed meanwhile (we,
+        it may be). It looks again after 15 s only, unless something changes. Raises: ApiError, OSError."""
         volume = self._known.get(VOLUMES, volume_name(*key))
-        if volume is not None and volume.get("status", {}).get("phase") == AVAILABLE:
-            await self._objects.merge(CLAIMS, key[1], {"metadata": {"annotations": {LOOKED_AT: now()}}}, key[0])
+        phase = volume.get("status", {}).get("phase") if volume is not None else None
+        if volume is None or phase not in (AVAILABLE, BOUND):
+            return
+        uid = volume["metadata"]["uid"]
+        if phase == BOUND:
+            if uid in self._bound:
+                return
+            claim = await self._objects.get(CLAIMS, key[1], key[0])
+            if claim is None:
+                return
+            if claim.get("status", {}).get("phase") == BOUND:
+                self._bound.add(uid)
+                self._half_bound.discard(uid)
+                return
+            if uid not in self._half_bound:  # it may be about to write it
+                self._half_bound.add(uid)
+                return
+        await self._objects.merge(CLAIMS, key[1], {"metadata": {"annotations": {LOOKED_AT: now()}}}, key[0])
 
     async def reclaim(self, key: Key) -> None:
         """Let the volume be bound to a new claim of the name. Raises: ApiError, OSError."""
