@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import dataclasses
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 
 from csi.errors import RpcError, exists, not_found, refused
 from csi.mounting import binds, control
@@ -138,13 +138,18 @@ class NodeMounts:
     def is_held_at(self, target: str) -> bool:
         return self.journal.of_holder(target) is not None
 
-    async def hold(self, volume: InlineVolume, target: str) -> None:
-        """Have the mount of a dataset there for the cache pod that has custody's directory at a path. Idempotent; nothing is to
-        be done for other directories, and where daemons are the driver's own. Raises: RpcError, CacheError."""
+    async def hold(self, volume: InlineVolume, target: str, publish: Callable[[], None]) -> None:
+        """Publish a directory of a cache pod at a path, and have the mount of its dataset there if the directory is custody's.
+        Idempotent; where daemons are the driver's own, no mount is held. Raises: RpcError, CacheError, what `publish` raises.
+
+        `publish` is called with the lock of the dataset held: the last pod takes custody's directory with it, and a pod that came
+        meanwhile had one that was no longer there, with which its container never starts."""
         if volume.directory is not Directory.CUSTODY or not self._serving.has_pods:
+            publish()
             return
         new = self._serving.mount_for_pod(volume)
         async with self._lock(new.id):
+            publish()
             before = self.journal.get(new.id)
             holders = tuple(dict.fromkeys((*(before.holders if before else ()), target)))
             mount = self.journal.put(dataclasses.replace(before or new, order=new.order, holders=holders))

@@ -106,12 +106,18 @@ class Node(csi_pb2_grpc.NodeServicer):
         volume = inline.parse(fields.small_map(request.volume_context, "volume_context"))
 
         async def publish() -> None:
-            was_there = target in self._inline
-            self._inline.publish(volume_id, volume, target, read_only=request.readonly)
+            is_new = False
+
+            def bind() -> None:
+                nonlocal is_new
+                was_there = target in self._inline
+                self._inline.publish(volume_id, volume, target, read_only=request.readonly)
+                is_new = not was_there
+
             try:
-                await self._mounts.hold(volume, target)
+                await self._mounts.hold(volume, target, bind)
             except BaseException:
-                if not was_there:
+                if is_new:
                     self._inline.unpublish(target)
                 raise
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,9 @@ import pytest
 from csi.mounting import pod_daemons
 from csi.mounting.custody import Custody, Held, MountOrder
 from csi.mounting.journal import DatasetMount
+from csi.mounting.node_mounts import NodeMounts
 from csi.mounting.node_places import NodePlaces
+from csi.mounting.paths import Roots
 from csi.mounting.plan import NodeDirectories
 from csi.mounting.pod_daemons import PodDaemons
 from csi.volumes.inline import Directory, InlineVolume, MountAttributes, TierPlace
@@ -181,3 +184,39 @@ def test_a_mount_of_another_kind_waits_for_those_who_use_the_old_one(tmp_path: P
         assert custody.done == ([] if is_used else ["unmount", "mount"])
 
     asyncio.run(run())
+
+
+def test_a_pod_that_comes_while_the_last_one_goes_has_a_directory(tmp_path: Path) -> None:
+    """What its container got was removed a moment later with the last pod's: it never started, and deletion waited for it."""
+    daemons, custody = made(tmp_path, None)
+    mounts = NodeMounts(NodeDirectories(tmp_path), Roots((str(tmp_path),)), custody, daemons)
+    run_dir = Path(daemons.run_dir(VOLUME.id))
+    directories: list[int] = []
+
+    def publish() -> None:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        directories.append(os.open(run_dir, os.O_PATH))
+
+    async def run() -> None:
+        ending, may_end = asyncio.Event(), asyncio.Event()
+
+        async def unmount(dataset: str, *, abort: bool = False) -> None:
+            ending.set()
+            await may_end.wait()
+
+        custody.unmount = unmount  # type: ignore[method-assign]
+        await mounts.hold(VOLUME, "/pods/old", publish)
+        going = asyncio.create_task(mounts.release("/pods/old"))
+        await ending.wait()
+        coming = asyncio.create_task(mounts.hold(VOLUME, "/pods/new", publish))
+        await asyncio.sleep(0.05)
+        may_end.set()
+        await asyncio.gather(going, coming)
+
+    try:
+        asyncio.run(run())
+        assert os.fstat(directories[-1]).st_ino == run_dir.stat().st_ino, "the directory of the path is another one"
+        assert os.fstat(directories[-1]).st_nlink > 0
+    finally:
+        for fd in directories:
+            os.close(fd)
