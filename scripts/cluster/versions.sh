@@ -9,7 +9,7 @@ declare -A version=(
     [pause]=1                # ours; count up when pause/main.go changes
 )
 # Programs of programs/go.mod, one module, so that what they share is compiled once: a client of Kubernetes takes minutes. A version is
-# changed there, by `go get -tool PACKAGE@VERSION && go mod tidy`.
+# changed there, by `go get PACKAGE@VERSION && go mod tidy`.
 declare -A package=(
     [csi-attacher]=github.com/kubernetes-csi/external-attacher/v4/cmd/csi-attacher
     [csi-provisioner]=github.com/kubernetes-csi/external-provisioner/v6/cmd/csi-provisioner
@@ -25,5 +25,5 @@ done
 unset name
 
 declare -A seconds=(
-    [coredns]=140 [csi-attacher]=160 [csi-provisioner]=160 [csi-sanity]=20 [helm]=110 [kubeconform]=20 [kubernetes]=340 [pause]=2
+    [coredns]=170 [csi-attacher]=165 [csi-provisioner]=25 [csi-sanity]=20 [helm]=40 [kubeconform]=5 [kubernetes]=400 [pause]=2
 )

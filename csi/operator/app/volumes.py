@@ -25,8 +25,8 @@ class Volumes:
     def __init__(self, objects: Objects, known: Known) -> None:
         self._objects = objects
         self._known = known
-        self._bound: set[str] = set()  # uids of volumes whose claims say so, too
-        self._half_bound: set[str] = set()
+        self._bound: dict[Key, str] = {}  # uids of volumes whose claims say so, too
+        self._half_bound: dict[Key, str] = {}
 
     async def check(self, key: Key, uid: str) -> Problem | None:
         """Return why a Dataset cannot have its volume, None if it can. `uid`: the Dataset's. Raises: ApiError, OSError."""
@@ -51,7 +51,11 @@ class Volumes:
     def is_bound(self, key: Key) -> bool:
         """Whether volume and claim are known to be each other's; `hasten` finds out."""
         volume = self._known.get(VOLUMES, volume_name(*key))
-        return volume is not None and volume.get("status", {}).get("phase") == BOUND and volume["metadata"]["uid"] in self._bound
+        return (
+            volume is not None
+            and volume.get("status", {}).get("phase") == BOUND
+            and self._bound.get(key) == volume["metadata"]["uid"]
+        )
 
     async def hasten(self, key: Key) -> None:
         """Have a claim looked at that is not bound although its volume is there: the cluster's controller may have seen the claim
@@ -63,17 +67,17 @@ class Volumes:
             return
         uid = volume["metadata"]["uid"]
         if phase == BOUND:
-            if uid in self._bound:
+            if self._bound.get(key) == uid:
                 return
             claim = await self._objects.get(CLAIMS, key[1], key[0])
             if claim is None:
                 return
             if claim.get("status", {}).get("phase") == BOUND:
-                self._bound.add(uid)
-                self._half_bound.discard(uid)
+                self._bound[key] = uid
+                self._half_bound.pop(key, None)
                 return
-            if uid not in self._half_bound:  # it may be about to write it
-                self._half_bound.add(uid)
+            if self._half_bound.get(key) != uid:  # it may be about to write it
+                self._half_bound[key] = uid
                 return
         await self._objects.merge(CLAIMS, key[1], {"metadata": {"annotations": {LOOKED_AT: now()}}}, key[0])
 
@@ -95,6 +99,8 @@ class Volumes:
     async def remove_orphan(self, key: Key) -> None:
         """Delete the volume of a Dataset that is not there: PVs are in no namespace, and go with none. Raises: ApiError,
         OSError."""
+        self._bound.pop(key, None)
+        self._half_bound.pop(key, None)
         volume = self._known.get(VOLUMES, volume_name(*key))
         if volume is not None and _is_of(volume, key) and "deletionTimestamp" not in volume["metadata"]:
             await self._objects.delete(VOLUMES, volume_name(*key))
