@@ -27,6 +27,7 @@ from tests.fuse.serve_mount import ServeMount, serve_mount
 from tests.support.cache_builder import content
 from tests.support.dead_readers import can_read, fill_table_of_readers
 from tests.support.mounted import wait_until
+from tests.support.other_namespaces import copied_namespace, unmount_everywhere
 
 pytestmark = [pytest.mark.fuse, pytest.mark.root]
 
@@ -292,8 +293,9 @@ def test_stop_and_unmount_end_the_process(mount: ServeMount) -> None:
     assert mount.run_reader("print(open('f').read())").strip() == "abc"
     mount.channels[0].close()  # the supervisor died
     assert mount.run_reader("print(open('f').read())").strip() == "abc"
-    subprocess.run(["umount", str(mount.mountpoint)], check=True, timeout=20)
-    assert mount.processes[0].wait(10) == ExitCode.OK
+    with copied_namespace():
+        unmount_everywhere(mount.mountpoint)
+        assert mount.processes[0].wait(10) == ExitCode.OK
 
 
 def test_a_damaged_index_ends_the_process(mount: ServeMount) -> None:
