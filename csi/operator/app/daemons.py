@@ -30,9 +30,9 @@ class Answers:
 
 @dataclass(frozen=True, slots=True)
 class Erased:
-    """`refusals`: of pods that would lose files of users."""
+    """`unfinished`: addresses of the pods that are to be asked again. `refusals`: of pods that would lose files of users."""
 
-    is_done: bool
+    unfinished: list[str]
     refusals: list[str]
 
 
@@ -55,8 +55,10 @@ class Daemons:
 
     async def erase(self, addresses: Iterable[str], token: str, *, discards: bool) -> Erased:
         """Have pods remove what they have cached: to be asked again until all are done."""
-        found = await asyncio.gather(*(self._erase(address, token, discards=discards) for address in addresses))
-        return Erased(all(is_done for is_done, _ in found), [refused for _, refused in found if refused])
+        asked = list(addresses)
+        found = await asyncio.gather(*(self._erase(address, token, discards=discards) for address in asked))
+        unfinished = [address for address, (is_done, _) in zip(asked, found, strict=True) if not is_done]
+        return Erased(unfinished, [refused for _, refused in found if refused])
 
     async def _erase(self, address: str, token: str, *, discards: bool) -> tuple[bool, str]:
         """Return whether it is done, and why the pod refuses."""

@@ -1,15 +1,14 @@
 """The end of a Dataset, or of its runtime: it waits for those who use it, then everything goes, and the finalizer last.
 
-Keeps nothing in between, but since when pods are asked to remove what they have cached.
+Keeps nothing in between.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from csi.operator.app.daemons import Daemons
+from csi.operator.app.erasing import ERROR_DELETE, Erasing
 from csi.operator.app.events import Events
 from csi.operator.app.known import (
     CONFIG_MAPS,
@@ -24,14 +23,11 @@ from csi.operator.app.known import (
     Known,
     key_of,
 )
-from csi.operator.app.observation import addresses, cache_pods
-from csi.operator.app.secret_values import SecretValues
 from csi.operator.app.volumes import Volumes
 from csi.operator.model.kinds import KINDS
 from csi.operator.names import CLAIM_ANNOTATION, finalizer
 from csi.operator.objects import Kind, Objects
 from csi.operator.placement import EXCLUSIVE_LABEL
-from csi.operator.render.credentials import OWN_KEY
 from csi.operator.render.object_names import (
     WORKER,
     consumers_name,
@@ -44,9 +40,6 @@ from csi.operator.render.object_names import (
 
 AGAIN_SECONDS = 10.0
 LOOK_SECONDS = 1.0
-ERASE_SECONDS = 120.0  # how long cache pods are asked to remove what they have cached, if they do not answer
-ERROR_DELETE = "ErrorDeleteDataset"
-DISCARD_ANNOTATION = "fusecache.io/discard-unsaved"  # of a Dataset: files that are not in the store may be lost
 FORMER_FINALIZER = KINDS["Dataset"].former_finalizer  # of a controller that is not there any more
 _ENDED = ("Succeeded", "Failed")
 # What is made for a Dataset, the pods first; with the Dataset itself it goes by its owner references.
@@ -60,16 +53,12 @@ _MADE: Mapping[Kind, Sequence[Callable[[str], str]]] = {
 
 
 class Deletion:
-    def __init__(
-        self, objects: Objects, known: Known, events: Events, daemons: Daemons, secrets: SecretValues, volumes: Volumes
-    ) -> None:
+    def __init__(self, objects: Objects, known: Known, events: Events, erasing: Erasing, volumes: Volumes) -> None:
         self._volumes = volumes
         self._objects = objects
         self._known = known
         self._events = events
-        self._daemons = daemons
-        self._secrets = secrets
-        self._erasing_since: dict[Key, float] = {}
+        self._erasing = erasing
 
     async def go_on(self, raw: dict[str, Any]) -> float | None:
         """Take a Dataset's deletion a step further. Return after how many seconds to look again. Raises: ApiError, OSError."""
@@ -83,7 +72,7 @@ class Deletion:
             return AGAIN_SECONDS
         if claim is None and await self._volumes.remove(key, raw["metadata"]["uid"]):
             return LOOK_SECONDS  # until it is gone
-        if not await self._erase(raw):
+        if not await self._erasing.is_over(raw):
             return LOOK_SECONDS
         await self.forget(key)
         await self._remove_finalizer(raw)
@@ -101,7 +90,7 @@ class Deletion:
             return AGAIN_SECONDS
         if claim is None and await self._volumes.remove(key, raw["metadata"]["uid"]):
             return LOOK_SECONDS
-        if not await self._erase(raw):
+        if not await self._erasing.is_over(raw):
             return LOOK_SECONDS
         await self.forget(key)
         for kind, names in _MADE.items():
@@ -119,27 +108,6 @@ class Deletion:
                 if labels[label] == WORKER and EXCLUSIVE_LABEL in labels:  # no other Dataset caches there: it is this one's
                     gone[EXCLUSIVE_LABEL] = None
                 await self._objects.merge(NODES, node["metadata"]["name"], {"metadata": {"labels": gone}})
-
-    async def _erase(self, raw: dict[str, Any]) -> bool:
-        """Have the cache pods remove what they have cached. Return whether that is done, or has been tried for long enough."""
-        key = key_of(raw)
-        pods = [pod for pod in cache_pods(self._known, key) if pod.get("status", {}).get("phase") == "Running"]
-        token = (await self._secrets.get(key[0], token_name(key[1]), is_fresh=True) or {}).get(OWN_KEY, "")
-        if not pods or not token:
-            self._erasing_since.pop(key, None)
-            return True
-        discards = raw["metadata"].get("annotations", {}).get(DISCARD_ANNOTATION) == "true"
-        erased = await self._daemons.erase(addresses(pods), token, discards=discards)
-        if erased.refusals:
-            await self._events.say(raw, ERROR_DELETE, erased.refusals[0])
-            return False
-        began = self._erasing_since.setdefault(key, time.monotonic())
-        if not erased.is_done and time.monotonic() - began < ERASE_SECONDS:
-            return False
-        if not erased.is_done:
-            await self._events.say(raw, ERROR_DELETE, "a cache pod did not remove what it has cached: it stays on its node")
-        self._erasing_since.pop(key, None)
-        return True
 
     async def _users(self, key: Key, claim: str) -> list[str]:
         referring = [f"Dataset {namespace}/{name}" for namespace, name in self._known.referring(key)]

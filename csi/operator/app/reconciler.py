@@ -17,6 +17,7 @@ from csi.operator.app.applied import Applied
 from csi.operator.app.attachments import Attachments
 from csi.operator.app.daemons import Daemons
 from csi.operator.app.deletion import FORMER_FINALIZER, Deletion
+from csi.operator.app.erasing import Erasing
 from csi.operator.app.events import Events
 from csi.operator.app.known import DATASETS, PODS, Key, Known, key_of, own_kind
 from csi.operator.app.observation import Observer, cache_pods, wanted_digests
@@ -79,7 +80,7 @@ class Reconciler:
         self._applied = Applied(objects)
         self._secrets = SecretValues(objects)
         self._volumes = Volumes(objects, known)
-        self._deletion = Deletion(objects, known, events, daemons, self._secrets, self._volumes)
+        self._deletion = Deletion(objects, known, events, Erasing(known, events, daemons, self._secrets), self._volumes)
         self._observer = Observer(known, daemons, Attachments(objects, known), installation)
         self._surveys = Surveys(objects, known, installation)
 
