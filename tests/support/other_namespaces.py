@@ -18,14 +18,13 @@ UNMOUNT_SECONDS = 10.0
 @contextlib.contextmanager
 def copied_namespace() -> Iterator[None]:
     """A mount namespace with a copy of every mount, as one of a container is until the container has its own root."""
-    command = ["unshare", "--mount", "sh", "-c", "echo made; exec sleep 60"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
-        try:
-            assert process.stdout is not None
-            process.stdout.readline()
-            yield
-        finally:
-            process.kill()
+    with subprocess.Popen(["unshare", "--mount", "cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(b"made\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == b"made\n"  # by cat, so unshare is done
+        yield
 
 
 def unmount_everywhere(mountpoint: Path) -> None:
