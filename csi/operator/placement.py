@@ -17,6 +17,11 @@ from csi.operator.resolved import Resolved
 
 EXCLUSIVE_LABEL = f"{OWN_DOMAIN}/exclusive"  # of a node whose worker shares it with no other Dataset's
 _REFUSING = ("NoSchedule", "NoExecute")
+# Taints that the cluster itself puts on a node for as long as something is wrong with it.
+_PASSING = {
+    f"node.kubernetes.io/{condition}"
+    for condition in ("not-ready", "unreachable", "memory-pressure", "disk-pressure", "pid-pressure", "network-unavailable")
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +62,10 @@ def choose_workers(resolved: Resolved, nodes: Iterable[Node], memory_bytes: int 
     has cached is there when it comes back; one that was cordoned is being drained. `memory_bytes`: that a worker asks for."""
     key = node_label(resolved.namespace, resolved.name)
     every = sorted(nodes, key=lambda node: node.name)
-    matching = [node for node in every if _may_cache(resolved, node)]
+    matching = [node for node in every if _may_cache(resolved, node, is_worker=node.labels.get(key) == WORKER)]
     allowed = [node for node in matching if node.memory_bytes is None or node.memory_bytes >= memory_bytes]
-    kept = [node for node in allowed if node.labels.get(key) == WORKER][: resolved.replicas]
+    kept = sorted((node for node in allowed if node.labels.get(key) == WORKER), key=lambda node: not node.is_usable)
+    kept = kept[: resolved.replicas]
     free = [node for node in allowed if node not in kept and node.is_usable and not _is_taken(resolved, node, key)]
     free.sort(key=lambda node: (node.labels.get(key) != CONSUMER, len(node.workers()), node.name))
     chosen = [*kept, *free[: resolved.replicas - len(kept)]]
@@ -105,11 +111,12 @@ def exclusive_changes(resolved: Resolved, nodes: Iterable[Node], workers: Collec
     return changes
 
 
-def _may_cache(resolved: Resolved, node: Node) -> bool:
+def _may_cache(resolved: Resolved, node: Node, *, is_worker: bool) -> bool:
+    taints = [taint for taint in node.taints if not (is_worker and taint["key"] in _PASSING)]
     return (
         all(node.labels.get(name) == value for name, value in resolved.worker.node_selector.items())
         and (not resolved.node_affinity or any(_matches(term, node) for term in resolved.node_affinity))
-        and all(_is_tolerated(taint, resolved.worker.tolerations) for taint in node.taints if taint["effect"] in _REFUSING)
+        and all(_is_tolerated(taint, resolved.worker.tolerations) for taint in taints if taint["effect"] in _REFUSING)
     )
 
 

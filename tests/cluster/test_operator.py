@@ -124,6 +124,27 @@ def test_a_claim_of_that_name_stays_its_owners(operator: OperatorProcess, namesp
     assert "deletionTimestamp" not in namespace.get("pvc", "spark")["metadata"]
 
 
+def test_what_a_volume_cannot_become_is_said_and_the_rest_is_done(operator: OperatorProcess, namespace: Kubectl) -> None:
+    """The API server refused the volume, and with it every later change of the Dataset."""
+    objects = web()
+    namespace.create(objects)
+    claim = namespace.wait_for(["pvc", "spark"], lambda found: found["status"].get("phase") == "Bound", 20.0)
+    (mount,) = objects[0]["spec"]["mounts"]
+    patch = {
+        "metadata": {"annotations": {"pvc.fluid.io/resources.requests.storage": "1Ti"}},
+        "spec": {"accessModes": ["ReadWriteMany"], "mounts": [{**mount, "name": "renamed"}]},
+    }
+    namespace("patch", "dataset", "spark", "--type=merge", f"--patch={json.dumps(patch)}")
+    namespace.wait_for(["configmap", "spark-fuse"], lambda found: "renamed" in found["data"]["dataset.json"], 20.0)
+    assert wait_until(lambda: "VolumeKept" in reasons(namespace, "spark"), 10.0)
+    message = reasons(namespace, "spark")["VolumeKept"]
+    assert "accessModes of the PersistentVolumeClaim stays ReadOnlyMany instead of ReadWriteMany" in message
+    assert "stays 100Gi instead of 1Ti" in message
+    assert "ApplyRefused" not in reasons(namespace, "spark")
+    again = namespace.get("pvc", "spark")
+    assert (again["metadata"]["uid"], again["spec"]) == (claim["metadata"]["uid"], claim["spec"])
+
+
 def test_a_claim_that_was_deleted_alone_comes_back(operator: OperatorProcess, namespace: Kubectl) -> None:
     namespace.create(web())
     first = namespace.wait_for(["pvc", "spark"], lambda found: found["status"].get("phase") == "Bound", 20.0)

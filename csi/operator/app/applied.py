@@ -43,16 +43,18 @@ class Applied:
         before = self._done.get(key)
         return before is None or before.digest != _digest(raws) or self._is_due(before)
 
-    async def apply(self, key: Key, raws: Sequence[Mapping[str, Any]]) -> Mapping[str, str]:
-        """Bring a Dataset's objects to what they are to be. Return the versions of Secrets among them, by name. Raises: ApiError,
-        OSError."""
+    async def apply(
+        self, key: Key, raws: Sequence[Mapping[str, Any]], fitted: Sequence[Mapping[str, Any]] | None = None
+    ) -> Mapping[str, str]:
+        """Bring a Dataset's objects to what they are to be, or as near as they get (`fitted`). Return the versions of Secrets
+        among them, by name. Raises: ApiError, OSError."""
         if not self.needs(key, raws):
             return self._done[key].secret_versions
         before = self._done.pop(key, None)
         if before is not None and before.digest == _digest(raws):
             self._again_at = self._clock()
         versions = {}
-        for raw in raws:
+        for raw in raws if fitted is None else fitted:
             applied = await self._objects.apply(raw)
             if raw["kind"] == "Secret":
                 versions[raw["metadata"]["name"]] = applied["metadata"]["resourceVersion"]

@@ -19,28 +19,38 @@ from csi.operator.render.object_names import DATASET_LABEL, MANAGED_BY
 log = logging.getLogger(__name__)
 
 PAUSE_SECONDS = 2.0  # after a watch that failed
+# A watch that brings nothing may be one whose connection something on the way has dropped, without a word to either end.
+WATCH_SECONDS = 330.0
 
 
 class PodWatch:
     def __init__(
-        self, objects: Objects, known: Known, look_at: Callable[[Key], None], on_broken: Callable[[], None] = lambda: None
+        self,
+        objects: Objects,
+        known: Known,
+        look_at: Callable[[Key], None],
+        on_broken: Callable[[], None] = lambda: None,
+        watch_seconds: float = WATCH_SECONDS,
     ) -> None:
         """`on_broken`: is told that the watch broke, and that others may have broken with it."""
         self._objects = objects
         self._on_broken = on_broken
         self._known = known
         self._look_at = look_at
+        self._watch_seconds = watch_seconds
 
     async def run(self) -> None:
-        """Watch for ever: a watch that ends is begun again with a list."""
+        """Watch for ever: a watch that ends, or is old, is begun again with a list."""
         while True:
             try:
-                version = await self._list()
-                async for what, raw in self._objects.watch(PODS, version, labels=MANAGED_BY):
-                    self._note(what, raw)
+                async with asyncio.timeout(self._watch_seconds) as limit:
+                    version = await self._list()
+                    async for what, raw in self._objects.watch(PODS, version, labels=MANAGED_BY):
+                        self._note(what, raw)
             except (ApiError, OSError) as error:
-                log.info("the watch of pods ended and is begun again: %s", error)
-                self._on_broken()
+                if not limit.expired():
+                    log.info("the watch of pods ended and is begun again: %s", error)
+                    self._on_broken()
             await asyncio.sleep(PAUSE_SECONDS)
 
     async def _list(self) -> str:

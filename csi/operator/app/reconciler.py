@@ -37,7 +37,7 @@ from csi.operator.app.statuses import (
 )
 from csi.operator.app.surveys import Surveys
 from csi.operator.app.times import age_seconds, now
-from csi.operator.app.volumes import Volumes
+from csi.operator.app.volumes import VOLUME_KEPT, Fitted, Volumes
 from csi.operator.app.written import Reader, Written, targets
 from csi.operator.model.kinds import KINDS
 from csi.operator.names import finalizer
@@ -181,10 +181,16 @@ class Reconciler:
         if has_volume and self._volumes.is_released(key):
             self._applied.forget(key)
             await self._volumes.reclaim(key)
-        if has_volume and self._applied.needs(key, raws) and (taken := await self._volumes.check(key, uid)) is not None:
-            return taken
+        fitted = Fitted(raws, "")
+        if has_volume and self._applied.needs(key, raws):
+            found = await self._volumes.fit(key, uid, raws)
+            if isinstance(found, Problem):
+                return found
+            fitted = found
+            if fitted.kept:
+                await self._events.say(written.raw_dataset, VOLUME_KEPT, fitted.kept)
         try:
-            versions = await self._applied.apply(key, raws)
+            versions = await self._applied.apply(key, raws, fitted.raws)
             if has_volume:
                 await self._volumes.hasten(key)
             return versions

@@ -6,9 +6,12 @@ each.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from csi import DRIVER_NAME
+from csi.operator.app.kept_volumes import as_it_can_be, in_step, shows
 from csi.operator.app.known import CLAIMS, VOLUMES, Key, Known
 from csi.operator.app.times import now
 from csi.operator.names import OWN_DOMAIN
@@ -16,9 +19,18 @@ from csi.operator.objects import Objects
 from csi.operator.render.object_names import volume_name
 from csi.operator.resolved import Problem
 
-NAME_TAKEN = "VolumeNameTaken"
+NAME_TAKEN, OTHER_VOLUME, VOLUME_KEPT = "VolumeNameTaken", "VolumeOfAnother", "VolumeKept"
+RECREATE = "a volume that is there cannot be changed in this; delete the Dataset and create it again to have it so"
 AVAILABLE, BOUND, RELEASED = "Available", "Bound", "Released"
 LOOKED_AT = f"{OWN_DOMAIN}/looked-at"
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """`kept`: what a volume cannot become, in words; "" if it is as the Dataset wants it."""
+
+    raws: Sequence[Mapping[str, Any]]
+    kept: str
 
 
 class Volumes:
@@ -28,8 +40,9 @@ class Volumes:
         self._bound: dict[Key, str] = {}  # uids of volumes whose claims say so, too
         self._half_bound: dict[Key, str] = {}
 
-    async def check(self, key: Key, uid: str) -> Problem | None:
-        """Return why a Dataset cannot have its volume, None if it can. `uid`: the Dataset's. Raises: ApiError, OSError."""
+    async def fit(self, key: Key, uid: str, raws: Sequence[Mapping[str, Any]]) -> Fitted | Problem:
+        """Return a Dataset's objects, volume and claim as they can be, or why it cannot have its volume. `uid`: the Dataset's.
+        Raises: ApiError, OSError."""
         claim = await self._objects.get(CLAIMS, key[1], key[0])
         if claim is not None and not _is_owned(claim, uid):
             message = f"there is a claim {key[0]}/{key[1]} that is not this Dataset's: delete it, or rename the Dataset"
@@ -41,7 +54,10 @@ class Volumes:
             driver = volume["spec"].get("csi", {}).get("driver", "another kind")
             message = f"there is a PersistentVolume {volume_name(*key)} of {owner} ({driver}): delete it, or rename the Dataset"
             return Problem(NAME_TAKEN, message, heals=True)
-        return None
+        wanted = next(raw for raw in raws if raw["kind"] == VOLUMES.kind)
+        if volume is not None and shows(volume) != shows(wanted):
+            return Problem(OTHER_VOLUME, f"the volume of this name shows {_named(volume)}: {RECREATE}", heals=True)
+        return _fit(raws, volume, claim)
 
     def is_released(self, key: Key) -> bool:
         """Whether somebody has deleted the claim alone."""
@@ -104,6 +120,30 @@ class Volumes:
         volume = self._known.get(VOLUMES, volume_name(*key))
         if volume is not None and _is_of(volume, key) and "deletionTimestamp" not in volume["metadata"]:
             await self._objects.delete(VOLUMES, volume_name(*key))
+
+
+def _fit(raws: Sequence[Mapping[str, Any]], volume: Mapping[str, Any] | None, claim: Mapping[str, Any] | None) -> Fitted:
+    there = {VOLUMES.kind: volume, CLAIMS.kind: claim}
+    fitted, kept = [], []
+    for raw in raws:
+        if (is_so := there.get(raw["kind"])) is None:
+            fitted.append(raw)
+            continue
+        can_be, what_stays = as_it_can_be(raw, is_so)
+        fitted.append(can_be)
+        kept.extend(what_stays)
+    if claim is not None:
+        claim_to_be = next(raw for raw in fitted if raw["kind"] == CLAIMS.kind)
+        fitted = [in_step(raw, claim_to_be) if raw["kind"] == VOLUMES.kind else raw for raw in fitted]
+    return Fitted(fitted, f"{'; '.join(kept)}: {RECREATE}" if kept else "")
+
+
+def _named(volume: Mapping[str, Any]) -> str:
+    attributes = shows(volume)
+    path = attributes.get(f"{OWN_DOMAIN}/path", "")
+    return f"Dataset {attributes.get(f'{OWN_DOMAIN}/namespace')}/{attributes.get(f'{OWN_DOMAIN}/dataset')}" + (
+        f", directory {path}" if path else ""
+    )
 
 
 def _is_owned(claim: dict[str, Any], uid: str) -> bool:

@@ -49,6 +49,25 @@ def test_more_replicas_than_nodes() -> None:
 def test_a_worker_whose_node_is_down_stays() -> None:
     down = Node("n0", {KEY: WORKER}, is_usable=False)
     assert choose_workers(resolved(), [down, Node("n1")]).workers == ("n0",)
+    assert choose_workers(resolved(), [down, Node("n1", {KEY: WORKER})]).workers == ("n1",), "scaled in"
+
+
+@pytest.mark.parametrize(("condition", "stays"), [("not-ready", True), ("disk-pressure", True), ("out-of-service", False)])
+def test_taints_that_come_by_themselves(condition: str, stays: bool) -> None:
+    """A node that rebooted lost its role, and the 256Mi that are left to a consumer threw its cache away."""
+    taints = [{"key": f"node.kubernetes.io/{condition}", "effect": effect} for effect in ("NoSchedule", "NoExecute")]
+    conditions = [{"type": "Ready", "status": "Unknown"}]
+    down = Node.of_json(
+        {"metadata": {"name": "n0", "labels": {KEY: WORKER}}, "spec": {"taints": taints}, "status": {"conditions": conditions}}
+    )
+    assert choose_workers(resolved(), [down, Node("n1")]).workers == (("n0",) if stays else ("n1",))
+    fresh = Node("n0", taints=taints)
+    assert choose_workers(resolved(), [fresh]).workers == (), "nobody begins to cache there"
+
+
+def test_a_node_that_is_drained_is_no_worker() -> None:
+    taints = [{"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule"}]
+    assert choose_workers(resolved(), [Node("n0", {KEY: WORKER}, taints, is_usable=False), Node("n1")]).workers == ("n1",)
 
 
 @pytest.mark.parametrize(
