@@ -19,11 +19,14 @@ from csi.operator.app.known import (
     SECRETS,
     SERVICE_ACCOUNTS,
     SERVICES,
+    VOLUMES,
     Key,
     Known,
     key_of,
 )
+from csi.operator.app.references import refuse_reference
 from csi.operator.app.volumes import Volumes
+from csi.operator.app.written import targets
 from csi.operator.model.kinds import KINDS
 from csi.operator.names import CLAIM_ANNOTATION, finalizer
 from csi.operator.objects import Kind, Objects
@@ -36,6 +39,7 @@ from csi.operator.render.object_names import (
     pods_name,
     service_name,
     token_name,
+    volume_name,
 )
 
 AGAIN_SECONDS = 10.0
@@ -66,7 +70,7 @@ class Deletion:
         if not {finalizer("Dataset"), FORMER_FINALIZER} & set(raw["metadata"].get("finalizers", ())):
             return None
         claim = raw["metadata"].get("annotations", {}).get(CLAIM_ANNOTATION)
-        users = await self._users(key, claim or key[1])
+        users = await self._users(raw)
         if users:
             await self._events.say(raw, ERROR_DELETE, f"the Dataset is still used by {_shown(users)}: delete them first")
             return AGAIN_SECONDS
@@ -83,7 +87,7 @@ class Deletion:
         again, None when it is done. Raises: ApiError, OSError."""
         key = key_of(raw)
         claim = raw["metadata"].get("annotations", {}).get(CLAIM_ANNOTATION)
-        users = await self._users(key, claim or key[1])
+        users = await self._users(raw)
         if users:
             message = f"its runtime is gone, but the Dataset is still used by {_shown(users)}: its cache stays until they end"
             await self._events.say(raw, ERROR_DELETE, message)
@@ -109,10 +113,34 @@ class Deletion:
                     gone[EXCLUSIVE_LABEL] = None
                 await self._objects.merge(NODES, node["metadata"]["name"], {"metadata": {"labels": gone}})
 
-    async def _users(self, key: Key, claim: str) -> list[str]:
-        referring = [f"Dataset {namespace}/{name}" for namespace, name in self._known.referring(key)]
-        pods = [pod async for pod in self._objects.list(PODS, key[0]) if _uses(pod, claim)]
-        return [*referring, *(f"Pod {pod['metadata']['name']}" for pod in pods)]
+    async def _users(self, raw: dict[str, Any]) -> list[str]:
+        """Return in words who uses a Dataset: Datasets that refer to it, and pods."""
+        key = key_of(raw)
+        users = []
+        for name in dict.fromkeys(self._known.referring(key)):
+            other = self._known.get(DATASETS, name[1], name[0])
+            if other is None or name == key or not self._is_reference(other, raw):
+                continue
+            if name in targets(raw) and other["metadata"].get("deletionTimestamp"):  # each would wait for the other
+                users.extend(await self._pods(other))
+            else:
+                users.append(f"Dataset {name[0]}/{name[1]}")
+        return [*users, *await self._pods(raw)]
+
+    def _is_reference(self, other: dict[str, Any], raw: dict[str, Any]) -> bool:
+        """Whether another Dataset that says it refers to this one may, or could: it has its volume as long as pods use that."""
+        return (
+            refuse_reference(raw, key_of(other)[0]) is None or self._known.get(VOLUMES, volume_name(*key_of(other))) is not None
+        )
+
+    async def _pods(self, raw: dict[str, Any]) -> list[str]:
+        """Return the pods that use a Dataset's claim: not those of a claim that only has its name."""
+        namespace, name = key_of(raw)
+        claim = raw["metadata"].get("annotations", {}).get(CLAIM_ANNOTATION)
+        if claim is None and await self._volumes.is_name_taken(key_of(raw), raw["metadata"]["uid"]):
+            return []
+        pods = [pod async for pod in self._objects.list(PODS, namespace) if _uses(pod, claim or name)]
+        return [f"Pod {pod['metadata']['name']}" for pod in pods]
 
     async def _remove_finalizer(self, raw: dict[str, Any]) -> None:
         metadata = raw["metadata"]

@@ -59,6 +59,11 @@ class Volumes:
             return Problem(OTHER_VOLUME, f"the volume of this name shows {_named(volume)}: {RECREATE}", heals=True)
         return _fit(raws, volume, claim)
 
+    async def is_name_taken(self, key: Key, uid: str) -> bool:
+        """Whether there is a claim of this name that is not the Dataset's. Raises: ApiError, OSError."""
+        claim = await self._objects.get(CLAIMS, key[1], key[0])
+        return claim is not None and not _is_owned(claim, uid)
+
     def is_released(self, key: Key) -> bool:
         """Whether somebody has deleted the claim alone."""
         volume = self._known.get(VOLUMES, volume_name(*key))
