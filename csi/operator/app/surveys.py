@@ -1,7 +1,8 @@
 """Datasets that no cache pod serves: a short Job asks their sources, and what it found is kept in an annotation of the Dataset.
 
 The annotation has the digest of what was asked, so that other sources or options are asked anew. A Job that failed is tried again
-after a while. State: which Jobs were made in the last seconds, so that not all start at a time.
+after a while. State: which Jobs were made in the last seconds, so that not all start at a time; what the last one of a Dataset
+said if it failed, which holds until the next one has ended.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from csi.operator.app.known import DATASETS, JOBS, PODS, Key, Known
-from csi.operator.app.observation import STORE_FAILED
+from csi.operator.app.known import DATASETS, JOBS, PODS, Key, Known, key_of
+from csi.operator.app.observation import PODS_FAILED, STORE_FAILED
+from csi.operator.app.pod_problems import pod_problems
 from csi.operator.app.statuses import Seen
 from csi.operator.app.times import age_seconds
 from csi.operator.figures import Figures
@@ -38,39 +40,52 @@ class Surveys:
         self._known = known
         self._installation = installation
         self._made: dict[Key, float] = {}
+        self._failed: dict[Key, tuple[str, Problem]] = {}  # with the digest of what was asked
 
     async def look(
         self, raw: Mapping[str, Any], resolved: Resolved, credentials: Mapping[str, str], seen: Seen, identity: Identity
     ) -> Seen:
         """Return what is seen of a Dataset without cache pods, with what a survey found. Raises: ApiError, OSError."""
-        digest = survey_digest(resolved, credentials)
+        digest, key = survey_digest(resolved, credentials), (resolved.namespace, resolved.name)
         known = _recorded(raw)
         if known.get("digest") == digest:
             return replace(seen, figures=_figures(known))
         name, namespace = survey_name(resolved.name), resolved.namespace
-        if self._is_full((namespace, resolved.name)):
-            return seen
+        of_last, problem = self._failed.get(key, ("", None))
+        meanwhile = replace(seen, problems=[problem]) if of_last == digest and problem is not None else seen
+        if self._is_full(key):
+            return meanwhile
         job = await self._objects.get(JOBS, name, namespace)
         if job is not None and job["metadata"].get("annotations", {}).get(CONFIG_DIGEST) != digest:
             await self._objects.delete(JOBS, name, namespace)
-            return seen
+            return meanwhile
         if job is None:
-            self._made[namespace, resolved.name] = time.monotonic()
+            self._made[key] = time.monotonic()
             await self._objects.apply(survey_job(resolved, credentials, self._installation, identity))
-            return seen
+            return meanwhile
         pod = self._pod(job)
-        if pod is None or pod["status"].get("phase") not in _ENDED:
-            return seen
-        said = _said(pod)
-        if pod["status"]["phase"] == "Succeeded" and (found := _parsed(said)) is not None:
+        has_ended = pod is not None and pod["status"].get("phase") in _ENDED
+        if not has_ended and not (lost := _lost(job)):
+            problems = pod_problems([pod] if pod else [], "survey pod")
+            return replace(seen, problems=[Problem(PODS_FAILED, one, heals=True) for one in problems]) if problems else meanwhile
+        said = _said(pod) if pod is not None and has_ended else lost
+        if pod is not None and pod["status"].get("phase") == "Succeeded" and (found := _parsed(said)) is not None:
             annotation = json.dumps({"digest": digest, **found})
             patch = {"metadata": {"annotations": {ANNOTATION: annotation}}}
             await self._objects.merge(DATASETS, resolved.name, patch, namespace)
             await self._objects.delete(JOBS, name, namespace)
+            self._failed.pop(key, None)
             return replace(seen, figures=_figures(found))
         if age_seconds(job) > AGAIN_SECONDS:
             await self._objects.delete(JOBS, name, namespace)
-        return replace(seen, problems=[Problem(STORE_FAILED, said or "the sources could not be asked", heals=True)])
+        return replace(seen, problems=[self._fail(key, digest, said or "the sources could not be asked")])
+
+    def _fail(self, key: Key, digest: str, said: str) -> Problem:
+        problem = Problem(STORE_FAILED, said, heals=True)
+        there = {key_of(raw) for raw in self._known.all(DATASETS)}
+        self._failed = {one: failed for one, failed in self._failed.items() if one in there}
+        self._failed[key] = digest, problem
+        return problem
 
     def _is_full(self, key: Key) -> bool:
         """Whether as many others are being asked as may be."""
@@ -113,6 +128,14 @@ def _parsed(text: str) -> dict[str, Any] | None:
 
 def _figures(found: Mapping[str, Any]) -> Figures:
     return Figures(answered=1, is_listed=True, files=found["files"], total_bytes=found["total_bytes"])
+
+
+def _lost(job: Mapping[str, Any]) -> str:
+    """Return why a Job is over although there is no pod of it that would say so, "" if it is not."""
+    for condition in job.get("status", {}).get("conditions", ()):
+        if condition["type"] == "Failed" and condition["status"] == "True":
+            return f"the sources were not asked: {condition.get('reason', '')}: {condition.get('message', '')}"
+    return ""
 
 
 def _said(pod: Mapping[str, Any]) -> str:

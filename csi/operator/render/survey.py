@@ -51,6 +51,10 @@ def survey_job(
         "containers": [container],
         "volumes": source_volumes(resolved, role, installation),
     }
+    if resolved.worker.tolerations:
+        pod["tolerations"] = list(resolved.worker.tolerations)
+    if any(source.host_path for source in resolved.sources):  # it is on some nodes only; a store is reached from each
+        pod |= _where(resolved)
     if role.options.image_pull_secrets:
         pod["imagePullSecrets"] = list(role.options.image_pull_secrets)
     metadata = owned(resolved, identity, survey_name(resolved.name), COMPONENT)
@@ -65,3 +69,14 @@ def survey_job(
             "template": {"metadata": {"labels": labels(resolved.name, COMPONENT)}, "spec": pod},
         },
     }
+
+
+def _where(resolved: Resolved) -> dict[str, Any]:
+    """Return what makes a pod run where the Dataset may be cached."""
+    found: dict[str, Any] = {}
+    if resolved.worker.node_selector:
+        found["nodeSelector"] = dict(resolved.worker.node_selector)
+    if resolved.node_affinity:
+        terms = {"nodeSelectorTerms": list(resolved.node_affinity)}
+        found["affinity"] = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": terms}}
+    return found
