@@ -47,7 +47,6 @@ from csi.operator.render.everything import render
 from csi.operator.render.object_names import credentials_name, token_name
 from csi.operator.render.surroundings import Identity, Installation
 from csi.operator.resolve.allowed_roots import AllowedRoots
-from csi.operator.resolve.clear_text import written_value
 from csi.operator.resolved import Problem, Resolved, SecretKey
 
 AGAIN_SECONDS = 15.0  # until daemons are asked again: a status is written no more often
@@ -249,8 +248,7 @@ class Reconciler:
         def in_secret(place: SecretKey) -> str | None:
             return (found[place.secret] or {}).get(place.key)
 
-        raw_runtime = written.raw_runtime or {}
-        return collect(resolved, in_secret, lambda place: written_value(place, written.raw_dataset, raw_runtime))
+        return collect(resolved, in_secret, written.text_at)
 
     async def _tokens(self, resolved: Resolved) -> Tokens:
         """Return the tokens of the Dataset's cache pods: those of its Secret, or new ones."""

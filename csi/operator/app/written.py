@@ -14,9 +14,10 @@ from csi.operator.model.object import Object
 from csi.operator.model.parsing import parse
 from csi.operator.objects import Objects
 from csi.operator.resolve.allowed_roots import AllowedRoots
+from csi.operator.resolve.clear_text import written_value
 from csi.operator.resolve.references import follow
 from csi.operator.resolve.resolution import Surroundings, resolve
-from csi.operator.resolved import Problem, Resolved
+from csi.operator.resolved import ClearText, Problem, Resolved
 from fusecache.contract.errors import CacheError
 
 ERROR_DATASET, ERROR_RUNTIME = "ErrorCreateDataset", "ErrorProcessRuntime"
@@ -32,6 +33,10 @@ class Written:
     runtime: Object | None
     surroundings: Surroundings
     target: dict[str, Any] | None = None
+
+    def text_at(self, place: ClearText) -> str | None:
+        """Return the text at a place of these objects, None if it is not there any more."""
+        return written_value(place, self.raw_dataset, self.raw_runtime, self.surroundings.raw_profile)
 
 
 class Reader:
@@ -113,6 +118,7 @@ class Reader:
             runtime_class=parsed_or_none(of_class),  # type: ignore[arg-type]
             raw_dataset=raw_dataset,
             raw_runtime=raw_runtime,
+            raw_profile=profile,
             shares_nodes=self._shares_nodes,
             roots=self._roots,
         )

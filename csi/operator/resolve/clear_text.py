@@ -9,14 +9,17 @@ from csi.operator.resolved import ClearText
 
 
 def written_value(
-    place: ClearText, raw_dataset: Mapping[str, Any], raw_runtime: Mapping[str, Any], raw_profile: Mapping[str, Any] | None = None
+    place: ClearText,
+    raw_dataset: Mapping[str, Any],
+    raw_runtime: Mapping[str, Any] | None,
+    raw_profile: Mapping[str, Any] | None,
 ) -> str | None:
     """Return the text at a place of the raw objects, None if it is not there any more.
 
     A path that begins with `profile` goes on in the ThinRuntimeProfile of the runtime.
     """
     path = place.path
-    found: Any = (raw_runtime if place.on_runtime else raw_dataset).get("spec")
+    found: Any = ((raw_runtime or {}) if place.on_runtime else raw_dataset).get("spec")
     if place.on_runtime and path[:1] == ("profile",):
         found, path = (raw_profile or {}).get("spec"), path[1:]
     for step in path:

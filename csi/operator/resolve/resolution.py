@@ -63,7 +63,7 @@ class Surroundings:
 
     Attributes:
         profile, runtime_class: what the runtime names, if it is there.
-        raw_dataset, raw_runtime: the objects as the cluster has them; keys that nobody knows are only there.
+        raw_dataset, raw_runtime, raw_profile: the objects as the cluster has them; keys that nobody knows are only there.
         roots: directories below which users may name some of nodes.
         shares_nodes: whether Datasets without `placement` let others cache on their nodes.
     """
@@ -72,6 +72,7 @@ class Surroundings:
     runtime_class: CacheRuntimeClass | None = None
     raw_dataset: Mapping[str, Any] | None = None
     raw_runtime: Mapping[str, Any] | None = None
+    raw_profile: Mapping[str, Any] | None = None
     shares_nodes: bool = True
     roots: AllowedRoots = NO_ROOTS
 

@@ -170,7 +170,7 @@ def check(outcome: Resolved | list[Problem], raw_dataset: dict[str, Any], raw_ru
         check_source(source)
         for place in source.secrets.values():
             if isinstance(place, ClearText):
-                assert written_value(place, raw_dataset, raw_runtime) == HUSH
+                assert written_value(place, raw_dataset, raw_runtime, None) == HUSH
 
 
 @pytest.mark.slow
