@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from csi.errors import not_found, refused
 from csi.mounting import syscalls
@@ -31,30 +31,39 @@ def mounted_at(place: Place) -> MountEntry | None:
         os.close(fd)
 
 
-def bind(mountpoint: str, device: str, directory: str, place: Place, *, read_only: bool) -> None:
-    """Mount a directory of the mount with st_dev `device` at a place, over whatever of ours is there.
+def open_source(mountpoint: str, device: str, directory: str) -> int:
+    """Return a detached copy of a directory of the mount with st_dev `device`, for `attach`; closing it takes it away.
 
-    May block as long as the daemon is silent, if `directory` is not "". Raises: NOT_FOUND, FAILED_PRECONDITION.
+    May block as long as the daemon is silent. Raises: NOT_FOUND, FAILED_PRECONDITION.
     """
     if (below := find_mount(mountpoint)) is None or below.device != device:
         raise refused(f"the mount at {mountpoint} is gone: it is made anew, ask again")
-    _bind(f"{mountpoint}/{directory}" if directory else mountpoint, directory, place, FSTYPE, read_only=read_only)
+    return _open_tree(_AT_FDCWD, f"{mountpoint}/{directory}" if directory else mountpoint, directory)
+
+
+def attach(tree: int, place: Place, *, read_only: bool) -> None:
+    """Mount what `open_source` has returned, which is closed in any case, at a place, over whatever of ours is there. Raises:
+    FAILED_PRECONDITION."""
+    _attach(tree, place, FSTYPE, read_only=read_only)
 
 
 def bind_directory(fd: int, shown: str, place: Place, *, read_only: bool) -> None:
     """Mount an open directory of a local file system at a place where nothing is mounted. Raises: FAILED_PRECONDITION."""
-    _bind("", shown, place, None, read_only=read_only, at=fd)
+    _attach(_open_tree(fd, "", shown), place, None, read_only=read_only)
 
 
-def _bind(source: str, directory: str, place: Place, over: str | None, *, read_only: bool, at: int = _AT_FDCWD) -> None:
-    """`source`: "" for `at` itself. `directory`: what it is called in an error. `over`: type of file system that may be there;
-    None: nothing may."""
+def _open_tree(at: int, source: str, directory: str) -> int:
+    """`source`: "" for `at` itself. `directory`: what it is called in an error."""
     try:
-        tree = syscalls.open_tree(at, source)
+        return syscalls.open_tree(at, source)
     except OSError as error:
         if error.errno == errno.ENOENT:
             raise not_found(f"there is no directory {directory!r} in the volume's source") from error
         raise refused(f"{source or directory} cannot be bound: {error.strerror}") from error
+
+
+def _attach(tree: int, place: Place, over: str | None, *, read_only: bool) -> None:
+    """`over`: type of file system that may be there; None: nothing may."""
     try:
         attributes = syscalls.MOUNT_ATTR_NOSUID | syscalls.MOUNT_ATTR_NODEV
         syscalls.mount_setattr(tree, attributes | (syscalls.MOUNT_ATTR_RDONLY if read_only else 0))
@@ -78,14 +87,19 @@ def unbind(place: Place) -> bool:
 
 
 def device_of(fd: int) -> str:
-    """Return the device of a directory, as mountinfo has it."""
+    """Return the device of a directory, as mountinfo has it: not always st_dev, as each subvolume of btrfs has a number of its
+    own."""
+    mount_id = syscalls.mount_id_of(fd)
+    for entry in read_mountinfo():
+        if entry.mount_id == mount_id:
+            return entry.device
     number = os.fstat(fd).st_dev
     return f"{os.major(number)}:{os.minor(number)}"
 
 
-def unbind_directory(device: str, place: Place) -> bool:
-    """As `unbind`, for what `bind_directory` has bound of a device."""
-    return _unbind(place, lambda entry: entry.device == device)
+def unbind_directory(devices: Collection[str], place: Place) -> bool:
+    """As `unbind`, for what `bind_directory` has bound of one of the devices."""
+    return _unbind(place, lambda entry: entry.device in devices)
 
 
 def _unbind(place: Place, is_ours: Callable[[MountEntry], bool]) -> bool:

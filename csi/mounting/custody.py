@@ -73,6 +73,11 @@ class Held:
     is_connected: bool
 
     @property
+    def is_fine(self) -> bool:
+        """Custody has it, and it is not ended: a daemon may come for it."""
+        return self.is_held and self.is_connected
+
+    @property
     def is_served(self) -> bool:
         """A daemon has it, and INIT was answered: whoever reads in it is answered."""
         return self.has_daemon and self.is_initialized

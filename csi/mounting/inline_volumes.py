@@ -73,7 +73,8 @@ class InlineVolumes:
         """Take the bind mount away, and leave the directory, unless the last pod that had it has erased it. Raises: RpcError."""
         known = self._targets[target]
         with self._roots.place(target, "target_path") as place:
-            binds.unbind_directory(known.device or _device_at(known.source), place)
+            # A driver of before wrote down st_dev, which is not what mountinfo has on btrfs.
+            binds.unbind_directory({known.device, _device_at(known.source)} - {""}, place)
             place.remove()
         durable_files.remove(self._record(target))
         del self._targets[target]
@@ -126,8 +127,11 @@ class InlineVolumes:
 
 
 def _device_at(source: str) -> str:
-    """Of a record that an older driver has written."""
-    fd = os.open(source, os.O_PATH | os.O_CLOEXEC)
+    """Return "" if it is gone."""
+    try:
+        fd = os.open(source, os.O_PATH | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return ""
     try:
         return binds.device_of(fd)
     finally:

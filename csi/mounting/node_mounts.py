@@ -10,14 +10,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import functools
 import logging
+import os
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 
 from csi.errors import RpcError, exists, not_found, refused
-from csi.mounting import binds, control
+from csi.mounting import binds, control, slow_calls
 from csi.mounting.custody import Custody
 from csi.mounting.journal import DatasetMount, Journal, Publication, StagedVolume
-from csi.mounting.paths import Roots
+from csi.mounting.paths import Place, Roots
 from csi.mounting.plan import NodeDirectories
 from csi.mounting.serving import Served, Serving, StageRequest
 from csi.volumes.inline import Directory, InlineVolume
@@ -26,6 +29,8 @@ from fusecache.contract.errors import CacheError, ErrorKind
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 0.2
+BIND_SECONDS = 10.0  # for a daemon to say what a directory is
+BIND_AGAIN_SECONDS = 30.0  # after a bind that failed
 USAGE_SECONDS = 9.0  # to count the files of a directory, some million a second
 
 
@@ -37,6 +42,7 @@ class NodeMounts:
         self.journal = Journal(directories.journal)
         self._locks: dict[str, asyncio.Lock] = {}
         self._complaints: dict[str, str] = {}
+        self._bind_again_at: dict[str, tuple[str, float]] = {}  # by dataset: the device where a bind failed; monotonic
         self.recoveries = 0
 
     @property
@@ -86,21 +92,48 @@ class NodeMounts:
 
         What is a directory in the mount is left for another time while nobody answers there. Each place is looked at: a number
         of a device may be that of a mount that is gone."""
+        failed = False
         for target, one in mount.publications.items():
             if one.directory and not served.answers:
-                continue
-            try:
-                with self._roots.place(target, "target_path") as place:
-                    top = await asyncio.to_thread(binds.mounted_at, place)
-                    if top is None or top.device != served.device:
-                        await asyncio.to_thread(
-                            binds.bind, served.mountpoint, served.device, one.directory, place, read_only=one.read_only
-                        )
-            except (RpcError, OSError) as error:
-                log.error("volume %s cannot be bound again at %s: %s", one.volume, target, error)
-        if not served.answers and any(one.directory for one in mount.publications.values()):
+                failed = True
+            elif problem := await self._bind_published(target, one, served):
+                self._complain(target, f"volume {one.volume} cannot be bound again at {target}: {problem}")
+                failed = True
+            else:
+                self._complaints.pop(target, None)
+        if failed:
+            if served.answers:
+                self._bind_again_at[mount.id] = served.device, time.monotonic() + BIND_AGAIN_SECONDS
             return mount
+        self._bind_again_at.pop(mount.id, None)
         return self.journal.put(dataclasses.replace(mount, device=served.device))
+
+    async def _bind_published(self, target: str, one: Publication, served: Served) -> str:
+        """Return why what is published cannot be bound to the mount that is there now; "" if it is, or its place is gone."""
+        with contextlib.ExitStack() as stack:
+            try:
+                place = stack.enter_context(self._roots.place(target, "target_path"))
+            except RpcError as error:
+                return "" if error.code.name == "NOT_FOUND" else str(error)
+            try:
+                top = await asyncio.to_thread(binds.mounted_at, place)
+                if top is None or top.device != served.device:
+                    await self._bind(served, one, place)
+            except (RpcError, CacheError, OSError) as error:
+                return str(error)
+        return ""
+
+    async def _bind(self, served: Served, one: Publication, place: Place) -> None:
+        """With the lock held, which a cache pod may wait for that alone could answer: so not for long. Raises: RpcError,
+        CacheError(TIMEOUT), OSError."""
+        source = functools.partial(binds.open_source, served.mountpoint, served.device, one.directory)
+        try:
+            tree = await slow_calls.in_time(BIND_SECONDS, source, os.close)
+        except TimeoutError:
+            raise CacheError(
+                ErrorKind.TIMEOUT, f"the mount at {served.mountpoint} did not answer for {BIND_SECONDS:g} s"
+            ) from None
+        await asyncio.to_thread(binds.attach, tree, place, read_only=one.read_only)
 
     async def unstage(self, volume_id: str, staging: str) -> None:
         """Return when nothing of the volume is on the node. Raises: FAILED_PRECONDITION while it is published."""
@@ -128,10 +161,19 @@ class NodeMounts:
     async def _put_or_end(self, mount: DatasetMount) -> None:
         """With the lock held. The last volume, or pod, takes the mount with it."""
         if mount.is_needed:
-            self.journal.put(mount)
+            mount = self.journal.put(mount)
+            if not mount.volumes and mount.order:
+                await self._make_as_ordered(mount)
             return
         await self._serving.end(mount)
         self.journal.remove(mount.id)
+
+    async def _make_as_ordered(self, mount: DatasetMount) -> None:
+        """Nobody uses the mount any more, which may have stayed as it was because somebody did."""
+        try:
+            await self._bind_if_other(mount, await self._serving.hold(mount))
+        except (RpcError, CacheError) as error:
+            log.warning("the mount of dataset %s stays as it is: %s", mount.id, error)
 
     # -- the directories of custody in cache pods
 
@@ -206,9 +248,7 @@ class NodeMounts:
                 self.journal.put(dataclasses.replace(mount, publications={**mount.publications, target: wanted}))
                 try:
                     await self._look_up(mount.id, wanted.directory)
-                    await asyncio.to_thread(
-                        binds.bind, served.mountpoint, served.device, wanted.directory, place, read_only=wanted.read_only
-                    )
+                    await self._bind(served, wanted, place)
                 except BaseException:
                     if other is None:
                         self.journal.put(mount)
@@ -276,22 +316,26 @@ class NodeMounts:
 
     async def recover(self) -> None:
         """Make every mount of the journal anew that is gone, and bind it again over its targets. What fails is tried again."""
-        for mount in self.journal:
-            try:
-                async with self._lock(mount.id):
-                    await self._recover(mount.id)
-                self._complaints.pop(mount.id, None)
-            except (RpcError, CacheError, OSError) as error:
-                self._complain(mount.id, f"dataset {mount.id} cannot be mounted again: {error}")
+        await asyncio.gather(*(self._recover(mount.id) for mount in self.journal))
 
     async def _recover(self, dataset: str) -> None:
-        mount = self.journal.get(dataset)
-        if mount is None:
+        if self._lock_of(dataset).locked():  # whoever has it is at work there, and may wait for long: it is looked at later
             return
-        served = await self._serving.restore(mount)
-        if served is not None:
-            mount = await self._bind_again(mount, served)
-            self.recoveries += mount.device == served.device
+        try:
+            async with self._lock(dataset):
+                mount = self.journal.get(dataset)
+                if mount is None:
+                    return
+                served = await self._serving.restore(mount)
+                of_last, again_at = self._bind_again_at.get(dataset, ("", 0.0))
+                if served is not None and not (served.device == of_last and time.monotonic() < again_at):
+                    mount = await self._bind_again(mount, served)
+                    self.recoveries += mount.device == served.device
+            self._complaints.pop(dataset, None)
+        except (RpcError, CacheError, OSError) as error:
+            self._complain(dataset, f"dataset {dataset} cannot be mounted again: {error}")
+        except Exception as error:  # of whatever kind: nobody else looks after the mounts
+            self._complain(dataset, f"dataset {dataset} cannot be mounted again: {error!r}")
 
     def _complain(self, about: str, message: str) -> None:
         """Log it once, and not each time that it is tried again."""
@@ -300,18 +344,29 @@ class NodeMounts:
             log.error("%s", message)
 
     async def watch(self) -> None:
-        """Look after the mounts for ever."""
-        while True:
-            try:
-                await self._custody.ensure_running()
-                self._complaints.pop("custody", None)
-                await self.recover()
-            except CacheError as error:
-                self._complain("custody", str(error))
-            await asyncio.sleep(LOOK_SECONDS)
+        """Look after the mounts for ever. One that takes long keeps no other waiting."""
+        under_way: dict[str, asyncio.Task[None]] = {}
+        try:
+            while True:
+                try:
+                    await self._custody.ensure_running()
+                    self._complaints.pop("custody", None)
+                    under_way = {dataset: task for dataset, task in under_way.items() if not task.done()}
+                    for mount in self.journal:
+                        if mount.id not in under_way:
+                            under_way[mount.id] = asyncio.create_task(self._recover(mount.id))
+                except Exception as error:  # as in `_recover`
+                    self._complain("custody", str(error) if isinstance(error, CacheError) else repr(error))
+                await asyncio.sleep(LOOK_SECONDS)
+        finally:
+            for task in under_way.values():
+                task.cancel()
+            await asyncio.gather(*under_way.values(), return_exceptions=True)
 
     @contextlib.asynccontextmanager
     async def _lock(self, dataset: str) -> AsyncIterator[None]:
-        lock = self._locks.setdefault(dataset, asyncio.Lock())
-        async with lock:
+        async with self._lock_of(dataset):
             yield
+
+    def _lock_of(self, dataset: str) -> asyncio.Lock:
+        return self._locks.setdefault(dataset, asyncio.Lock())

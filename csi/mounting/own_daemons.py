@@ -149,7 +149,10 @@ class OwnDaemons:
     async def restore(self, mount: DatasetMount) -> Served | None:
         if self._is_running(mount.id):
             await self._upgrade(mount)
-            return None
+            record = record_of(self.run_dir(mount.id))
+            if record is None or record.device == mount.device:
+                return None  # else a driver of before started it, and died before it had bound what is published
+            return await self.ensure(mount, {})
         log.warning("dataset %s of %d volumes has no daemon, and gets one", mount.id, len(mount.volumes))
         return await self.ensure(mount, {})
 

@@ -35,7 +35,8 @@ log = logging.getLogger(__name__)
 
 WAIT_SECONDS = 100.0  # kubelet gives a call two minutes
 LOOK_SECONDS = 0.1
-BRING_BACK_SECONDS = 3.0  # a daemon that lives brings descriptors back within 0.1 s; hung ones have this long
+BRING_BACK_SECONDS = 3.0  # a daemon that lives brings descriptors back within 0.1 s; one that does not answer has this long
+ANSWERING_SECONDS = 60.0  # and one that answers: on a node without time to spare, custody takes a while for many
 MAX_PROBLEM_BYTES = 1000
 
 
@@ -165,14 +166,18 @@ class PodDaemons:
         """A mount that nobody can serve any more is made anew, unless it had no daemon for too long and no pod comes."""
         if not mount.order:
             return None
-        held = (await self._custody.mounts()).get(mount.id)
-        if held is not None and held.is_held and held.is_connected:
+        held = (await self._recent_mounts()).get(mount.id)
+        if held is None or not held.is_fine or held.device != mount.device:  # then it has to be as it is now
+            held = (await self._custody.mounts()).get(mount.id)
+        if held is not None and held.is_fine:
             self._lost_since.pop(mount.id, None)
             return None if held.device == mount.device else Served(held.mountpoint, held.device, held.is_served)
         if held is not None and not held.is_held:
             now = asyncio.get_running_loop().time()
             lost = now - self._lost_since.setdefault(mount.id, now)
             if lost < BRING_BACK_SECONDS or not mount.holders:
+                return None
+            if lost < ANSWERING_SECONDS and await control.answers(self.run_dir(mount.id)):
                 return None
         log.warning("the mount of dataset %s is gone: it is made anew", mount.id)
         self._lost_since.pop(mount.id, None)

@@ -36,36 +36,42 @@ class FavourTable:
     """A table that is full takes nothing more: what is not in it is forgotten if custody dies, and then counted anew."""
 
     def __init__(self, fd: int) -> None:
+        # Read, not mapped: a page that was never written stays a hole, and rows are taken from the first on.
         self._memory = mmap.mmap(fd, TOTAL_BYTES)
         self._rows: dict[int, int] = {}
-        self._free: list[int] = []
-        for row in reversed(range(MODES)):
-            inode = _U64.unpack_from(self._memory, row * ROW_BYTES)[0]
+        self._given_back: list[int] = []
+        data = os.pread(fd, TOTAL_BYTES, 0)
+        used = data[: MODES * ROW_BYTES].rstrip(b"\0")
+        self._next_row = -(-len(used) // ROW_BYTES)  # this one and all after it are free
+        for row in range(self._next_row):
+            inode = _U64.unpack_from(data, row * ROW_BYTES)[0]
             if inode:
                 self._rows[inode] = row
             else:
-                self._free.append(row)
+                self._given_back.append(row)
         self._next_answer = 0
+        self._answers = list(_answers(data[MODES * ROW_BYTES :])) if any(data[MODES * ROW_BYTES :]) else []
 
     def modes(self) -> Iterator[tuple[int, int, int]]:
         """Yield inode, backing id, opens."""
         for inode, row in self._rows.items():
             yield (inode, *_REST.unpack_from(self._memory, row * ROW_BYTES + 8))
 
-    def answers(self) -> Iterator[tuple[str, int, int]]:
-        """Yield question, unique, backing id."""
-        for row in range(MODES, MODES + ANSWERS):
-            unique = _U64.unpack_from(self._memory, row * ROW_BYTES)[0]
-            backing_id, question = _REST.unpack_from(self._memory, row * ROW_BYTES + 8)
-            if 0 < question < len(QUESTIONS):
-                yield QUESTIONS[question], unique, backing_id
+    def take_answers(self) -> list[tuple[str, int, int]]:
+        """Return question, unique, backing id of what was there at the start, once."""
+        found, self._answers = self._answers, []
+        return found
 
     def put(self, inode: int, backing_id: int, opens: int) -> None:
         row = self._rows.get(inode)
         if row is None:
-            if not self._free:
+            if self._given_back:
+                row = self._given_back.pop()
+            elif self._next_row < MODES:
+                row, self._next_row = self._next_row, self._next_row + 1
+            else:
                 return
-            row = self._rows[inode] = self._free.pop()
+            self._rows[inode] = row
         _REST.pack_into(self._memory, row * ROW_BYTES + 8, backing_id, opens)
         _U64.pack_into(self._memory, row * ROW_BYTES, inode)
 
@@ -73,7 +79,7 @@ class FavourTable:
         row = self._rows.pop(inode, None)
         if row is not None:
             _U64.pack_into(self._memory, row * ROW_BYTES, 0)
-            self._free.append(row)
+            self._given_back.append(row)
 
     def answered(self, question: str, unique: int, backing_id: int) -> None:
         at = (MODES + self._next_answer) * ROW_BYTES
@@ -84,3 +90,11 @@ class FavourTable:
 
     def close(self) -> None:
         self._memory.close()
+
+
+def _answers(data: bytes) -> Iterator[tuple[str, int, int]]:
+    for at in range(0, len(data), ROW_BYTES):
+        unique = _U64.unpack_from(data, at)[0]
+        backing_id, question = _REST.unpack_from(data, at + 8)
+        if 0 < question < len(QUESTIONS):
+            yield QUESTIONS[question], unique, backing_id

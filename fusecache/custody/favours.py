@@ -69,7 +69,7 @@ class Favours:
         if table is not None:
             self._modes = {inode: InodeMode(backing_id, opens) for inode, backing_id, opens in table.modes()}
             self._answers = {
-                (ask, unique): _opened(backing_id) if ask == "open" else {} for ask, unique, backing_id in table.answers()
+                (ask, unique): _opened(backing_id) if ask == "open" else {} for ask, unique, backing_id in table.take_answers()
             }
 
     @property

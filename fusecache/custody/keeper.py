@@ -74,7 +74,10 @@ class Keeper:
         (self._root / MOUNTS_DIR).mkdir(exist_ok=True)
         (self._root / MOUNTS_DIR).chmod(0o711)  # daemons of other users pass through; the umask would forbid it
         self._loop.catch_signals((signal.SIGTERM, signal.SIGINT), lambda number: self._end())
-        durable_files.write(self._root / KEEPER_FILE, asdict(ProcessId.of(os.getpid())))
+        try:
+            durable_files.write(self._root / KEEPER_FILE, asdict(ProcessId.of(os.getpid())))
+        except OSError as error:  # a full disk: mounts are to be kept all the same
+            log.error("%s cannot be written: %s", KEEPER_FILE, error)
         self._load()
         RequestServer(self._loop, listen_in(str(self._root), ADMIN_SOCKET, socket.SOCK_STREAM), self._on_admin)
         self._look()
@@ -101,10 +104,14 @@ class Keeper:
                 continue
             if not mount.is_mounted:
                 log.info("the mount of %s is gone; its entry is removed", name)
+                mount.unmount_unfinished()
                 self._remove_entry(name)
                 continue
             self._mounts[name] = mount
-            self._listen(mount)
+            try:
+                self._listen(mount)
+            except OSError as error:  # the directory is its daemon's, which may have made anything of it
+                log.error("daemons of %s cannot reach custody: %s", name, error)
 
     def _store(self, mount: KeptMount) -> None:
         durable_files.write(self._entry(mount.order.id), mount.order.to_json())
@@ -155,14 +162,16 @@ class Keeper:
         self._store(mount)
         try:
             mount.make()
-        except CacheError:
+            assert mount.mount is not None
+            mount.order = replace(order, device=mount.mount.device)
+            self._store(mount)
+            self._listen(mount)
+        except (CacheError, OSError):
+            if mount.is_held:
+                mount.unmount(detach=True)
             self._remove_entry(order.id)
             raise
-        assert mount.mount is not None
-        mount.order = replace(order, device=mount.mount.device)
-        self._store(mount)
         self._mounts[order.id] = mount
-        self._listen(mount)
         log.info("mounted %s at %s", order.id, order.mountpoint)
         return mount
 
@@ -229,6 +238,8 @@ class Keeper:
             _say(connection, {"did": "refused", "kind": int(error.kind), "error": str(error)})
         except (ValueError, KeyError, TypeError) as error:
             _say(connection, {"did": "refused", "kind": int(ErrorKind.INVALID), "error": f"not understood: {error!r}"})
+        except (OSError, struct.error) as error:  # of what it has sent: it may send anything
+            _say(connection, {"did": "refused", "kind": int(ErrorKind.UNAVAILABLE), "error": f"it failed: {error!r}"})
         finally:
             close_quietly(*fds)
 
@@ -349,13 +360,20 @@ def _say(connection: socket.socket, message: dict[str, Any], fds: Sequence[int] 
         connection.sendmsg([json.dumps(message).encode()], rights)
 
 
+def _is_initialized(mount: KeptMount) -> bool:
+    try:
+        return mount.is_held and is_initialized(mount.fds[0])
+    except (OSError, struct.error):  # the daemon has the memory as well, and may have truncated it
+        return False
+
+
 def _shown(mount: KeptMount) -> dict[str, Any]:
     return {
         "mountpoint": mount.order.mountpoint,
         "device": mount.order.device,
         "has_daemon": mount.daemon is not None,
         "is_held": mount.is_held,
-        "is_initialized": mount.is_held and is_initialized(mount.fds[0]),
+        "is_initialized": _is_initialized(mount),
         "is_connected": mount.mount is not None and mount.mount.is_connected(),
         "volumes": list(mount.order.volumes),
     }

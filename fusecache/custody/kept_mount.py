@@ -5,6 +5,7 @@ State: as `KeptMount` says. Called by the keeper from its one thread; nothing he
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import stat
@@ -20,7 +21,7 @@ from fusecache.custody.event_loop import close_quietly
 from fusecache.custody.favour_table import FavourTable, make_favour_table
 from fusecache.custody.favours import Favours
 from fusecache.custody.fuse_mount import FuseMount, make_mount
-from fusecache.custody.mountinfo import is_mounted
+from fusecache.custody.mountinfo import FSTYPE, find_mount, is_mounted
 
 FUSE_DEVICE_MAJOR_MINOR = (10, 229)  # /dev/fuse, Documentation/admin-guide/devices.txt
 
@@ -82,8 +83,17 @@ class KeptMount:
         if order.read_write:
             layout = Layout(order.serve_count, landing_bytes=WRITE_LANDING_BYTES, spare_slots=WRITE_SPARE_SLOTS)
         mount = make_mount(order.mountpoint, order.serve_count, allow_other=order.allow_other, read_write=order.read_write)
-        fds = [shared_files.make_shared_memory(layout), shared_files.make_bounce_buffer(), make_favour_table()]
-        self._hold(mount, fds)
+        fds: list[int] = []
+        try:
+            fds.append(shared_files.make_shared_memory(layout))
+            fds.append(shared_files.make_bounce_buffer())
+            fds.append(make_favour_table())
+            self._hold(mount, fds)
+        except BaseException:
+            mount.unmount(detach=True)
+            mount.close()
+            close_quietly(*fds)
+            raise
 
     def take_back(self, fds: Sequence[int]) -> None:
         """Keep what a daemon returns. The descriptors are ours from here on, also if it raises.
@@ -105,14 +115,14 @@ class KeptMount:
 
     def _hold(self, mount: FuseMount, fds: list[int]) -> None:
         order = self.order
-        self.mount, self.fds = mount, fds
-        self.favours = Favours(
+        favours = Favours(
             mount.fds[0],
             order.tiers,
             allow_passthrough=order.passthrough and mount.is_read_only,
             owner=order.uid,
             table=FavourTable(fds[2]),
         )
+        self.mount, self.fds, self.favours = mount, fds, favours
 
     def given_fds(self) -> list[int]:
         assert self.mount is not None
@@ -131,6 +141,12 @@ class KeptMount:
         elif self.is_mounted:
             kernel.umount(self.order.mountpoint, detach=True)
         self.end_connection()
+
+    def unmount_unfinished(self) -> None:
+        """Take away what a custody has mounted that died before it could write down which mount that was: nobody has it."""
+        if not self.order.device and (found := find_mount(self.order.mountpoint)) is not None and found.fstype == FSTYPE:
+            with contextlib.suppress(OSError):
+                kernel.umount(self.order.mountpoint, detach=True)
 
     def end_connection(self) -> None:
         """Whatever waits in the mount fails, now and from now on."""

@@ -10,12 +10,16 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import socket
+import struct
 from collections.abc import Callable
 from typing import Any
 
 from fusecache.contract.errors import CacheError, ErrorKind
 from fusecache.custody.event_loop import EventLoop
+
+log = logging.getLogger(__name__)
 
 MAX_LINE_BYTES = 64 << 10
 Reply = Callable[[dict[str, Any]], None]
@@ -72,6 +76,9 @@ class RequestServer:
             reply(error_answer(error))
         except ValueError as error:
             reply(error_answer(CacheError(ErrorKind.INVALID, f"not a request: {error}; send one JSON object a line")))
+        except (OSError, struct.error) as error:  # a full disk, memory that a daemon has truncated: nothing to end for
+            log.error("a request failed: %r", error)
+            reply(error_answer(CacheError(ErrorKind.UNAVAILABLE, f"it failed: {error}")))
 
     def _drop(self, connection: socket.socket) -> None:
         self._loop.unregister(connection.fileno())

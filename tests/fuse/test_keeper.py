@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
+from fusecache.base import durable_files
 from fusecache.contract.errors import ErrorKind
-from fusecache.contract.keeping import STATE_VERSION
+from fusecache.contract.keeping import CUSTODY_SOCKET, JOURNAL_DIR, MOUNTS_DIR, STATE_VERSION
 from fusecache.custody.mountinfo import find_mount
 from tests.support.keeper import Keeper
 from tests.support.mounted import ROOT
@@ -101,3 +102,37 @@ def test_custody_that_died_knows_what_is_mounted_and_what_is_gone(keeper: Keeper
     subprocess.run(["umount", "-l", str(keeper.mountpoint)], check=True, timeout=10)
     keeper.start()
     assert keeper.ask({"do": "list"})["mounts"] == {}
+
+
+def test_custody_that_died_before_it_knew_what_it_had_mounted(keeper: Keeper) -> None:
+    """It was killed for memory between mounting and writing that down: a dead mount stayed below each later one."""
+    keeper.mount()
+    keeper.stop(signal.SIGKILL)
+    (entry,) = (keeper.root / JOURNAL_DIR).iterdir()
+    (order,) = durable_files.load_all(keeper.root / JOURNAL_DIR).values()
+    durable_files.write(entry, {**order, "device": ""})
+    keeper.start()
+    assert find_mount(str(keeper.mountpoint)) is None
+    assert keeper.ask({"do": "list"})["mounts"] == {}
+
+
+def test_a_directory_where_the_socket_was(keeper: Keeper) -> None:
+    """The directory is the daemon's: what it makes there must not keep custody from starting, with all other mounts."""
+    keeper.mount()
+    socket_path = keeper.root / MOUNTS_DIR / "one" / CUSTODY_SOCKET
+    socket_path.unlink()
+    (socket_path / "full").mkdir(parents=True)
+    keeper.stop(signal.SIGTERM)
+    keeper.start()
+    assert set(keeper.ask({"do": "list"})["mounts"]) == {"one"}
+    keeper.ask({"do": "unmount", "id": "one", "detach": True, "abort": True})
+    assert find_mount(str(keeper.mountpoint)) is None
+
+
+def test_memory_that_a_daemon_has_truncated(keeper: Keeper) -> None:
+    keeper.mount()
+    memory = keeper.take()
+    os.ftruncate(memory, 0)
+    os.close(memory)
+    (one,) = keeper.ask({"do": "list"})["mounts"].values()
+    assert (one["is_held"], one["is_initialized"]) == (True, False)

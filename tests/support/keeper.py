@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from fusecache.base.run_sockets import connect_in
-from fusecache.contract.keeping import ADMIN_SOCKET, CUSTODY_SOCKET, MOUNTS_DIR
+from fusecache.contract.keeping import ADMIN_SOCKET, CUSTODY_SOCKET, MOUNTS_DIR, STATE_VERSION
 from fusecache.custody.mountinfo import find_mount
 from tests.support.mounted import ROOT, wait_until
 
@@ -61,13 +61,24 @@ class Keeper:
 
     def say(self, message: dict[str, Any]) -> dict[str, Any]:
         """As a daemon would, which then goes away."""
+        answer, fds = self._tell(message)
+        for fd in fds:
+            os.close(fd)
+        return {**answer, "fds": len(fds)}
+
+    def take(self) -> int:
+        """Take the mount as a daemon would. Return the descriptor of the shared memory."""
+        _, (memory, *others) = self._tell({"do": "take", "version": STATE_VERSION})
+        for fd in others:
+            os.close(fd)
+        return memory
+
+    def _tell(self, message: dict[str, Any]) -> tuple[dict[str, Any], list[int]]:
         directory = str(self.root / MOUNTS_DIR / "one")
         with connect_in(directory, CUSTODY_SOCKET, socket.SOCK_SEQPACKET, 10.0) as connection:
             connection.sendall(json.dumps(message).encode())
             data, fds, _, _ = socket.recv_fds(connection, 16384, 64)
-        for fd in fds:
-            os.close(fd)
-        return {**json.loads(data), "fds": len(fds)}
+        return json.loads(data), list(fds)
 
     def close(self) -> None:
         self.stop(signal.SIGKILL)

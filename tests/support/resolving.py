@@ -51,7 +51,7 @@ def outcome(
     parsed_class = parse(raw("CacheRuntimeClass", None, "default", **runtime_class)) if runtime_class is not None else None
     assert parsed_profile is None or isinstance(parsed_profile, ThinRuntimeProfile)
     assert parsed_class is None or isinstance(parsed_class, CacheRuntimeClass)
-    surroundings = Surroundings(parsed_profile, parsed_class, None, raw_runtime, shares_nodes, roots)
+    surroundings = Surroundings(parsed_profile, parsed_class, raw_runtime=raw_runtime, shares_nodes=shares_nodes, roots=roots)
     return resolve(given, parse(raw_runtime) if raw_runtime else None, surroundings)
 
 

@@ -32,15 +32,29 @@ def test_a_successor_finds_modes_and_answers(fd: int) -> None:
     table.close()
     again = FavourTable(fd)
     assert sorted(again.modes()) == [(7, 3, 5), (8, 0, 2)]
-    assert sorted(again.answers()) == [("open", 100, 3), ("release", 102, 0)]
+    assert sorted(again.take_answers()) == [("open", 100, 3), ("release", 102, 0)]
+    again.put(11, 1, 1)
+    again.put(12, 1, 1)
+    assert sorted(FavourTable(fd).modes()) == [(7, 3, 5), (8, 0, 2), (11, 1, 1), (12, 1, 1)], "in rows of their own"
     again.close()
+
+
+def test_a_table_takes_the_memory_of_what_is_in_it(fd: int) -> None:
+    """Custody of 22 mounts was killed for memory: each table took all of its own, 1.1 MiB of rows and 2.6 of free ones."""
+    table = FavourTable(fd)
+    assert os.fstat(fd).st_blocks == 0
+    table.put(1, 1, 1)
+    assert os.fstat(fd).st_blocks * 512 <= 4096
+    assert FavourTable(fd).take_answers() == []
+    assert os.fstat(fd).st_blocks * 512 <= 4096
+    table.close()
 
 
 def test_the_oldest_answers_make_room_and_a_full_table_takes_nothing_more(fd: int, monkeypatch: pytest.MonkeyPatch) -> None:
     table = FavourTable(fd)
     for unique in range(1, favour_table.ANSWERS + 11):
         table.answered("open", unique, 0)
-    assert min(unique for _, unique, _ in table.answers()) == 11
+    assert min(unique for _, unique, _ in FavourTable(fd).take_answers()) == 11
     for inode in range(1, favour_table.MODES + 2):
         table.put(inode, 0, 1)
     assert len(list(table.modes())) == favour_table.MODES
