@@ -19,6 +19,7 @@ from lightkube.core.exceptions import ConfigError
 
 from csi.cluster.volumes import ClusterVolumes
 from csi.errors import RpcError
+from csi.metrics_server import metrics_address
 from csi.operator.objects import Objects
 from csi.rpc.call_metrics import CallMetrics
 from csi.rpc.cluster_controller import ClusterController
@@ -46,20 +47,17 @@ def main(arguments: Sequence[str]) -> int:
     add = parser.add_argument
     add("--cluster", action="store_true", required=True, help="Datasets and PVs of the cluster are the record of volumes")
     add("--endpoint", required=True, help="unix:///path/csi.sock")
-    add("--metrics", default="", metavar="ADDRESS:PORT", help="where Prometheus may ask, such as 0.0.0.0:9810")
+    add("--metrics", type=metrics_address, metavar="ADDRESS:PORT", help="where Prometheus may ask; :9810 for all addresses")
     add("--log-level", default="INFO", choices=("DEBUG", "INFO", "WARNING", "ERROR"))
     add("--log-format", default="text", choices=("text", "json"))
     given = parser.parse_args(arguments)
-    address, _, port = given.metrics.rpartition(":")
-    if given.metrics and not (address and port.isdigit()):
-        parser.error("--metrics has to be ADDRESS:PORT")
     configure("controller", given.log_level, given.log_format)
     for library in ("httpx2", "httpcore2"):  # a line for every request, or several
         logging.getLogger(library).setLevel("WARNING")
     harden_process()
     os.umask(0o077)
     try:
-        asyncio.run(_serve(ClusterSettings(given.endpoint, (address, int(port)) if given.metrics else None)))
+        asyncio.run(_serve(ClusterSettings(given.endpoint, given.metrics)))
     except (RpcError, OSError, ConfigError) as error:
         sys.stderr.write(f"fusecache-csi: {error}\n")
         return 1
@@ -81,7 +79,7 @@ async def _serve(settings: ClusterSettings) -> None:
         await server.start()
         running.push_async_callback(server.stop)
         if settings.metrics is not None:
-            metrics.serve(*settings.metrics)
+            metrics.serve(settings.metrics)
         await running.enter_async_context(in_background(health.watch()))
         await ended()
 

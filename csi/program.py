@@ -114,7 +114,7 @@ async def _serve(settings: Settings) -> None:
     async with contextlib.AsyncExitStack() as running:
         running.push_async_callback(server.stop)
         if settings.metrics is not None:
-            metrics.serve(*settings.metrics)
+            metrics.serve(settings.metrics)
         if settings.plugins_registry is not None:
             registration = Registration(settings.plugins_registry, settings.kubelet_endpoint)
             await registration.start()

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from csi.metrics_server import metrics_address
 from fusecache.base.confinement import User
 from fusecache.contract.keeping import GRACE_SECONDS
 
@@ -90,9 +91,6 @@ def parse(arguments: Sequence[str]) -> Settings:
         daemon_user = User.parse(given.daemon_user)
     except ValueError:
         parser.error("--daemon-user has to be UID or UID:GID, in numbers")
-    address, _, port = (given.metrics or "").rpartition(":")
-    if given.metrics and not (address and port.isdigit()):
-        parser.error("--metrics has to be ADDRESS:PORT")
     return Settings(
         mode=mode,
         endpoint=given.endpoint,
@@ -109,7 +107,7 @@ def parse(arguments: Sequence[str]) -> Settings:
         grace_seconds=given.grace,
         plugins_registry=given.plugins_registry,
         kubelet_endpoint=given.kubelet_endpoint or given.endpoint.removeprefix("unix://"),
-        metrics=(address, int(port)) if given.metrics else None,
+        metrics=given.metrics,
         log_level=given.log_level,
         log_format=given.log_format,
     )
@@ -174,7 +172,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--plugins-registry", type=Path, metavar="DIR", help="kubelet's: the driver registers itself there")
     add("--kubelet-endpoint", metavar="PATH", help="the endpoint's path as kubelet sees it, if another one")
-    add("--metrics", metavar="ADDRESS:PORT", help="where Prometheus may ask, such as 127.0.0.1:9810")
+    add("--metrics", type=metrics_address, metavar="ADDRESS:PORT", help="where Prometheus may ask, such as 127.0.0.1:9810")
     add("--log-level", default="INFO", choices=("DEBUG", "INFO", "WARNING", "ERROR"))
     add("--log-format", default="text", choices=("text", "json"))
     return parser

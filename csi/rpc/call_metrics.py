@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from csi.metrics_server import Address, serve_metrics
 
 _SECONDS = (0.005, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 20.0, 60.0)
 
@@ -25,6 +27,6 @@ class CallMetrics:
         """Add a gauge that is read when somebody asks."""
         Gauge(f"fusecache_csi_{name}", help_, registry=self.registry).set_function(read)
 
-    def serve(self, address: str, port: int) -> None:
+    def serve(self, where: Address) -> None:
         """Answer on a port, in a thread. Raises: OSError."""
-        start_http_server(port, address, self.registry)
+        serve_metrics(where, self.registry)

@@ -241,6 +241,30 @@ def test_a_circle_is_refused(namespace: Kubectl) -> None:
         assert "in a circle" in found["status"]["conditions"][0]["message"]
 
 
+def test_a_circle_of_loads_that_wait_for_events_stays_refused(namespace: Kubectl) -> None:
+    """Failed was followed by Pending, and Pending by Failed, as fast as the API server answered."""
+    names = ("event-a", "event-b")
+    for name, other in (names, names[::-1]):
+        namespace.create([data_load(name, policy="OnEvent", runAfter={"kind": "DataLoad", "name": other})])
+    for name in names:
+        wait_phase(namespace, name, "Failed")
+    time.sleep(2)
+    before = [namespace.get("dataload", name)["metadata"]["resourceVersion"] for name in names]
+    time.sleep(5)
+    assert [namespace.get("dataload", name)["metadata"]["resourceVersion"] for name in names] == before
+
+
+def test_a_load_that_is_no_longer_repeated(namespace: Kubectl) -> None:
+    """Its CronJob went on by its schedule."""
+    namespace.create([data_load("weekly", policy="Cron", schedule="@yearly")])
+    namespace.wait_for(["cronjob", "weekly-loader-job"], lambda found: True, SOON_SECONDS)
+    namespace("patch", "dataload", "weekly", "--type=merge", '--patch={"spec": {"policy": "Once", "schedule": null}}')
+    assert wait_until(lambda: gone(namespace, "cronjob", "weekly-loader-job"), SOON_SECONDS)
+    wait_phase(namespace, "weekly", "Executing")
+    end_job(namespace, "weekly-loader-job")
+    wait_phase(namespace, "weekly", "Complete")
+
+
 def test_a_load_goes_after_its_time(namespace: Kubectl) -> None:
     namespace.create([data_load("brief", ttlSecondsAfterFinished=2)])
     wait_phase(namespace, "brief", "Executing")

@@ -5,7 +5,8 @@ Volumes of references have the attributes of their target, and so count as the t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from csi import DRIVER_NAME
@@ -18,6 +19,7 @@ from csi.volumes.dataset_reference import NAMESPACE
 from csi.volumes.inline import DATASET
 
 ON_DEMAND = "OnDemand"
+SEEN_SECONDS, SEEN_LOOKS = 1.0, 50
 
 
 class Attachments:
@@ -33,9 +35,29 @@ class Attachments:
         if None in changes.values():  # a pod may have come so lately that we were not told of its attachment yet
             changes = label_changes(label, nodes, workers, await self._nodes_now(key), drops_consumers=drops)
         exclusive = exclusive_changes(resolved, nodes, workers)
-        for name in changes | exclusive:
-            labels = {one: of[name] for one, of in ((label, changes), (EXCLUSIVE_LABEL, exclusive)) if name in of}
+        wanted = {
+            name: {one: of[name] for one, of in ((label, changes), (EXCLUSIVE_LABEL, exclusive)) if name in of}
+            for name in changes | exclusive
+        }
+        for name, labels in wanted.items():
             await self._objects.merge(NODES, name, {"metadata": {"labels": labels}})
+        await self._until_seen(wanted)
+
+    async def _until_seen(self, wanted: Mapping[str, Mapping[str, str | None]]) -> None:
+        """Wait until the watch has brought labels, or does not: the next Dataset chooses its nodes by them."""
+
+        def is_seen() -> bool:
+            known = {name: self._known.get(NODES, name) for name in wanted}
+            return all(
+                raw is None or raw["metadata"].get("labels", {}).get(label) == value
+                for name, raw in known.items()
+                for label, value in wanted[name].items()
+            )
+
+        for _ in range(SEEN_LOOKS):
+            if is_seen():
+                return
+            await asyncio.sleep(SEEN_SECONDS / SEEN_LOOKS)
 
     def _nodes(self, key: Key) -> set[str]:
         return {_node(raw) for raw in self._known.all(ATTACHMENTS) if dataset_of_attachment(raw, self._known) == key}

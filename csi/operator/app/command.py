@@ -9,6 +9,8 @@ import signal
 import sys
 from collections.abc import Sequence
 
+from csi.metrics_server import metrics_address
+from csi.operator.app.definitions_check import ForeignDefinitionsError
 from csi.operator.app.program import OperatorSettings, run_operator
 from csi.operator.leader import LostError
 from csi.operator.render.surroundings import Installation
@@ -36,26 +38,23 @@ def main(arguments: Sequence[str]) -> int:
         metavar="DIR",
         help="as the nodes have it: of local://",
     )
-    add("--metrics", metavar="ADDRESS:PORT", help="where Prometheus may ask, such as 0.0.0.0:9810")
+    add("--pull-secret", action="append", default=[], metavar="NAME", help="pods pull images with this Secret of their namespace")
+    add("--metrics", type=metrics_address, metavar="ADDRESS:PORT", help="where Prometheus may ask; :9810 for all addresses")
     add("--log-level", default="INFO", choices=("DEBUG", "INFO", "WARNING", "ERROR"))
     add("--log-format", default="text", choices=("text", "json"))
     given = parser.parse_args(arguments)
-    address, _, port = (given.metrics or "").rpartition(":")
-    if given.metrics and not (address and port.isdigit()):
-        parser.error("--metrics has to be ADDRESS:PORT")
     configure("operator", given.log_level, given.log_format)
     if given.log_level != "DEBUG":
         for chatty in ("httpx2", "kopf"):  # a line for each request, and for each object seen
             logging.getLogger(chatty).setLevel(logging.WARNING)
     harden_process()
-    installation = Installation(given.image, given.pull_policy, given.priority_class)
+    installation = Installation(given.image, given.pull_policy, tuple(given.pull_secret), given.priority_class)
     roots = AllowedRoots(tuple(given.cache_root), tuple(given.local_root))
-    metrics = (address, int(port)) if given.metrics else None
     status = 0
     try:
-        asyncio.run(_run(OperatorSettings(given.namespace, installation, not given.exclusive, roots, metrics=metrics)))
-    except* LostError as lost:
-        sys.stderr.write(f"fusecache-csi operator: {lost.exceptions[0]}\n")
+        asyncio.run(_run(OperatorSettings(given.namespace, installation, not given.exclusive, roots, metrics=given.metrics)))
+    except* (LostError, ForeignDefinitionsError) as failed:
+        sys.stderr.write(f"fusecache-csi operator: {failed.exceptions[0]}\n")
         status = 1
     return status
 

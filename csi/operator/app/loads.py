@@ -76,6 +76,8 @@ class Loads:
         except CacheError as error:
             return await self._fail(raw, OPERATION_NOT_VALID, str(error))
         assert isinstance(parsed, DataLoad)
+        if parsed.spec.policy != "Cron" and await self._stop_repeating(raw):
+            return LOOK_SECONDS
         ttl = parsed.spec.ttl_seconds_after_finished if parsed.spec.policy == "Once" else None
         if parsed.spec.policy == "Once" and _phase(raw) in (COMPLETE, FAILED):
             await self._say_changes(raw)
@@ -106,7 +108,14 @@ class Loads:
             await self._events.say(raw, RUNTIME_NOT_READY, f"Dataset {key[1]} has no runtime: create one of its name")
             return None
         found = resolve_load(parsed, Resolved(*key, runtime_kind="", reference=reference))
-        return "; ".join(problem.message for problem in found) if isinstance(found, list) else found
+        if isinstance(found, list):
+            return "; ".join(problem.message for problem in found)
+        return replace(found, pod=replace(found.pod, image_pull_secrets=self._pull_secrets(key)))
+
+    def _pull_secrets(self, key: Key) -> tuple[Mapping[str, Any], ...]:
+        """Return those of the Dataset's runtime: whoever may pull the image of cache pods may pull that of loaders."""
+        runtime = next(iter(self._known.runtimes(key)), None) or {}
+        return tuple(one for one in runtime.get("spec", {}).get("imagePullSecrets") or () if isinstance(one, Mapping))
 
     async def _is_bound(self, raw: Mapping[str, Any], load: ResolvedLoad) -> bool:
         """Whether there is a cache to load into: of a reference, the target's, and its own right to it."""
@@ -138,6 +147,15 @@ class Loads:
             message = "spec has changed after the load began, which has no effect: create another DataLoad"
             await self._events.say(raw, FIELD_IGNORED, message)
 
+    async def _stop_repeating(self, raw: dict[str, Any]) -> bool:
+        """Take away the CronJob of a load that has another policy now, with a run that it has under way. Return whether there was
+        one."""
+        if raw["metadata"].get("generation", 1) == 1 or not await self._jobs.delete(raw, is_repeated=True):
+            return False
+        if _phase(raw) == EXECUTING:
+            await self._own.write_status(raw, repeated_status(raw["status"]))
+        return True
+
     # -- what is done
 
     async def _run(self, raw: dict[str, Any], load: ResolvedLoad) -> float | None:
@@ -160,7 +178,7 @@ class Loads:
             return LOOK_SECONDS if job["metadata"].get("deletionTimestamp") else await self._follow(raw, load, job)
         if phase == EXECUTING:
             return await self._fail(raw, JOB_FAILED, "the Job is gone, somebody deleted it: create the DataLoad again")
-        ready = await self._prepare(raw, load)
+        ready = await self._prepare(raw, load, event)
         if ready is None:
             return WAIT_SECONDS
         await self._jobs.make(raw, ready)
@@ -175,7 +193,7 @@ class Loads:
         cron = await self._jobs.find(raw, is_repeated=True)
         if cron is not None and not is_owned(cron, raw["metadata"]["uid"]):
             return await self._make_room(raw, cron)
-        ready = await self._prepare(raw, load) if cron is None else load
+        ready = await self._prepare(raw, load) if cron is None else _as_before(load, cron)
         if ready is None:
             return WAIT_SECONDS
         await self._jobs.make(raw, ready)
@@ -191,13 +209,13 @@ class Loads:
             return LOOK_SECONDS
         return await self._follow(raw, load, job)
 
-    async def _prepare(self, raw: dict[str, Any], load: ResolvedLoad) -> ResolvedLoad | None:
-        """Return the load as it may start now, None while it has to wait."""
+    async def _prepare(self, raw: dict[str, Any], load: ResolvedLoad, event: str = "") -> ResolvedLoad | None:
+        """Return the load as it may start now, None while it has to wait. `event`: for which it starts."""
         turn = Turn(True)
         if load.run_after is not None:
             turn = await self._predecessors.turn_of(raw, load.run_after)
             if turn.circle:
-                await self._fail(raw, OPERATION_NOT_VALID, turn.circle)
+                await self._fail(raw, OPERATION_NOT_VALID, turn.circle, event)
                 return None
         if not turn.has_come or not await self._is_bound(raw, load):
             status = pending_status(raw.get("status", {}), waits_for_operation=not turn.has_come)
@@ -245,10 +263,12 @@ class Loads:
         dataset = await self._objects.get(DATASETS, key[1], key[0]) or {}
         return event_of(dataset, raw["metadata"].get("annotations", {}).get(TRIGGER, ""))
 
-    async def _fail(self, raw: Mapping[str, Any], reason: str, message: str) -> float | None:
+    async def _fail(self, raw: Mapping[str, Any], reason: str, message: str, event: str = "") -> float | None:
         before = raw.get("status", {})
         await self._events.say(raw, reason, message)
         status = failed_status(before, reason, message, now())
+        if event:  # it is not begun anew for the same
+            status["infos"] = {**status["infos"], "Event": event}
         known = (before.get("conditions") or [{}])[0]
         if _phase(raw) != FAILED or (known.get("reason"), known.get("message")) != (reason, message[:1024]):
             await self._own.write_status(raw, status)
@@ -260,6 +280,14 @@ class Loads:
             await self._jobs.delete(raw, is_repeated=is_repeated)
         await self._own.let_go(raw)
         return None
+
+
+def _as_before(load: ResolvedLoad, cron: Mapping[str, Any]) -> ResolvedLoad:
+    """Return a load that runs after another one with the place where its CronJob sends it, which was found out at the start."""
+    if load.run_after is None:
+        return load
+    pod = cron["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+    return replace(load, affinity=pod.get("affinity", load.affinity))
 
 
 def _phase(raw: Mapping[str, Any]) -> str:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import Counter as Counts
 from collections.abc import Callable, Iterator
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from csi.metrics_server import Address, serve_metrics
 from csi.operator.app.known import DATASETS, Known
 
 _SECONDS = (0.005, 0.02, 0.1, 0.5, 1.0, 5.0, 20.0, 60.0)
@@ -46,9 +47,9 @@ class OperatorMetrics:
     def watch_datasets(self, known: Known) -> None:
         self.registry.register(_Datasets(known))
 
-    def serve(self, address: str, port: int) -> None:
+    def serve(self, where: Address) -> None:
         """Answer on a port, in a thread. Raises: OSError."""
-        start_http_server(port, address, self.registry)
+        serve_metrics(where, self.registry)
 
 
 class _Datasets(Collector):

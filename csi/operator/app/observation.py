@@ -28,13 +28,17 @@ class Observer:
         self._daemons = daemons
         self._attachments = attachments
         self._installation = installation
+        self._choosing = (
+            asyncio.Lock()
+        )  # two that chose at a time would both take the emptiest nodes, or one for themselves alone
 
     async def observe(self, resolved: Resolved, token: str, digests: Mapping[str, str]) -> Seen:
         """`digests`: of the configuration that pods of each role are to have. Raises: ApiError, OSError."""
         key = (resolved.namespace, resolved.name)
-        nodes = [Node.of_json(raw) for raw in self._known.all(NODES)]
-        placement = choose_workers(resolved, nodes, requested_memory(resolved, self._installation))
-        await self._attachments.label_nodes(resolved, nodes, placement.workers)
+        async with self._choosing:
+            nodes = [Node.of_json(raw) for raw in self._known.all(NODES)]
+            placement = choose_workers(resolved, nodes, requested_memory(resolved, self._installation))
+            await self._attachments.label_nodes(resolved, nodes, placement.workers)
         pods = cache_pods(self._known, key)
         ready = [pod for pod in pods if is_ready(pod)]
         caching = [pod for pod in pods if _role(pod) == WORKER]

@@ -17,6 +17,7 @@ import kopf
 from lightkube import AsyncClient
 
 from csi.operator.app.daemons import Daemons
+from csi.operator.app.definitions_check import check_definitions
 from csi.operator.app.events import Events
 from csi.operator.app.known import Key, Known
 from csi.operator.app.load_jobs import LoadJobs
@@ -53,13 +54,13 @@ class OperatorSettings:
 
 
 async def run_operator(settings: OperatorSettings, ended: asyncio.Event) -> None:
-    """Return when `ended` is set. Raises: LostError, ApiError."""
+    """Return when `ended` is set. Raises: LostError, ForeignDefinitionsError, ApiError."""
     async with contextlib.AsyncExitStack() as stack:
         client = AsyncClient()
         stack.push_async_callback(client.aclose)
         metrics, known = OperatorMetrics(), Known()
         if settings.metrics is not None:
-            metrics.serve(*settings.metrics)
+            metrics.serve(settings.metrics)
         objects = Objects(client, metrics.note_call, known.note_merged)
         daemons = await stack.enter_async_context(Daemons())
         identity = f"{socket.gethostname()}-{os.getpid()}-{os.urandom(4).hex()}"
@@ -67,6 +68,7 @@ async def run_operator(settings: OperatorSettings, ended: asyncio.Event) -> None
         if not await _unless(ended, leadership.acquire()):
             return
         stack.push_async_callback(leadership.release)
+        await check_definitions(objects)
         events = Events(objects)
         reconciler = Reconciler(
             objects,

@@ -46,7 +46,7 @@ class Watcher:
             self.look_at(key)
         for key in concerned_dataset(kind, before, raw, what):
             self.look_at(key)
-        for operation in concerned_operations(kind, self.known, raw):
+        for operation in concerned_operations(kind, self.known, before, raw, what):
             self.look_at_operation(operation)
 
 

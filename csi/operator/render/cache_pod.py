@@ -67,8 +67,8 @@ def pod_template(
     }
     if installation.priority_class:
         spec["priorityClassName"] = installation.priority_class
-    if options.image_pull_secrets:
-        spec["imagePullSecrets"] = list(options.image_pull_secrets)
+    if secrets := installation.all_pull_secrets(options.image_pull_secrets):
+        spec["imagePullSecrets"] = secrets
     if options.host_network:
         spec |= {"hostNetwork": True, "dnsPolicy": "ClusterFirstWithHostNet"}
     scraped = {"prometheus.io/scrape": "true", "prometheus.io/port": str(HTTP_PORT), "prometheus.io/path": "/metrics"}

@@ -159,5 +159,6 @@ def _pod(load: ResolvedLoad, installation: Installation) -> dict[str, Any]:
         "tolerations": list(load.pod.tolerations),
         "nodeSelector": dict(load.pod.node_selector),
         "schedulerName": load.scheduler_name,
+        "imagePullSecrets": installation.all_pull_secrets(load.pod.image_pull_secrets),
     }
     return {**spec, **{key: value for key, value in optional.items() if value}}

@@ -81,7 +81,7 @@ def _with_tiers(found: dict[str, Any], tier_bytes: int, daemon_bytes: int) -> di
         asked = _quantity_bytes(requests.get("memory"))
         if asked is None:
             requests["memory"] = str(daemon_bytes + tier_bytes)
-        elif asked < tier_bytes:
+        elif asked <= tier_bytes:
             requests["memory"] = str(asked + tier_bytes)
         needed = _quantity_bytes(requests.get("memory")) or 0
         if isinstance(limits, dict) and (limit := _quantity_bytes(limits.get("memory"))) is not None and limit < needed:

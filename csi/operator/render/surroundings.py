@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from csi import DRIVER_NAME
 
@@ -14,6 +16,7 @@ PEER_PORT = 9821  # of a cache pod: other pods of the Dataset ask it for blocks
 class Installation:
     """Attributes:
     image: of cache pods and loaders. `pull_policy`: where no runtime sets one; "": the cluster's default.
+    pull_secrets: names of Secrets that pods of ours pull images with, in namespaces that have them, beside those of runtimes.
     priority_class: of cache pods: pods wait for their mounts, so that they should not be the first to go. "": none.
     storage_class: that PV and PVC name; nothing is provisioned by it.
     daemon_memory_bytes: what a cache pod needs beside its tiers in memory, requested where the user requests nothing (a guess
@@ -24,11 +27,17 @@ class Installation:
 
     image: str
     pull_policy: str = ""
+    pull_secrets: tuple[str, ...] = ()
     priority_class: str = ""
     driver: str = DRIVER_NAME
     storage_class: str = "fluid"
     daemon_memory_bytes: int = 512 << 20
     consumer_memory_bytes: int = 192 << 20
+
+    def all_pull_secrets(self, of_runtime: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """Return references to them, each once, those of a runtime first."""
+        names = dict.fromkeys([*(str(one["name"]) for one in of_runtime if one.get("name")), *self.pull_secrets])
+        return [{"name": name} for name in names]
 
 
 @dataclass(frozen=True, slots=True)

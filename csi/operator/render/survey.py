@@ -55,8 +55,8 @@ def survey_job(
         pod["tolerations"] = list(resolved.worker.tolerations)
     if any(source.host_path for source in resolved.sources):  # it is on some nodes only; a store is reached from each
         pod |= _where(resolved)
-    if role.options.image_pull_secrets:
-        pod["imagePullSecrets"] = list(role.options.image_pull_secrets)
+    if secrets := installation.all_pull_secrets(role.options.image_pull_secrets):
+        pod["imagePullSecrets"] = secrets
     metadata = owned(resolved, identity, survey_name(resolved.name), COMPONENT)
     metadata["annotations"] = {CONFIG_DIGEST: survey_digest(resolved, credentials)}
     return {

@@ -172,3 +172,19 @@ def test_sidecars_know_their_arguments(workloads: list[dict[str, Any]], name: st
 
 def _flags(arguments: list[str]) -> list[str]:
     return [each.partition("=")[0] for each in arguments]
+
+
+def test_a_directory_in_both_lists_is_mounted_once(helm: Helm) -> None:
+    values = {"node": {"cacheRoots": ["/mnt/a"], "localRoots": ["/mnt/a", "/data"]}, "definitions": {"install": False}}
+    (node,) = (each for each in render(values) if each["metadata"]["name"] == "fusecache-node" and each["kind"] in PODS)
+    spec = node["spec"]["template"]["spec"]
+    mounts = [one["mountPath"] for one in spec["containers"][0]["volumeMounts"]]
+    assert (mounts.count("/mnt/a"), mounts.count("/data")) == (1, 1)
+    names = [one["name"] for one in spec["volumes"]]
+    assert len(set(names)) == len(names)
+
+
+def test_pods_that_the_operator_makes_have_the_pull_secrets(helm: Helm) -> None:
+    values = {"images": {"pullSecrets": [{"name": "registry"}]}, "definitions": {"install": False}}
+    workloads = [each for each in render(values) if each["kind"] in PODS]
+    assert "--pull-secret=registry" in _arguments(workloads, "operator")

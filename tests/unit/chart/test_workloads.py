@@ -24,8 +24,10 @@ def test_every_container_is_bounded_and_cannot_write_its_root(workloads: list[di
     for name, container in _containers(workloads):
         assert container["securityContext"]["readOnlyRootFilesystem"] is True, name
         assert set(container["resources"]["requests"]) == {"cpu", "memory"}, name
-        assert container["resources"]["limits"]["memory"], name
-        assert "cpu" not in container["resources"]["limits"], "a limit on cpu makes mounts wait"
+        limits = container["resources"].get("limits", {})
+        # The memory that reads go through grows with the mounts, and stays if custody is killed for it.
+        assert ("memory" in limits) == (name != "fusecache-custody"), name
+        assert "cpu" not in limits, "a limit on cpu makes mounts wait"
 
 
 def test_images_are_those_of_values(helm: Helm) -> None:

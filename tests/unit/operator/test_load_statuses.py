@@ -20,6 +20,7 @@ from csi.operator.app.load_statuses import (
 )
 from csi.operator.app.operation_keys import OperationKey, concerned_dataset, concerned_operations, operation_ref
 from csi.operator.app.watching import Watcher, make_registry
+from csi.operator.objects import Kind
 from tests.support.resolving import raw
 
 NOW = "2026-03-01T10:00:00Z"
@@ -136,10 +137,22 @@ def test_who_is_looked_at() -> None:
     for kind, one in ((DATA_LOADS, first), (DATA_LOADS, second), (DATASETS, data), (DATASETS, view)):
         known.note(kind, None, one)
     both = {OperationKey("DataLoad", "lab", "first"), OperationKey("DataLoad", "lab", "second")}
-    assert set(concerned_operations(DATA_LOADS, known, first)) == both
-    assert set(concerned_operations(DATA_LOADS, known, second)) == {OperationKey("DataLoad", "lab", "second")}
-    assert set(concerned_operations(DATASETS, known, data)) == both, "a view of it is loaded through it"
-    assert set(concerned_operations(DATASETS, known, view)) == {OperationKey("DataLoad", "lab", "second")}
+
+    def concerned(kind: Kind, one: dict[str, Any], before: dict[str, Any] | None = None) -> set[OperationKey]:
+        return set(concerned_operations(kind, known, before, one, "MODIFIED"))
+
+    assert concerned(DATA_LOADS, first) == both
+    assert concerned(DATA_LOADS, second) == {OperationKey("DataLoad", "lab", "second")}
+    assert concerned(DATASETS, data) == both, "a view of it is loaded through it"
+    assert concerned(DATASETS, view) == {OperationKey("DataLoad", "lab", "second")}
+    loads, further, over = (
+        {**first, "status": {"phase": phase, "infos": {"Progress": progress}}}
+        for phase, progress in (("Executing", "1/9"), ("Executing", "2/9"), ("Complete", "2/9"))
+    )
+    assert concerned(DATA_LOADS, further, loads) == set(), "its own figures had it looked at without a pause"
+    assert concerned(DATA_LOADS, over, further) == both
+    assert concerned(DATA_LOADS, {**first, "spec": {}}, first) == both
+    assert set(concerned_operations(DATA_LOADS, known, first, first, "DELETED")) == both
     assert operation_ref(known, ("lab", "data")) == {"operationRef": None}
     runs = {**first, "status": {"phase": "Executing"}}
     known.note(DATA_LOADS, "MODIFIED", runs)

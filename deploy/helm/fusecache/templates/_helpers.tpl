@@ -91,17 +91,15 @@ subjects: [{kind: ServiceAccount, name: {{ index . 2 }}, namespace: {{ $root.Rel
 {{- end }}
 {{- end -}}
 
-{{- /* Arguments of both: cache or local, the directories. */ -}}
+{{- /* Argument of both: the directories, each once. */ -}}
 {{- define "fusecache.rootMounts" -}}
-{{- $kind := index . 0 }}
-{{- range $number, $directory := index . 1 }}
-- {name: {{ $kind }}-{{ $number }}, mountPath: {{ $directory | quote }}, mountPropagation: HostToContainer}
+{{- range $number, $directory := . }}
+- {name: root-{{ $number }}, mountPath: {{ $directory | quote }}, mountPropagation: HostToContainer}
 {{- end }}
 {{- end -}}
 
 {{- define "fusecache.rootVolumes" -}}
-{{- $kind := index . 0 }}
-{{- range $number, $directory := index . 1 }}
-- {name: {{ $kind }}-{{ $number }}, hostPath: {path: {{ $directory | quote }}, type: DirectoryOrCreate}}
+{{- range $number, $directory := . }}
+- {name: root-{{ $number }}, hostPath: {path: {{ $directory | quote }}, type: DirectoryOrCreate}}
 {{- end }}
 {{- end -}}

@@ -19,6 +19,7 @@ from csi.operator.render.loader import loader, loader_token_secret
 from csi.operator.render.mount_config import digest, mount_config
 from csi.operator.render.object_names import loader_name, node_label, service_name, volume_labels, volume_name
 from csi.operator.render.pod_role import requested_memory, roles
+from csi.operator.render.survey import survey_job
 from csi.operator.render.volumes import persistent_volume
 from csi.operator.resolved import ClearText, PodOptions, Resolved, ResolvedSource, ResolvedTier, SecretKey
 from csi.operator.resolved_load import LoadTarget, ResolvedLoad
@@ -400,3 +401,17 @@ def test_a_load_through_a_reference_has_a_token_of_its_own() -> None:
     assert secret is not None
     (volume,) = loader(through, INSTALLATION, IDENTITY)["spec"]["template"]["spec"]["volumes"]
     assert volume["secret"]["secretName"] == secret["metadata"]["name"] == "load-loader-token"
+
+
+def test_secrets_that_images_are_pulled_with() -> None:
+    """A DataLoad whose image could not be pulled ran for ever: no pod of it ever failed."""
+    installation = replace(INSTALLATION, pull_secrets=("registry", "shared"))
+    options = PodOptions(image_pull_secrets=({"name": "own"}, {"name": "shared"}))
+    expected = [{"name": "own"}, {"name": "shared"}, {"name": "registry"}]
+    data = replace(PLAIN, worker=options, fuse=options, replicas=1)
+    for role in roles(data):
+        assert pod_template(data, role, installation, IDENTITY, "d")["spec"]["imagePullSecrets"] == expected
+    job = loader(replace(LOAD, pod=options), installation, IDENTITY)
+    assert job["spec"]["template"]["spec"]["imagePullSecrets"] == expected
+    assert survey_job(data, {}, installation, IDENTITY)["spec"]["template"]["spec"]["imagePullSecrets"] == expected
+    assert "imagePullSecrets" not in loader(LOAD, INSTALLATION, IDENTITY)["spec"]["template"]["spec"]
