@@ -36,6 +36,9 @@ class Kind:
         return f"{self.group}/{self.version}" if self.group else self.version
 
 
+DEFINITIONS = Kind("apiextensions.k8s.io", "v1", "CustomResourceDefinition", "customresourcedefinitions", is_namespaced=False)
+
+
 class Objects:
     """Dictionaries in, dictionaries out. Raises: ApiError, but for what is said of each call; ConnectionError."""
 

@@ -51,6 +51,7 @@ class ResolvedLoad:
     dry_run: only tells what would be loaded.
     name_filter: a pattern that names of files have to match; "" for all.
     file_list: a file of the Dataset that names files, one a line; "" for none. list_root: where its lines begin.
+    copies: of each block among the nodes that cache.
     parallel: files at a time; 0: as the loader does by itself.
     timeout_seconds: after which the load fails; 0: never.
     policy: Once, Cron, OnEvent. schedule: of Cron, five fields.
@@ -69,6 +70,7 @@ class ResolvedLoad:
     name_filter: str = ""
     file_list: str = ""
     list_root: str = ""
+    copies: int = 1
     parallel: int = 0
     timeout_seconds: float = 0.0
     policy: str = "Once"

@@ -11,6 +11,7 @@
 | dry_run | only counts: totals, and what of it is cached already |
 | until_full | a cache that is too small is no failure: it is filled in order, and the answer says "full" |
 | owned | only what the node owns among those that share their caches, and only that is counted: see below |
+| copies | with "owned": of each block, on as many nodes: its owner, and those that would own it next. All of them are counted |
 | parallel | files at a time; 0: as many as the daemon finds right |
 
 With "owned" bytes are counted that the node owns, and a file where its beginning is owned. So the figures of all nodes add up to
@@ -42,6 +43,7 @@ class WarmRequest:
     dry_run: bool = False
     until_full: bool = False
     owned: bool = False
+    copies: int = 1
     parallel: int = 0
 
     @classmethod
@@ -87,6 +89,8 @@ def _parsed(name: str, value: Any, default: Any) -> Any:
         return value if name == "name_filter" else _path(value)
     if name == "parallel" and not 0 <= value <= MAX_PARALLEL:
         raise ValueError(f"parallel has to be 0 to {MAX_PARALLEL}")
+    if name == "copies" and value < 1:
+        raise ValueError("copies has to be 1 or more")
     return value
 
 

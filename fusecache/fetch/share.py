@@ -1,4 +1,5 @@
-"""Which part of the dataset a warm of this node is about: all of it, or what the node owned when it began. No other state."""
+"""Which part of the dataset a warm of this node is about: all of it, or what the node owned when it began and, if there are to be
+several copies, what it would own next. No other state."""
 
 from __future__ import annotations
 
@@ -12,11 +13,12 @@ from fusecache.peer.ring import GROUP_BLOCKS
 
 
 class Share:
-    """`owners`: None for everything."""
+    """`owners`: None for everything. `copies`: of each block among them."""
 
-    def __init__(self, cache: Cache, owners: Owners | None = None) -> None:
+    def __init__(self, cache: Cache, owners: Owners | None = None, copies: int = 1) -> None:
         self._cache = cache
         self._owners = owners
+        self._copies = copies
 
     @property
     def nodes(self) -> list[str]:
@@ -28,11 +30,11 @@ class Share:
         if self._owners is None:
             return True
         has_ranges = self._cache.sources.of(row.source).source.capabilities.ranges
-        return self._owners.owner(row.identity, block if has_ranges else 0) is None
+        return self._owners.has_copy(row.identity, block if has_ranges else 0, self._copies)
 
     def counts(self, row: Inode) -> bool:
         """Whether a file counts here: with who owns its beginning, so that it counts once."""
-        return self.has(row, 0)
+        return self._owners is None or self._owners.owner(row.identity, 0) is None
 
     def counts_missing(self, path: bytes) -> bool:
         """Whether a path that leads nowhere counts here."""

@@ -65,7 +65,7 @@ class Warm:
         """Raises: CacheError(NOT_FOUND) for a path that is not there, or a pattern that nothing matches."""
         progress = self.progress
         if self._request.owned and self._cache.peers is not None:
-            self._share = Share(self._cache, await self._cache.peers.owners())
+            self._share = Share(self._cache, await self._cache.peers.owners(), self._request.copies)
             progress.owners = self._share.nodes
         await self._selection.look(lambda path, error: self._note(_text(path), error, self._share.counts_missing(path)))
         evicted_before = self._cache.counters.get(Counter.EVICTED_BYTES)

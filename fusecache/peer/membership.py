@@ -48,6 +48,12 @@ class Owners:
         name = self._ring.owner(identity, group_of(block))
         return None if name == self._own else name
 
+    def has_copy(self, identity: int, block: int, copies: int) -> bool:
+        """Whether this node is among those that keep a block, if so many of them do."""
+        if copies == 1 or not self._ring.nodes:
+            return self.owner(identity, block) is None
+        return self._own in self._ring.first(identity, group_of(block), copies)
+
 
 class Membership:
     def __init__(

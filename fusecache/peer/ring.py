@@ -26,6 +26,12 @@ class Ring:
         self.nodes = tuple(sorted(set(nodes)))
         self._keys = [(name, name.encode()) for name in self.nodes]
 
+    def first(self, identity: int, group: int, count: int) -> list[str]:
+        """Return the node that owns a group, and those that would own it next; fewer than `count` if there are not so many."""
+        seed = xxh3_64_intdigest(_SEED.pack(identity, group))
+        scores = sorted(((xxh3_64_intdigest(key, seed), name) for name, key in self._keys), key=lambda one: -one[0])
+        return [name for _, name in scores[:count]]
+
     def owner(self, identity: int, group: int) -> str | None:
         """Return who owns a group of an object; `identity` as in index/inodes.py. None if there is nobody."""
         seed = xxh3_64_intdigest(_SEED.pack(identity, group))

@@ -8,7 +8,7 @@
 | listen_port | where the loader tells how far it is; that of cache pods if it is left out |
 | targets | list of {"path", "is_pattern"}, in the tree of the Dataset that has the cache |
 | refresh | the source is asked first what is new |
-| metadata_only, dry_run, name_filter, file_list, list_root, parallel | as in contract/warm_request.py |
+| metadata_only, dry_run, name_filter, file_list, list_root, parallel, copies | as in contract/warm_request.py |
 
 Stateless. What is unknown is refused: it would be meant for another version of this program.
 """
@@ -23,7 +23,7 @@ from fusecache.contract.errors import CacheError, ErrorKind
 from fusecache.contract.warm_request import WarmRequest
 
 VERSION = 1
-_PASSED_ON = ("metadata_only", "dry_run", "name_filter", "file_list", "list_root", "parallel")
+_PASSED_ON = ("metadata_only", "dry_run", "name_filter", "file_list", "list_root", "parallel", "copies")
 _FIELDS = {"version", "service", "port", "listen_port", "targets", "refresh", *_PASSED_ON}
 
 

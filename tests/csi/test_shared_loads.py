@@ -103,6 +103,20 @@ def test_the_data_is_cached_once(nodes: SharingPods, proxy: FaultProxy, size: in
     assert sent(proxy) == size, "it is cached, and the same"
 
 
+def test_a_copy_on_two_of_three(nodes: SharingPods, proxy: FaultProxy, size: int, tmp_path: Path) -> None:
+    start(nodes, "a", "b", "c")
+    outcome = run_loader(tmp_path / "token", plan_of(0, copies=2), *nodes.pods.values())
+    figures = outcome.figures
+    assert (outcome.status, figures.files, figures.files_total, figures.failures) == (0, FILES, FILES, 0), outcome
+    assert figures.bytes == figures.bytes_total == 2 * size
+    assert sent(proxy) == size, "the second one has it from the first"
+    assert wait_until(lambda: cached(nodes, "a", "b", "c") == 2 * size, 5)
+    assert all(0 < cached(nodes, node) < size for node in nodes.pods), "and no block is on one node twice"
+    again = run_loader(tmp_path / "token", plan_of(0, copies=9), *nodes.pods.values()).figures
+    assert again.bytes == 3 * size, "there are three nodes"
+    assert sent(proxy) == size
+
+
 def test_what_no_node_knows_yet_is_asked_for_by_each(nodes: SharingPods, size: int, bucket: S3Bucket, tmp_path: Path) -> None:
     start(nodes, "a", "b", "c")
     assert run_loader(tmp_path / "token", plan_of(0, metadata_only=True), *nodes.pods.values()).figures.files == FILES

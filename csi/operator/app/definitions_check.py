@@ -7,9 +7,7 @@ from __future__ import annotations
 
 from csi.operator.app.known import DATASETS
 from csi.operator.names import DEFINITION_LABEL, GROUP
-from csi.operator.objects import Kind, Objects
-
-DEFINITIONS = Kind("apiextensions.k8s.io", "v1", "CustomResourceDefinition", "customresourcedefinitions", is_namespaced=False)
+from csi.operator.objects import DEFINITIONS, Objects
 
 
 class ForeignDefinitionsError(Exception):

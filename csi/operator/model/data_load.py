@@ -21,7 +21,9 @@ class TargetDataset(Structure):
 
 class TargetPath(Structure):
     path: str = field(Mark.HONOURED, "File or directory, absolute in the Dataset's tree; *, ** and ? are allowed.")
-    replicas: Int32 = field(Mark.HONOURED, "Copies of each block among the nodes that cache.", 1)
+    replicas: Int32 = field(
+        Mark.HONOURED, "Copies of each block among the nodes that cache. The largest number counts for all.", 1
+    )
 
 
 class DataLoadSpec(Repeated, Placed):

@@ -84,6 +84,7 @@ def plan(load: ResolvedLoad) -> str:
             "file_list": load.file_list,
             "list_root": load.list_root,
             "parallel": load.parallel,
+            **({"copies": load.copies} if load.copies > 1 else {}),
         },
         sort_keys=True,
     )

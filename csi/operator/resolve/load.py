@@ -58,8 +58,9 @@ def resolve_load(data_load: DataLoad, resolved: Resolved) -> ResolvedLoad | list
     reading.ignore_the_rest()
     schedule = _schedule(data_load, findings)
     targets = _targets(data_load, resolved, findings)
-    if any(target.replicas not in (0, 1) for target in spec.target):
-        findings.remark(FIELD_IGNORED, "without effect here: spec.target[].replicas (one copy of a block is kept)")
+    copies = [max(1, target.replicas) for target in spec.target] or [1]
+    if len(set(copies)) > 1:
+        findings.remark(FIELD_IGNORED, f"spec.target[].replicas differ: all targets are loaded with {max(copies)} copies")
     decided = engine.decisions
     after = spec.run_after
     if after is not None and after.affinity_strategy.policy not in _AFFINITIES:
@@ -87,6 +88,7 @@ def resolve_load(data_load: DataLoad, resolved: Resolved) -> ResolvedLoad | list
         name_filter=decided.get("name_filter", ""),
         file_list=_file_list(decided.get("file_list", ""), resolved),
         list_root=resolved.reference.path if resolved.reference and "file_list" in decided else "",
+        copies=max(copies),
         parallel=int(decided.get("parallel", "0")),
         timeout_seconds=float(decided.get("timeout", "0")),
         policy=spec.policy,

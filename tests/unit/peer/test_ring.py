@@ -32,6 +32,17 @@ def test_a_node_that_goes_takes_its_share_alone(nodes: set[str], identity: int) 
                 assert after.owner(identity, group) == owner
 
 
+@given(names, identities, st.integers(1, 9))
+def test_who_would_be_next_owns_it_when_the_first_ones_go(nodes: set[str], identity: int, count: int) -> None:
+    for group in GROUPS:
+        first = Ring(nodes).first(identity, group, count)
+        assert len(first) == min(count, len(nodes))
+        left = set(nodes)
+        for name in first:
+            assert Ring(left).owner(identity, group) == name
+            left.discard(name)
+
+
 @given(names, st.text(min_size=1, max_size=8), identities)
 def test_a_node_that_comes_takes_from_others_and_moves_nothing_among_them(nodes: set[str], new: str, identity: int) -> None:
     before, after = Ring(nodes), Ring(nodes | {new})

@@ -39,6 +39,13 @@ def test_targets() -> None:
     assert load.targets == (LoadTarget("a/b"), LoadTarget("c/*.bin", True), LoadTarget("**/x?", True))
 
 
+def test_copies() -> None:
+    assert [loaded(target=[{"path": "/a", "replicas": count}]).copies for count in (0, 1, 3)] == [1, 1, 3]
+    load = loaded(target=[{"path": "/a", "replicas": 2}, {"path": "/b"}])
+    assert load.copies == 2
+    assert [remark.message for remark in load.remarks] == ["spec.target[].replicas differ: all targets are loaded with 2 copies"]
+
+
 def test_targets_of_a_reference_lie_below_its_directory() -> None:
     reference = resolved({"mounts": [{"mountPoint": "dataset://far/away/sub"}]})
     load = loaded(reference, target=[{"path": "/a"}])
