@@ -37,7 +37,7 @@ def concerned_operations(
 
     Figures of one that runs are written by us, every few seconds: they are news to nobody."""
     if kind.kind in OPERATION_KINDS:
-        if before is not None and what != "DELETED" and _counts(before) == _counts(raw):
+        if before is not None and what == "MODIFIED" and _counts(before) == _counts(raw):
             return
         own = OperationKey(kind.kind, *key_of(raw))
         yield own

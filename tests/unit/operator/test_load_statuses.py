@@ -152,7 +152,8 @@ def test_who_is_looked_at() -> None:
     assert concerned(DATA_LOADS, further, loads) == set(), "its own figures had it looked at without a pause"
     assert concerned(DATA_LOADS, over, further) == both
     assert concerned(DATA_LOADS, {**first, "spec": {}}, first) == both
-    assert set(concerned_operations(DATA_LOADS, known, first, first, "DELETED")) == both
+    for what in ("DELETED", None):  # None: it was there when the operator started
+        assert set(concerned_operations(DATA_LOADS, known, first, first, what)) == both
     assert operation_ref(known, ("lab", "data")) == {"operationRef": None}
     runs = {**first, "status": {"phase": "Executing"}}
     known.note(DATA_LOADS, "MODIFIED", runs)
