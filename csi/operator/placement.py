@@ -57,12 +57,16 @@ class Placement:
     reason: str = ""
 
 
-def choose_workers(resolved: Resolved, nodes: Iterable[Node], memory_bytes: int = 0) -> Placement:
+def choose_workers(
+    resolved: Resolved, nodes: Iterable[Node], memory_bytes: int = 0, plugin_selector: Mapping[str, str] | None = None
+) -> Placement:
     """Keep workers that may stay, and add the nodes with the fewest other workers. A node that is down for a while stays: what it
-    has cached is there when it comes back; one that was cordoned is being drained. `memory_bytes`: that a worker asks for."""
+    has cached is there when it comes back; one that was cordoned is being drained. `memory_bytes`: that a worker asks for.
+    `plugin_selector`: labels of the nodes that have the node plugin."""
     key = node_label(resolved.namespace, resolved.name)
     every = sorted(nodes, key=lambda node: node.name)
-    matching = [node for node in every if _may_cache(resolved, node, is_worker=node.labels.get(key) == WORKER)]
+    able = [node for node in every if _has_plugin(node, plugin_selector or {})]
+    matching = [node for node in able if _may_cache(resolved, node, is_worker=node.labels.get(key) == WORKER)]
     allowed = [node for node in matching if node.memory_bytes is None or node.memory_bytes >= memory_bytes]
     kept = sorted((node for node in allowed if node.labels.get(key) == WORKER), key=lambda node: not node.is_usable)
     kept = kept[: resolved.replicas]
@@ -109,6 +113,11 @@ def exclusive_changes(resolved: Resolved, nodes: Iterable[Node], workers: Collec
             if node.labels.get(EXCLUSIVE_LABEL) != wanted:
                 changes[node.name] = wanted
     return changes
+
+
+def _has_plugin(node: Node, selector: Mapping[str, str]) -> bool:
+    is_linux = node.labels.get("kubernetes.io/os", "linux") == "linux"
+    return is_linux and all(node.labels.get(name) == value for name, value in selector.items())
 
 
 def _may_cache(resolved: Resolved, node: Node, *, is_worker: bool) -> bool:

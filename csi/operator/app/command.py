@@ -38,6 +38,7 @@ def main(arguments: Sequence[str]) -> int:
         metavar="DIR",
         help="as the nodes have it: of local://",
     )
+    add("--plugin-selector", action="append", default=[], type=_label, metavar="KEY=VALUE", help="of nodes with the node plugin")
     add("--pull-secret", action="append", default=[], metavar="NAME", help="pods pull images with this Secret of their namespace")
     add("--metrics", type=metrics_address, metavar="ADDRESS:PORT", help="where Prometheus may ask; :9810 for all addresses")
     add("--log-level", default="INFO", choices=("DEBUG", "INFO", "WARNING", "ERROR"))
@@ -48,7 +49,9 @@ def main(arguments: Sequence[str]) -> int:
         for chatty in ("httpx2", "kopf"):  # a line for each request, and for each object seen
             logging.getLogger(chatty).setLevel(logging.WARNING)
     harden_process()
-    installation = Installation(given.image, given.pull_policy, tuple(given.pull_secret), given.priority_class)
+    installation = Installation(
+        given.image, given.pull_policy, tuple(given.pull_secret), given.priority_class, dict(given.plugin_selector)
+    )
     roots = AllowedRoots(tuple(given.cache_root), tuple(given.local_root))
     status = 0
     try:
@@ -57,6 +60,13 @@ def main(arguments: Sequence[str]) -> int:
         sys.stderr.write(f"fusecache-csi operator: {failed.exceptions[0]}\n")
         status = 1
     return status
+
+
+def _label(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not (key and equals):
+        raise argparse.ArgumentTypeError("has to be KEY=VALUE")
+    return key, value
 
 
 async def _run(settings: OperatorSettings) -> None:

@@ -37,7 +37,8 @@ class Observer:
         key = (resolved.namespace, resolved.name)
         async with self._choosing:
             nodes = [Node.of_json(raw) for raw in self._known.all(NODES)]
-            placement = choose_workers(resolved, nodes, requested_memory(resolved, self._installation))
+            memory = requested_memory(resolved, self._installation)
+            placement = choose_workers(resolved, nodes, memory, self._installation.plugin_selector)
             await self._attachments.label_nodes(resolved, nodes, placement.workers)
         pods = cache_pods(self._known, key)
         ready = [pod for pod in pods if is_ready(pod)]

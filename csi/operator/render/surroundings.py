@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from csi import DRIVER_NAME
@@ -17,6 +17,7 @@ class Installation:
     """Attributes:
     image: of cache pods and loaders. `pull_policy`: where no runtime sets one; "": the cluster's default.
     pull_secrets: names of Secrets that pods of ours pull images with, in namespaces that have them, beside those of runtimes.
+    plugin_selector: labels of the nodes that have the node plugin: no others can cache. Empty: all have.
     priority_class: of cache pods: pods wait for their mounts, so that they should not be the first to go. "": none.
     storage_class: that PV and PVC name; nothing is provisioned by it.
     daemon_memory_bytes: what a cache pod needs beside its tiers in memory, requested where the user requests nothing (a guess
@@ -29,6 +30,7 @@ class Installation:
     pull_policy: str = ""
     pull_secrets: tuple[str, ...] = ()
     priority_class: str = ""
+    plugin_selector: Mapping[str, str] = field(default_factory=dict)
     driver: str = DRIVER_NAME
     storage_class: str = "fluid"
     daemon_memory_bytes: int = 512 << 20

@@ -184,6 +184,12 @@ def test_a_directory_in_both_lists_is_mounted_once(helm: Helm) -> None:
     assert len(set(names)) == len(names)
 
 
+def test_the_operator_knows_which_nodes_have_the_plugin(helm: Helm) -> None:
+    values = {"node": {"nodeSelector": {"example.com/storage": "yes"}}, "definitions": {"install": False}}
+    workloads = [each for each in render(values) if each["kind"] in PODS]
+    assert "--plugin-selector=example.com/storage=yes" in _arguments(workloads, "operator")
+
+
 def test_pods_that_the_operator_makes_have_the_pull_secrets(helm: Helm) -> None:
     values = {"images": {"pullSecrets": [{"name": "registry"}]}, "definitions": {"install": False}}
     workloads = [each for each in render(values) if each["kind"] in PODS]

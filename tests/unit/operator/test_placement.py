@@ -65,6 +65,14 @@ def test_taints_that_come_by_themselves(condition: str, stays: bool) -> None:
     assert choose_workers(resolved(), [fresh]).workers == (), "nobody begins to cache there"
 
 
+def test_nodes_without_the_node_plugin() -> None:
+    """The pod could not be made there, and the choice was kept."""
+    found = nodes({}, {"storage": "yes"}, {"storage": "yes", "kubernetes.io/os": "windows"}, {KEY: WORKER})
+    placement = choose_workers(resolved(2), found, plugin_selector={"storage": "yes"})
+    assert placement.workers == ("n1",)
+    assert "3 of them are shut out" in placement.reason
+
+
 def test_a_node_that_is_drained_is_no_worker() -> None:
     taints = [{"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule"}]
     assert choose_workers(resolved(), [Node("n0", {KEY: WORKER}, taints, is_usable=False), Node("n1")]).workers == ("n1",)
