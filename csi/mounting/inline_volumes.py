@@ -65,7 +65,12 @@ class InlineVolumes:
                     return
                 durable_files.write(self._record(target), asdict(wanted))
                 self._targets[target] = wanted
-                binds.bind_directory(fd, source, place, read_only=read_only)
+                try:
+                    binds.bind_directory(fd, source, place, read_only=read_only)
+                except BaseException:
+                    if there is None:  # the pod may never be tried again: a directory that somebody has would stay for ever
+                        self._forget(target)
+                    raise
         finally:
             os.close(fd)
 
@@ -76,10 +81,13 @@ class InlineVolumes:
             # A driver of before wrote down st_dev, which is not what mountinfo has on btrfs.
             binds.unbind_directory({known.device, _device_at(known.source)} - {""}, place)
             place.remove()
-        durable_files.remove(self._record(target))
-        del self._targets[target]
+        self._forget(target)
         if not self.has_source(known.source):
             self._leave(Path(known.source))
+
+    def _forget(self, target: str) -> None:
+        durable_files.remove(self._record(target))
+        del self._targets[target]
 
     def has_source(self, source: str) -> bool:
         """Whether a pod has this directory."""
