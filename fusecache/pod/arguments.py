@@ -22,6 +22,7 @@ class Arguments(NamedTuple):
     address: where the HTTP server listens; "": everywhere.
     port: 0 for any that is free.
     node: what the node is called; from NODE_NAME of the environment unless given.
+    erased_seconds: after so many without being asked again, a pod that has removed its cache ends, to begin anew.
     """
 
     config: str = "/etc/fusecache/dataset.json"
@@ -34,6 +35,7 @@ class Arguments(NamedTuple):
     address: str = ""
     port: int = PORT
     node: str = ""
+    erased_seconds: int = 120
 
 
 def parse(arguments: Sequence[str], environment: Mapping[str, str] = MappingProxyType({})) -> Arguments:
@@ -47,4 +49,8 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str] = MappingProx
     if not port.isdecimal() or int(port) > 0xFFFF:
         sys.stderr.write(f"--port is {port!r}; it must be a number from 0 to 65535\n")
         sys.exit(2)
-    return Arguments(**(named | given))._replace(port=int(port))
+    erased = given.pop("erased_seconds", "120")
+    if not erased.isdecimal():
+        sys.stderr.write(f"--erased_seconds is {erased!r}; it must be a number\n")
+        sys.exit(2)
+    return Arguments(**(named | given))._replace(port=int(port), erased_seconds=int(erased))

@@ -14,6 +14,7 @@ import os
 import signal
 import sys
 from pathlib import Path
+from typing import Literal
 
 from fusecache.base.log import configure
 from fusecache.contract.errors import CacheError, ErrorKind
@@ -82,6 +83,7 @@ class Pod:
         self._turn = Turn(early.lock_fd, arguments.cache)
         self._stopped = asyncio.Event()
         self._erasing = asyncio.Event()
+        self._erase_asked_at = 0.0
         self._erased: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._state = PodState()
         self._problem_before = os.environ.get(PROBLEM_BEFORE, "")
@@ -94,6 +96,7 @@ class Pod:
 
     def erase(self) -> asyncio.Future[None]:
         """Have the daemon end and the cache removed, for good. Return what is done when that is, and says why it was not."""
+        self._erase_asked_at = asyncio.get_running_loop().time()
         self._erasing.set()
         return self._erased
 
@@ -108,8 +111,7 @@ class Pod:
             if erasing.done() and not stopped.done():
                 serving.cancel()
                 await self._erase(ended)
-                await stopped
-                return 0
+                return await self._wait_erased(stopped)
             if stopped.done() and not ended.done():
                 await self._end()
                 return await ended
@@ -133,6 +135,16 @@ class Pod:
         finally:
             for task in (serving, stopped, ended, erasing):
                 task.cancel()
+
+    async def _wait_erased(self, stopped: asyncio.Task[Literal[True]]) -> int:
+        """Wait for the end. Whoever takes a Dataset away asks until it is gone: if nobody asks any more, it has got a runtime
+        again, the same as before, and so this pod stays. Its container ends, and the next one serves."""
+        loop = asyncio.get_running_loop()
+        while (left := self._erase_asked_at + self._arguments.erased_seconds - loop.time()) > 0 and not stopped.done():
+            await asyncio.wait({stopped}, timeout=left)
+        if not stopped.done():
+            log.info("nobody asks for the cache to be removed any more: it is served again")
+        return 0
 
     async def _serve(self) -> None:
         """Wait for what has to be there, have the mount served, and then for ever. Raises: CacheError."""

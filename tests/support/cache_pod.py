@@ -127,14 +127,15 @@ class CachePod:
 
     # -- the container
 
-    def start(self) -> None:
-        """Run the container, again if it has ended."""
+    def start(self, **options: Any) -> None:
+        """Run the container, again if it has ended. `options`: of the program, beside those that it always has here."""
         places: dict[str, Any] = {
             "config": self.base / "dataset.json", "credentials": self.base / "credentials", "token": self.base / "token",
             "own_token": self.base / "own",
             "memory": self.base / "memory", "address": "127.0.0.1", "port": self.port, "node": self._node,
             # The index lies where it was in the pod before: in a container that is /cache, whatever it is on the node.
             **{name: str(self._driver.base / "container" / name) for name in ("cache", "custody")},
+            **options,
         }  # fmt: skip
         for name in ("cache", "custody"):
             Path(places[name]).mkdir(parents=True, exist_ok=True)
