@@ -132,10 +132,10 @@ def test_what_a_volume_cannot_become_is_said_and_the_rest_is_done(operator: Oper
     (mount,) = objects[0]["spec"]["mounts"]
     patch = {
         "metadata": {"annotations": {"pvc.fluid.io/resources.requests.storage": "1Ti"}},
-        "spec": {"accessModes": ["ReadWriteMany"], "mounts": [{**mount, "name": "renamed"}]},
+        "spec": {"accessModes": ["ReadWriteMany"], "mounts": [{**mount, "mountPoint": "https://mirrors.bit.edu.cn/moved/"}]},
     }
     namespace("patch", "dataset", "spark", "--type=merge", f"--patch={json.dumps(patch)}")
-    namespace.wait_for(["configmap", "spark-fuse"], lambda found: "renamed" in found["data"]["dataset.json"], 20.0)
+    namespace.wait_for(["configmap", "spark-fuse"], lambda found: "/moved/" in found["data"]["dataset.json"], 20.0)
     assert wait_until(lambda: "VolumeKept" in reasons(namespace, "spark"), 10.0)
     message = reasons(namespace, "spark")["VolumeKept"]
     assert "accessModes of the PersistentVolumeClaim stays ReadOnlyMany instead of ReadWriteMany" in message

@@ -16,7 +16,7 @@ from typing import Any
 from csi.operator.app.known import DATASETS, JOBS, PODS, Key, Known, key_of
 from csi.operator.app.observation import PODS_FAILED, STORE_FAILED
 from csi.operator.app.pod_problems import pod_problems
-from csi.operator.app.statuses import Seen
+from csi.operator.app.statuses import USABLE, Seen
 from csi.operator.app.times import age_seconds
 from csi.operator.figures import Figures
 from csi.operator.names import OWN_DOMAIN
@@ -66,8 +66,10 @@ class Surveys:
         pod = self._pod(job)
         has_ended = pod is not None and pod["status"].get("phase") in _ENDED
         if not has_ended and not (lost := _lost(job)):
-            problems = pod_problems([pod] if pod else [], "survey pod")
-            return replace(seen, problems=[Problem(PODS_FAILED, one, heals=True) for one in problems]) if problems else meanwhile
+            if pod is None or raw.get("status", {}).get("phase") in USABLE:  # it can be used, whether it is asked again or not
+                return meanwhile
+            problems = [Problem(PODS_FAILED, one, heals=True) for one in pod_problems([pod], "survey pod")]
+            return replace(seen, problems=problems) if problems else meanwhile
         said = _said(pod) if pod is not None and has_ended else lost
         if pod is not None and pod["status"].get("phase") == "Succeeded" and (found := _parsed(said)) is not None:
             annotation = json.dumps({"digest": digest, **found})

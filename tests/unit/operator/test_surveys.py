@@ -118,6 +118,8 @@ def test_a_job_whose_pod_is_gone_is_made_anew(cluster: Cluster) -> None:
 def test_a_pod_that_finds_no_place_says_so(cluster: Cluster) -> None:
     cluster.pod("Pending", conditions=[{"type": "PodScheduled", "status": "False", "message": "0/3 nodes are available"}])
     assert cluster.said() == ["survey pod demo-survey-x finds no place: 0/3 nodes are available"]
+    cluster.raw["status"] = {"phase": "Bound"}
+    assert cluster.said() == [], "it can be used all the same"
 
 
 def test_where_it_may_run() -> None:
