@@ -275,6 +275,7 @@ class NodeMounts:
             except RpcError as error:
                 if error.code.name != "NOT_FOUND":
                     raise
+            self._complaints.pop(target, None)
             mount = None if known is None else self.journal.get(known[0].id)
             if mount is not None:
                 left = {at: one for at, one in mount.publications.items() if at != target}

@@ -135,15 +135,15 @@ def test_a_pod_removes_what_it_has_cached(node: CsiDriver, pods: Pods, truth: Pa
 def test_a_pod_that_nobody_asks_any_more_serves_again(node: CsiDriver, pods: Pods, truth: Path) -> None:
     """Its runtime was deleted and made anew while a large cache was being removed: the node never served again."""
     pod = pods("a")
-    pod.start(erased_seconds=2)
+    pod.start(erased_seconds=5)
     pod.wait_serving()
     assert wait_until(lambda: erase(pod) == (200, {"done": True}), 20.0), pod.log()
-    time.sleep(1.5)
+    time.sleep(3)
     assert erase(pod) == (200, {"done": True})
-    time.sleep(1.5)
+    time.sleep(3)
     assert pod.get("/livez")[0] == 200, "it was asked again"
     assert pod.process is not None
-    assert pod.process.wait(10) == 0
+    assert pod.process.wait(20) == 0
     pod.start()
     pod.wait_serving()
     pod.end()

@@ -28,9 +28,8 @@ class Observer:
         self._daemons = daemons
         self._attachments = attachments
         self._installation = installation
-        self._choosing = (
-            asyncio.Lock()
-        )  # two that chose at a time would both take the emptiest nodes, or one for themselves alone
+        # Two that chose at a time would both take the emptiest node, or each have it for itself alone.
+        self._choosing = asyncio.Lock()
 
     async def observe(self, resolved: Resolved, token: str, digests: Mapping[str, str]) -> Seen:
         """`digests`: of the configuration that pods of each role are to have. Raises: ApiError, OSError."""
