@@ -112,6 +112,21 @@ def test_what_cannot_be_is_said(
     assert words in condition(dataset)["message"]
 
 
+def test_definitions_of_somebody_else_end_it(definitions: None, namespace: Kubectl, kubeconfig: Path, tmp_path: Path) -> None:
+    """Plain manifests were applied to a cluster with Fluid, and its finalizers were taken off its objects."""
+    what, label = ("label", "crd", "datasets.data.fluid.io"), "fusecache.io/definition"
+    namespace(*what, f"{label}-")
+    try:
+        operator = OperatorProcess(kubeconfig, namespace.namespace, tmp_path / "operator.log", image=IMAGE)
+        with pytest.raises(AssertionError):
+            operator.start()
+        assert operator.process is not None
+        assert operator.process.wait(20) == 1
+        assert "datasets.data.fluid.io of this cluster is not fusecache's" in operator.log().splitlines()[-1]
+    finally:
+        namespace(*what, f"{label}=true")
+
+
 def test_a_claim_of_that_name_stays_its_owners(operator: OperatorProcess, namespace: Kubectl) -> None:
     """Deleting the Dataset, which was never bound, deleted it, and with it what somebody had written."""
     spec = {"accessModes": ["ReadWriteOnce"], "storageClassName": "none", "resources": {"requests": {"storage": "1Gi"}}}
