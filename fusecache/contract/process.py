@@ -14,6 +14,7 @@ supervisor -> child
     {"do": "stop"}: finish what is cheap to finish and exit 0. fetch writes the clean marker.
     {"do": "ping"}: answer pong, once ready. Whoever does not, and does nothing else either, is replaced (custody/heartbeat.py).
 child -> supervisor
+    {"did": "warm"}                                                         all is imported: START would be obeyed at once
     {"did": "ready", "index_id": HEX, "access": "openless"|"passthrough"}   fetch: misses are answered from now on
     {"did": "ready"}                                                        serve: INIT was answered or the session resumed
     {"did": "pong"}

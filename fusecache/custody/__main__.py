@@ -4,7 +4,8 @@ supervisor makes it itself. With `--confine` (base/confinement.py) it is started
 `--lock-fd` whoever started it has the lock of the cache on that open file, and it waits until custody has a mount to give.
 
 With `--order-fd N` instead of `--spec` the path comes over that pipe when it is known, and if it closes without one all was for
-nothing. Until then the supervisor imports what it needs, and so do its children, which are the first thing that it starts.
+nothing. Until then the supervisor imports what it needs, and so do its children, which are the first thing that it starts. With
+`--lock-fd`, too, the order may be long in coming: {"state": "warm"} on the status pipe says that it would be obeyed at once.
 
 The only place of custody that reads arguments and environment. `--fetch-module` and `--serve-module` name other daemons, for
 tests.
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -94,22 +96,37 @@ def main() -> int:
         harden_process()
         if not spec_path:
             os.set_inheritable(int(options["--order-fd"]), False)
-            spec_path = _receive_order(int(options["--order-fd"]))
+            spec_path = _receive_order(int(options["--order-fd"]), early, status_fd if "--lock-fd" in options else -1)
         return _supervise(spec_path, options, environment, modules, early) if spec_path else 0
     finally:
         for child in early:
             child.kill()
 
 
-def _receive_order(fd: int) -> str:
-    """Import meanwhile what is needed then, and return the path of the spec; "" if nobody needs us."""
+def _receive_order(fd: int, early: Sequence[Child], warm_fd: int) -> str:
+    """Import meanwhile what is needed then, and return the path of the spec; "" if nobody needs us. `warm_fd`: gets a line when
+    we and `early` have imported, unless the order is there before; -1: nobody asks."""
     import fusecache.custody.supervisor  # noqa: F401
 
+    if warm_fd >= 0 and _wait_warm(fd, early):
+        os.write(warm_fd, b'{"state": "warm"}\n')
     path = b""
     while piece := os.read(fd, _MAX_PATH_BYTES):
         path += piece
     os.close(fd)
     return os.fsdecode(path)
+
+
+def _wait_warm(order_fd: int, early: Sequence[Child]) -> bool:
+    """Return whether all have imported (or died, which is made up for when the order comes) before the order came."""
+    importing = {child.channel.fileno(): child for child in early}
+    while importing:
+        readable, _, _ = select.select([order_fd, *importing], [], [])
+        if order_fd in readable:
+            return False
+        for fd in readable:
+            importing.pop(fd).receive()
+    return True
 
 
 def _supervise(

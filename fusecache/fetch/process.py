@@ -6,6 +6,7 @@ told to stop. State that must survive it lies in the index and in custody's shar
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import logging
@@ -291,8 +292,10 @@ async def check_sources(cache: Cache) -> None:
 
 
 def receive_start(control: socket.socket) -> tuple[dict[str, Any], dict[str, int]] | None:
-    """Block until START arrives (a spare may wait for hours). Return it with its descriptors, or None if the supervisor is
-    gone."""
+    """Say that we are warm, and block until START arrives (a spare may wait for hours). Return it with its descriptors, or None
+    if the supervisor is gone."""
+    with contextlib.suppress(OSError):
+        control.send(json.dumps({"did": "warm"}).encode())
     while True:
         data, fds, _, _ = socket.recv_fds(control, 65536, len(FETCH_FDS))
         if not data:

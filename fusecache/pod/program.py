@@ -151,9 +151,7 @@ class Pod:
         config = load(self._arguments)
         await self._wait_for_secrets(config)
         if not self._turn.take_nowait():
-            self._state.enter(Phase.STANDBY, "another pod of the Dataset has the cache of this node: this one stands by for it")
-            log.info("%s", self._state.reason)
-            await self._turn.wait()
+            await self._stand_by()
             log.info("the cache is ours")
         if not self._problem_before:
             self._state.enter(Phase.STARTING, "the daemon starts: it waits for the mount of custody, and for the source")
@@ -168,6 +166,23 @@ class Pod:
         self._state.enter(Phase.SERVING, "")
         (Path(self._arguments.custody) / PROBLEM).unlink(missing_ok=True)
         await asyncio.Event().wait()
+
+    async def _stand_by(self) -> None:
+        """Return when the cache is ours. We say that we stand by as soon as we would take over within a moment: then, and not
+        before, is the other pod told to end, and all who read wait for what our daemons still had to import."""
+        turn = asyncio.create_task(self._turn.wait())
+        warm = asyncio.create_task(self._supervisor.wait_warm())
+        try:
+            await asyncio.wait({turn, warm}, return_when=asyncio.FIRST_COMPLETED)
+            if not turn.done():
+                self._state.enter(
+                    Phase.STANDBY, "another pod of the Dataset has the cache of this node: this one stands by for it"
+                )
+                log.info("%s", self._state.reason)
+            await turn
+        finally:
+            turn.cancel()
+            warm.cancel()
 
     async def _wait_for_secrets(self, config: DatasetConfig) -> None:
         while missing := config.missing_secrets:

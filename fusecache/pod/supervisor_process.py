@@ -35,6 +35,8 @@ class SupervisorProcess:
         self._pidfd = os.pidfd_open(early.pid)
         asyncio.get_running_loop().add_reader(self._pidfd, self._reap)
         self._report_fd = early.report_fd
+        self._reports = asyncio.StreamReader(limit=_MAX_REPORT_BYTES)
+        self._transport: asyncio.ReadTransport | None = None
 
     def order(self, spec_path: str) -> None:
         """Tell it what to serve. If it died, its end says so."""
@@ -42,16 +44,21 @@ class SupervisorProcess:
             os.write(self._order_fd, os.fsencode(spec_path))
         self._close_order()
 
+    async def wait_warm(self) -> None:
+        """Return when it and its daemons have imported, or it has ended. Only before the order; may be cancelled."""
+        await self._connect()
+        await self._reports.readline()
+
     async def report(self) -> Report:
         """Return when it serves, or has given up. One that died without a word has said so in its end."""
-        reader = asyncio.StreamReader(limit=_MAX_REPORT_BYTES)
-        pipe = os.fdopen(self._report_fd, "rb", 0)
-        transport, _ = await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), pipe)
+        transport = await self._connect()
+        said = {"state": "warm"}
         try:
-            line = await reader.readline()
+            while said.get("state") == "warm":
+                line = await self._reports.readline()
+                said = json.loads(line) if line else {}
         finally:
             transport.close()
-        said = json.loads(line) if line else {}
         if said.get("state") == "ready":
             return Report(None)
         try:
@@ -59,6 +66,14 @@ class SupervisorProcess:
         except ValueError:
             kind = ErrorKind.BUG
         return Report(CacheError(kind, str(said.get("message", "the supervisor ended and did not say why: see the lines above"))))
+
+    async def _connect(self) -> asyncio.ReadTransport:
+        if self._transport is None:
+            pipe = os.fdopen(self._report_fd, "rb", 0)
+            self._transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+                lambda: asyncio.StreamReaderProtocol(self._reports), pipe
+            )
+        return self._transport
 
     async def wait_ended(self) -> int:
         """Return its exit status as a shell would."""

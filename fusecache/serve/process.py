@@ -48,6 +48,7 @@ def run(control_fd: int) -> int:
     """Be a serve process; return its exit status."""
     _prepare_process()
     control = ControlChannel(control_fd)
+    control.tell(did="warm")
     try:
         message, fds = control.receive(SERVE_FDS)
     except EOFError:

@@ -19,7 +19,6 @@ pytestmark = [pytest.mark.fuse, pytest.mark.root, pytest.mark.slow, pytest.mark.
 
 INTERVAL_SECONDS = 1.0
 LOOK_SECONDS = 5.5
-LONGEST_SECONDS = 2.0  # the promise is one second; the test machine may have others to serve
 
 
 def kill_role(driver: CsiDriver, role: str) -> None:
@@ -106,6 +105,7 @@ def test_one_at_a_time(
     target: Path,
     full_length: bool,
     promise: Callable[[str, str, str, str], None],
+    allowed: Callable[[float], float],
     roles: tuple[str, ...],
 ) -> None:
     seconds = {1: 20.0, 3: 60.0}[len(roles)] if full_length else 10.0
@@ -119,7 +119,7 @@ def test_one_at_a_time(
     )
     assert kills >= 2, "too few kills landed"
     seen.assert_clean()
-    assert seen.longest_seconds < (1.0 if full_length else LONGEST_SECONDS), seen.slowest
+    assert seen.longest_seconds < allowed(1.0), seen.slowest
 
 
 @pytest.mark.timeout(200)
@@ -141,7 +141,7 @@ def test_pairs_in_turn(
         f"{seen.longest_seconds:.2f} s",
         "0 failed, 0 wrong, 0 hung",
     )
-    assert kills >= 8, "too few kills landed"
+    assert kills >= (8 if full_length else 4), "too few kills landed"
     seen.assert_clean()
 
 

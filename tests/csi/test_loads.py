@@ -151,7 +151,7 @@ def test_a_pod_that_dies_meanwhile_is_asked_again(
 def test_a_pod_that_stands_by_is_left_alone(pod: CachePod, pods: Pods, tmp_path: Path) -> None:
     other = pods("b")
     other.start()
-    assert wait_until(other.is_standby, 10.0)
+    other.wait_standby()
     outcome = run_loader(tmp_path / "token", plan_of(0), pod, other)
     assert (outcome.status, outcome.figures.files, outcome.figures.workers) == (0, 82, 1)
     other.end()

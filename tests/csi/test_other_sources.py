@@ -66,7 +66,7 @@ def test_other_sources_come_under_a_volume_that_is_in_use(
         assert held.stdout.readline() == b"opened\n"
         following = pods("1", sources=places(a="a", c="c", d="d-new"), settings=settings)
         following.start()
-        assert wait_until(following.is_standby, 10.0), following.log()
+        following.wait_standby()
         assert pod.end() == 0
         following.wait_serving()
         pod.unpublish()

@@ -147,7 +147,7 @@ def test_who_stands_by_neither_owns_nor_serves(cluster: Cluster) -> None:
     try:
         second.publish()
         second.start()
-        assert wait_until(second.is_standby, 20), second.log()
+        second.wait_standby()
         with pytest.raises(ConnectionError):
             socket.create_connection(("127.0.0.1", port), 1).close()
         began = time.monotonic()

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -40,9 +41,14 @@ def read_while_killing(mount: NativeMount, seconds: float) -> tuple[int, list[di
 
 @pytest.mark.parametrize(("serve_count", "resend"), [(1, True), (1, False), (2, False)], ids=["one", "one without RESEND", "two"])
 def test_no_read_fails_when_serve_is_killed(
-    tmp_path: Path, serve_count: int, resend: bool, capsys: pytest.CaptureFixture[str], pytestconfig: pytest.Config
+    tmp_path: Path,
+    serve_count: int,
+    resend: bool,
+    capsys: pytest.CaptureFixture[str],
+    full_length: bool,
+    allowed: Callable[[float], float],
 ) -> None:
-    seconds = 20.0 if pytestconfig.getoption("--full-length", False) else 3.0
+    seconds = 20.0 if full_length else 3.0
     with native_mount(tmp_path, serve_count=serve_count, settings={"ask_resend": resend}) as mount:
         has_resend = bool(U64.unpack_from(mount.memory, shared.H_INIT_FLAGS)[0] & InitFlag.HAS_RESEND)
         assert resend or not has_resend
@@ -58,7 +64,7 @@ def test_no_read_fails_when_serve_is_killed(
         assert replayed > 0, "no kill hit a request: nothing was shown"
         assert all(count["reads"] > 10 for count in counts)
         assert mount.counter(Counter.POISONED) == 0
-        assert longest < 2.0  # 0.1-0.3 s on idle cores, most of it Python starting; the machine is shared
+        assert longest < allowed(2.0)  # 0.1-0.3 s on idle cores, most of it Python starting; the machine is shared
 
 
 def test_resend_brings_back_what_lost_slots_held(tmp_path: Path) -> None:

@@ -217,6 +217,9 @@ class CachePod:
     def is_standby(self) -> bool:
         return self.get("/healthz") == (200, "standby\n")
 
+    def wait_standby(self, seconds: float = 30.0) -> None:
+        assert wait_until(self.is_standby, seconds), f"{self.get('/healthz')} {self.log()[-4000:]}"
+
     def wait_serving(self, seconds: float = 20.0) -> None:
         assert wait_until(self.is_serving, seconds), f"{self.get('/healthz')} {self.log()[-4000:]}"
 

@@ -2,7 +2,7 @@
 
 Started by the supervisor as `python -m tests.support.fake_fetch FD`. Every START is appended to FAKE_DIR/starts as a JSON line.
 Files: index_id: what it reports. fetch.fail: says failed with this text. fetch.exit: ends with this status after START (minus:
-the signal). fetch.ready_then_exit: the same after ready. A file `X.once` is removed when it was obeyed.
+the signal). fetch.ready_then_exit: the same after ready. fetch.cold: it still imports. A file `X.once` is removed when obeyed.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 
 from tests.support.fake_child import Control, end, misdeed, note_start
 
@@ -18,6 +19,9 @@ signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
 
 def main() -> None:
     control = Control(int(sys.argv[1]))
+    while misdeed("fetch.cold"):
+        time.sleep(0.01)
+    control.tell({"did": "warm"})
     message, _fds = control.receive()
     if message is None:
         return

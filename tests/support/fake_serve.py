@@ -170,6 +170,7 @@ def obey(control: Control) -> None:
 
 def main() -> None:
     control = Control(int(sys.argv[1]))
+    control.tell({"did": "warm"})
     message, fds = control.receive()
     if message is None:
         return
