@@ -109,7 +109,8 @@ def _receive_order(fd: int, early: Sequence[Child], warm_fd: int) -> str:
     import fusecache.custody.supervisor  # noqa: F401
 
     if warm_fd >= 0 and _wait_warm(fd, early):
-        os.write(warm_fd, b'{"state": "warm"}\n')
+        with contextlib.suppress(BrokenPipeError):  # who died closes the other pipe, too
+            os.write(warm_fd, b'{"state": "warm"}\n')
     path = b""
     while piece := os.read(fd, _MAX_PATH_BYTES):
         path += piece

@@ -1,18 +1,22 @@
 #!/usr/bin/env bash
-# Runs tests/cluster on the cluster of $KUBECONFIG; without it, on one that is booted for them and removed whatever happens.
-# On a machine that cannot have one it says why in a line, and the tests are skipped. Arguments: those of pytest.
+# Runs tests/cluster on the cluster of $KUBECONFIG; without it, on clusters that are booted for them and removed whatever happens:
+# one for the tests of the installed chart, and beside it one for all others, as both are mostly waiting. At full length, or for
+# tests that arguments name, there is one. On a machine that cannot have one it says why in a line, and the tests are skipped.
+# Arguments: those of pytest.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 harness=(.venv/bin/python -m tests.cluster_harness)
-run_tests() { # run_tests ARGUMENT...: all of tests/cluster unless an argument is a path
+
+is_everything() { # is_everything ARGUMENT...: whether no argument is a path
     local argument
     for argument; do
-        if [ -e "${argument%%::*}" ]; then
-            .venv/bin/python -m pytest --cluster "$@"
-            return
-        fi
+        [ ! -e "${argument%%::*}" ] || return 1
     done
-    .venv/bin/python -m pytest --cluster tests/cluster "$@"
+}
+
+run_tests() {
+    ! is_everything "$@" || set -- tests/cluster "$@"
+    .venv/bin/python -m pytest --cluster "$@"
 }
 
 build_programs() { # here, as no test has time for it; who has no Go is told by the tests that need it
@@ -34,21 +38,39 @@ if ! reason=$("${harness[@]}" missing); then
     exit
 fi
 
-# One directory for each checkout: a run that was killed is cleaned up by the next, and another checkout's is left alone.
-directory=/var/tmp/fusecache-test-cluster-$(pwd -P | sha256sum | cut -c1-8)
-harness+=(--directory="$directory")
+# Directories of each checkout's own: a run that was killed is cleaned up by the next, and another checkout's is left alone.
+base=/var/tmp/fusecache-test-cluster-$(pwd -P | sha256sum | cut -c1-8)
+all=("$base" "$base-2")
+used=("$base")
+if is_everything "$@" && [[ " $* " != *" --full-length "* ]]; then
+    used=("${all[@]}")
+    set -- --numprocesses=2 --dist=loadscope "$@" # tests/cluster/conftest.py gives each process a cluster
+fi
 remove() {
-    local status=$?
-    if [ "$status" != 0 ] && [ -d "$directory/logs" ]; then
-        echo "The last lines of the logs:"
-        tail -n 3 "$directory"/logs/*.log || true
-    fi
-    "${harness[@]}" down || status=1
+    local status=$? directory
+    for directory in "${used[@]}"; do
+        if [ "$status" != 0 ] && [ -d "$directory/logs" ]; then
+            echo "The last lines of the logs:"
+            tail -n 3 "$directory"/logs/*.log || true
+        fi
+    done
+    down || status=1
     exit "$status"
+}
+down() {
+    local directory status=0
+    for directory in "${all[@]}"; do
+        "${harness[@]}" --directory="$directory" down || status=1
+    done
+    return "$status"
 }
 trap remove EXIT
 trap 'exit 130' INT TERM HUP
-"${harness[@]}" down
+down
 build_programs
-"${harness[@]}" up
-KUBECONFIG="$directory/kubeconfig" run_tests "$@"
+kubeconfigs=
+for directory in "${used[@]}"; do
+    "${harness[@]}" --directory="$directory" up
+    kubeconfigs+=${kubeconfigs:+:}$directory/kubeconfig
+done
+KUBECONFIG=$kubeconfigs run_tests "$@"

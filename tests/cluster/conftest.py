@@ -1,4 +1,5 @@
-"""The cluster that $KUBECONFIG names: any, or one of the harness, whose nodes can be entered and given images."""
+"""The cluster that $KUBECONFIG names: any, or one of the harness, whose nodes can be entered and given images. Where pytest runs
+several processes, the first gets the first cluster that it names, and so on."""
 
 from __future__ import annotations
 
@@ -6,12 +7,15 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from tests.cluster_harness import needs
 from tests.cluster_harness.cluster import Cluster
 from tests.support.kubectl import Kubectl, find_kubectl
+from tests.support.mounted import ROOT
 
 INSTALLED = Path(__file__).parent / "installed"
 NAMESPACE_SECONDS = 60.0
@@ -22,13 +26,29 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path.is_relative_to(INSTALLED))
 
 
+class TwoClusters(LoadScopeScheduling):
+    """Two processes divide the tests there, and nowhere else: neither part ever shares its cluster with the other."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return str((ROOT / nodeid.partition("::")[0]).is_relative_to(INSTALLED))
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling | None:
+    return TwoClusters(config, log) if config.getoption("dist") == "loadscope" else None
+
+
 @pytest.fixture(scope="session")
 def kubeconfig() -> Path:
     if find_kubectl() is None:
         pytest.skip("kubectl is not installed (make test-cluster installs it)")
-    if path := os.environ.get("KUBECONFIG"):
-        return Path(path.split(os.pathsep)[0])
+    if named := os.environ.get("KUBECONFIG"):
+        paths = named.split(os.pathsep)
+        return Path(paths[_process_number() % len(paths)])
     pytest.skip(needs.missing() or "KUBECONFIG names no cluster (make test-cluster boots one)")
+
+
+def _process_number() -> int:
+    return int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 
 
 @pytest.fixture(scope="session")
