@@ -183,8 +183,12 @@ class ServeMount(NativeMount):
         assert self.hear(serve_index) == {"did": "ready"}
 
     def hear(self, serve_index: int = 0) -> dict[str, Any]:
-        data = self.channels[serve_index].recv(65536)
-        return json.loads(data) if data else {}
+        """Return the next message but the first one, which says that the process has imported; {} when it has ended."""
+        said: dict[str, Any] = {"did": "warm"}
+        while said.get("did") == "warm":
+            data = self.channels[serve_index].recv(65536)
+            said = json.loads(data) if data else {}
+        return said
 
     def kill(self, serve_index: int = 0) -> None:
         process = self.processes.pop(serve_index)
