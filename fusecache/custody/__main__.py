@@ -136,7 +136,8 @@ def _supervise(
     import logging  # not before the children are started
 
     from fusecache.contract.mount_spec import MountSpec
-    from fusecache.custody.supervisor import LOG_NAME, Supervisor, SupervisorConfig
+    from fusecache.custody.log_file import LOG_NAME
+    from fusecache.custody.supervisor import Supervisor, SupervisorConfig
 
     spec = MountSpec.load(spec_path)
     status_fd = int(options.get("--status-fd", "-1"))

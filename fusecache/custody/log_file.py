@@ -7,6 +7,7 @@ is some microseconds in many hours. Called by the supervisor's loop.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 
@@ -16,6 +17,9 @@ log = logging.getLogger(__name__)
 
 MAX_LOG_BYTES = 4 << 20  # of memory, often: run directories lie on tmpfs. 20,000 lines or so
 CHECK_SECONDS = 5.0
+LOG_NAME = " supervisor "  # in each of the supervisor's own lines of the log that children write to as well
+_TAIL_BYTES = 16 << 10
+_LONGEST_LINE = 300
 _PIECE_BYTES = 256 << 10
 
 
@@ -30,6 +34,16 @@ def rotate_if_large(path: str, log_fd: int, max_bytes: int = MAX_LOG_BYTES) -> b
         log.warning("the old log cannot be kept: %s", error)
     os.ftruncate(log_fd, 0)
     return True
+
+
+def last_line_of_children(path: str) -> str:
+    """Return the last thing that a child wrote; "" if there is none, or the log is not a file (`path` is "")."""
+    with contextlib.suppress(OSError), open(path or os.devnull, "rb") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES))
+        for line in reversed(file.read().decode(errors="replace").splitlines()):
+            if line.strip() and LOG_NAME not in line:
+                return line.strip()[:_LONGEST_LINE]
+    return ""
 
 
 def _copy_end(path: str, target: str, start: int, most_bytes: int) -> None:

@@ -13,6 +13,7 @@ old one fail.
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import logging
 import os
@@ -39,7 +40,7 @@ from fusecache.custody.custody_client import CustodyClient, CustodyMount
 from fusecache.custody.event_loop import HANGUP_ONLY, EventLoop, close_quietly
 from fusecache.custody.favours import Favours
 from fusecache.custody.fuse_mount import FuseMount, check_mountpoint, make_mount
-from fusecache.custody.log_file import CHECK_SECONDS, rotate_if_large
+from fusecache.custody.log_file import CHECK_SECONDS, last_line_of_children, rotate_if_large
 from fusecache.custody.mount_holders import describe_holders
 from fusecache.custody.mount_table import (
     MountRecord,
@@ -57,8 +58,6 @@ PROGRESS_SECONDS = 1.0  # between what is told to whoever waits for files to be 
 THROUGH_SECONDS = 30.0  # when writing through, programs were told already what is not in the store
 LOCK_SECONDS, LOCK_LOOK_SECONDS = 10.0, 0.005  # that a predecessor may take to let go of the cache
 MOUNT_LOOK_SECONDS = 0.1  # between questions for a mount that custody does not have yet
-LOG_NAME = " supervisor "  # in each of our own lines of the log that children write to as well
-LOG_TAIL_BYTES = 16 << 10
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -248,7 +247,8 @@ class Supervisor:
             fetch_fds=(self._shared_memory, self._bounce, miss.fileno(), control.fileno()),
             early=config.early,
         )
-        events = CrewEvents(self._on_change, self._on_mount_gone, self._renew_mount, self._last_log_line)
+        last_words = functools.partial(last_line_of_children, config.log_path)
+        events = CrewEvents(self._on_change, self._on_mount_gone, self._renew_mount, last_words)
         crew = Crew(self._loop, crew_config, events)
         if is_initialized and self._custody is not None and isinstance(self._mount, CustodyMount):
             crew.use_mount(self._mount, self._custody)  # before fetch starts: the connection is not a fresh one
@@ -461,15 +461,6 @@ class Supervisor:
             record.state = "stopping"
         elif crew.is_running:
             record.state = "degraded" if crew.last_error else "ready"
-
-    def _last_log_line(self) -> str:
-        """The last thing a child wrote, if it went to a file; "" otherwise."""
-        with contextlib.suppress(OSError), open(self._config.log_path or os.devnull, "rb") as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - LOG_TAIL_BYTES))
-            for line in reversed(file.read().decode(errors="replace").splitlines()):
-                if line.strip() and LOG_NAME not in line:
-                    return line.strip()[:300]
-        return ""
 
     def _look_after_log(self) -> None:
         with contextlib.suppress(OSError):

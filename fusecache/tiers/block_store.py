@@ -243,10 +243,12 @@ class BlockStore:
         self._end_use(place)
         tier = self.tiers[place.tier]
         whole = place.kind == ContainerKind.WHOLE_FILE
-        if whole and (self._places[place.container, place.offset] or self._is_live(place)):
-            tier.used_bytes -= align(place.length)  # the same block came there another way
-        elif whole and place.container in self._unpunched:
-            self._unpunched[place.container][place.offset] = align(place.length)
+        key = (place.container, place.offset)
+        still_there = self._unpunched.get(place.container)
+        if whole and (self._places[key] or self._is_live(place) or key in self._freed or place.offset in (still_there or ())):
+            tier.used_bytes -= align(place.length)  # the same block came there another way, and may have been forgotten since
+        elif whole and still_there is not None:
+            still_there[place.offset] = align(place.length)
         else:
             tier.punch(place.container, place.offset, self._punched(place.length, whole=whole))
             tier.used_bytes -= align(place.length)
@@ -261,6 +263,13 @@ class BlockStore:
             row = self.index.containers.get(txn, place.container)
             extent = None if row is None else self.index.extents.get(txn, row.inode, place.offset // self.block_size)
         return extent is not None and extent.container == place.container
+
+    def _keep_place(self, place: Place) -> None:
+        """What was forgotten in this place, while the same block was on its way there again, is not to be punched out."""
+        freed = self._freed.pop((place.container, place.offset), None)
+        left = 0 if freed is None else freed.length
+        left += self._unpunched.get(place.container, {}).pop(place.offset, 0)
+        self.tiers[place.tier].used_bytes -= left
 
     def _end_use(self, place: Place) -> None:
         container = place.container
@@ -326,6 +335,7 @@ class BlockStore:
                 self.admission.note_fetched(block.inode, block.block, align(block.place.length), is_kept=block.is_kept)
             os.close(block.place.fd)
             self._end_use(block.place)
+            self._keep_place(block.place)
             self._created.discard(block.place.container)
         self._after_detach(transaction, rows, [(b.replaces) for b in taken if b.replaces is not None])
         for block in refused:
@@ -536,7 +546,8 @@ class BlockStore:
                 return True
             del self._freed[key]
             tier = self.tiers[freed.tier]
-            tier.punch(freed.container, freed.offset, freed.punched)
+            if key not in self._places:  # else the same block is on its way there again, and has what was written for it
+                tier.punch(freed.container, freed.offset, freed.punched)
             tier.used_bytes -= freed.length
         return False
 

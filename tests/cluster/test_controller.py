@@ -33,7 +33,7 @@ from tests.support.operator_process import OperatorProcess
 from tests.support.s3_bucket import S3Bucket
 from tests.support.seaweed import ADMIN, Seaweed
 
-pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(600)]
 
 IMAGE = "localhost/fusecache-fuse:none"  # the cache pods of these tests need not run
 SECONDS = 40.0

@@ -17,7 +17,7 @@ from tests.support.s3_bucket import S3Bucket
 from tests.support.scenarios import in_pod, wait_pod
 from tests.support.seaweed import ADMIN, Seaweed
 
-pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(600)]
 
 SAID_SECONDS = 30.0
 HEALED_SECONDS = 60.0

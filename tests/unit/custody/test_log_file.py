@@ -7,7 +7,7 @@ import threading
 from pathlib import Path
 
 from fusecache.contract.run_files import LOG, LOG_PREDECESSOR
-from fusecache.custody.log_file import rotate_if_large
+from fusecache.custody.log_file import LOG_NAME, last_line_of_children, rotate_if_large
 from tests.support.log_check import LogCheck
 
 
@@ -29,6 +29,14 @@ def test_a_large_log_begins_anew_and_its_end_is_kept(tmp_path: Path) -> None:
         os.close(fd)
     assert path.read_bytes() == b"c"
     assert (tmp_path / LOG_PREDECESSOR).read_bytes() == b"a" * 400 + b"b" * 600
+
+
+def test_the_last_words_of_a_child_are_found_among_ours(tmp_path: Path) -> None:
+    path = tmp_path / LOG
+    path.write_text("x\n" * 20_000 + f"ImportError: no obstore\n\n2026-01-01 INFO{LOG_NAME}fusecache.custody: stopping\n")
+    assert last_line_of_children(str(path)) == "ImportError: no obstore"
+    path.write_text(f"2026-01-01 INFO{LOG_NAME}fusecache.custody: stopping\n")
+    assert last_line_of_children(str(path)) == last_line_of_children(str(tmp_path / "missing")) == last_line_of_children("") == ""
 
 
 def test_several_writers_go_on_writing_whole_lines(tmp_path: Path) -> None:

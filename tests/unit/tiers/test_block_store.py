@@ -416,6 +416,36 @@ def test_a_number_is_not_given_out_again_after_a_crash(bench: Bench) -> None:
     b.store.release(fresh)
 
 
+@pytest.mark.parametrize("reclaimed", ["before", "after", "never"])
+@pytest.mark.parametrize("end", ["committed", "released"])
+@pytest.mark.parametrize("keep_whole", [False, True])
+def test_a_block_is_forgotten_while_it_comes_again(bench: Bench, keep_whole: bool, end: str, reclaimed: str) -> None:
+    """Two reservations of one block have one place; when what the first one brought was forgotten, the second one's bytes were
+    punched out with it."""
+    b = bench(keep_whole=keep_whole)
+    inode = b.file(LARGE)
+    b.cache(inode, 1, 2, 3)
+    first, second = (b.written(inode, 0, b.reserve(inode, 0)) for _ in range(2))
+    assert first.place[:4] == second.place[:4]
+    assert not b.commit(first)
+    b.store.forget([(inode, 0)])
+    if reclaimed == "before":
+        assert not b.store.reclaim()
+    if end == "committed":
+        assert not b.commit(second)
+    else:
+        b.store.release(second.place)
+    if reclaimed == "after":
+        assert not b.store.reclaim()
+    if end == "committed":
+        assert b.stored(inode) == b.data(inode, 0)
+    b.check()
+    b.store.forget((inode, block) for block in range(4))
+    b.store.reclaim()
+    b.check()
+    assert sum(tier.used_bytes for tier in b.tiers) == 0
+
+
 # -- any sequence
 
 
