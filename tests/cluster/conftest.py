@@ -43,7 +43,9 @@ def kubeconfig() -> Path:
         pytest.skip("kubectl is not installed (make test-cluster installs it)")
     if named := os.environ.get("KUBECONFIG"):
         paths = named.split(os.pathsep)
-        return Path(paths[_process_number() % len(paths)])
+        mine = paths[_process_number() % len(paths)]
+        os.environ["KUBECONFIG"] = mine  # for programs that tests start
+        return Path(mine)
     pytest.skip(needs.missing() or "KUBECONFIG names no cluster (make test-cluster boots one)")
 
 
