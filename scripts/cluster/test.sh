@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs tests/cluster on the cluster of $KUBECONFIG; without it, on clusters that are booted for them and removed whatever happens:
-# one for the tests of the installed chart, and beside it one for all others, as both are mostly waiting. At full length, or for
+# one for the tests of the installed chart, and beside it one for all others, as one leaves half of two cores idle. At full length, or for
 # tests that arguments name, there is one. On a machine that cannot have one it says why in a line, and the tests are skipped.
 # Arguments: those of pytest.
 set -euo pipefail

@@ -66,7 +66,7 @@ def test_tier_stays_within_its_quota(
             readers.kill()
         metrics = mounted.metrics()
     evicted = int(metrics["fusecache_evicted_bytes_total"])
-    assert watch.looks > (seconds if full_length else 0), "a look takes its time on a busy machine"
+    assert watch.looks > (seconds if full_length else 0)  # beside other tests a look may take seconds
     assert evicted > QUOTA_BYTES / 2, "the tier was hardly ever full: the run proves nothing"
     promise(
         shape.figure,
