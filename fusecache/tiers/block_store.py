@@ -4,9 +4,7 @@ Called by fetch's event loop only, and never across a checkpoint: each method le
 order of effects is always bytes first, extent after; on the way out, extent first, bytes after. Worker threads only get a
 `Place`.
 
-Space of a forgotten block is given back by punching a hole once no reader's snapshot can name the block any more. A whole-file
-container that was complete once may be open in the kernel (passthrough), which reads it without asking us: it is never punched,
-it leaves by unlink.
+What becomes of the space of a forgotten block is in forgotten.py.
 """
 
 from __future__ import annotations
@@ -15,7 +13,7 @@ import collections
 import errno
 import logging
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from fusecache.index.containers import Container, ContainerKind
@@ -24,6 +22,7 @@ from fusecache.index.extents import BlockIndex, Extent, ExtentFlag
 from fusecache.index.index import Index
 from fusecache.index.inodes import Inode, InodeFlag, InodeNo
 from fusecache.tiers.admission import Admission
+from fusecache.tiers.forgotten import Forgotten, Freed
 from fusecache.tiers.held_bytes import HeldBytes, queue_of
 from fusecache.tiers.marks import Marks
 from fusecache.tiers.tier import Tier, align
@@ -65,18 +64,6 @@ class Written(NamedTuple):
     is_kept: bool = False
 
 
-class Freed(NamedTuple):
-    """A range that waits until no reader can name it. `length` is what it counts for, `punched` what may be punched out: blocks
-    smaller than a page lie side by side in a whole-file container."""
-
-    transaction: int
-    tier: int
-    container: int
-    offset: int
-    length: int
-    punched: int
-
-
 class BlockStore:
     """Invariants: a block has at most one extent; live bytes in `meta` equal the sum over extents, cached bytes the sum over
     those whose object is the current version; a leased block is never forgotten by eviction."""
@@ -93,12 +80,11 @@ class BlockStore:
         self._segments: dict[int, tuple[int, int]] = {}  # tier -> (container, end)
         self._whole: collections.OrderedDict[tuple[int, InodeNo], int] = collections.OrderedDict()
         self._created: set[int] = set()
-        self._freed: collections.OrderedDict[tuple[int, int], Freed] = collections.OrderedDict()  # by (container, offset)
+        self.forgotten = Forgotten(self.tiers)
         self._places: collections.Counter[tuple[int, int]] = collections.Counter()  # reservations in whole-file containers
         # Whole-file containers of which every byte was written by this process, with the ctime they had when last at rest: when
         # one becomes complete, it need not be read again before the kernel may have it.
         self._trusted: dict[int, int] = {}
-        self._unpunched: dict[int, dict[int, int]] = {}  # container -> offset -> bytes that were forgotten but still take space
         with index.read() as txn:
             meta = index.meta
             # Files of an earlier process may have any number below this, whether a row tells of them or not.
@@ -165,14 +151,7 @@ class BlockStore:
         self._remember_whole(tier.number, inode, container)
         offset = block * self.block_size
         self._look_after(container, fd, create=create)
-        still_there = self._unpunched.get(container)
-        if still_there is not None and offset in still_there:
-            del still_there[offset]
-        elif (container, offset) in self._freed:
-            # Forgotten a moment ago, not punched out yet: it must not be, as the same bytes go there again.
-            del self._freed[container, offset]
-        else:
-            tier.used_bytes += align(length)
+        tier.used_bytes += align(length) - self.forgotten.take_back(container, offset)
         self._users[container] += 1
         self._places[container, offset] += 1
         return Place(tier.number, container, offset, length, fd, ContainerKind.WHOLE_FILE)
@@ -244,11 +223,10 @@ class BlockStore:
         tier = self.tiers[place.tier]
         whole = place.kind == ContainerKind.WHOLE_FILE
         key = (place.container, place.offset)
-        still_there = self._unpunched.get(place.container)
-        if whole and (self._places[key] or self._is_live(place) or key in self._freed or place.offset in (still_there or ())):
+        if whole and (self._places[key] or self._is_live(place) or key in self.forgotten):
             tier.used_bytes -= align(place.length)  # the same block came there another way, and may have been forgotten since
-        elif whole and still_there is not None:
-            still_there[place.offset] = align(place.length)
+        elif whole and self.forgotten.keeps(place.container):
+            self.forgotten.keep(*key, align(place.length))
         else:
             tier.punch(place.container, place.offset, self._punched(place.length, whole=whole))
             tier.used_bytes -= align(place.length)
@@ -263,13 +241,6 @@ class BlockStore:
             row = self.index.containers.get(txn, place.container)
             extent = None if row is None else self.index.extents.get(txn, row.inode, place.offset // self.block_size)
         return extent is not None and extent.container == place.container
-
-    def _keep_place(self, place: Place) -> None:
-        """What was forgotten in this place, while the same block was on its way there again, is not to be punched out."""
-        freed = self._freed.pop((place.container, place.offset), None)
-        left = 0 if freed is None else freed.length
-        left += self._unpunched.get(place.container, {}).pop(place.offset, 0)
-        self.tiers[place.tier].used_bytes -= left
 
     def _end_use(self, place: Place) -> None:
         container = place.container
@@ -335,7 +306,8 @@ class BlockStore:
                 self.admission.note_fetched(block.inode, block.block, align(block.place.length), is_kept=block.is_kept)
             os.close(block.place.fd)
             self._end_use(block.place)
-            self._keep_place(block.place)
+            # What was forgotten there, while the same block was on its way there again.
+            self.tiers[block.place.tier].used_bytes -= self.forgotten.take_back(block.place.container, block.place.offset)
             self._created.discard(block.place.container)
         self._after_detach(transaction, rows, [(b.replaces) for b in taken if b.replaces is not None])
         for block in refused:
@@ -451,11 +423,11 @@ class BlockStore:
             row = rows.get(extent.container)
             self._trusted.pop(extent.container, None)
             if row is not None and row.written_ns and self.keep_whole:
-                self._unpunched.setdefault(extent.container, {})[extent.offset] = align(extent.length)
+                self.forgotten.keep(extent.container, extent.offset, align(extent.length))
             else:
                 punched = self._punched(extent.length, whole=row is None or row.kind == ContainerKind.WHOLE_FILE)
-                key = (extent.container, extent.offset)
-                self._freed[key] = Freed(transaction, extent.tier, *key, align(extent.length), punched)
+                place = (extent.tier, extent.container, extent.offset)
+                self.forgotten.wait(Freed(transaction, *place, align(extent.length), punched))
         for container, row in rows.items():
             if row.live_blocks == 0 and not self._is_in_use(container, row.tier):
                 self._unlink(self.tiers[row.tier], container)
@@ -501,8 +473,7 @@ class BlockStore:
                 if extent.container == container
             }
         taken.update({offset: self.block_size for other, offset in self._places if other == container})
-        taken.update({offset: self.block_size for other, offset in self._freed if other == container})
-        taken.update(dict.fromkeys(self._unpunched.get(container, {}), self.block_size))
+        taken.update(dict.fromkeys(self.forgotten.offsets(container), self.block_size))
         position = 0
         for offset in sorted([*taken, align(row.end)]):
             if offset > position:
@@ -531,29 +502,11 @@ class BlockStore:
         for key in [key for key, value in self._whole.items() if value == container and key[0] == tier.number]:
             del self._whole[key]
         self._trusted.pop(container, None)
-        for key in [key for key in self._freed if key[0] == container]:
-            tier.used_bytes -= self._freed.pop(key).length
-        tier.used_bytes -= sum(self._unpunched.pop(container, {}).values())
+        tier.used_bytes -= self.forgotten.drop(container)
 
     def reclaim(self) -> bool:
         """Punch out what no reader can name any more. Return whether something is still waiting for a reader."""
-        if not self._freed:
-            return False
-        oldest = self.index.env.oldest_reader()
-        while self._freed:
-            key, freed = next(iter(self._freed.items()))
-            if oldest is not None and oldest < freed.transaction:
-                return True
-            del self._freed[key]
-            tier = self.tiers[freed.tier]
-            if key not in self._places:  # else the same block is on its way there again, and has what was written for it
-                tier.punch(freed.container, freed.offset, freed.punched)
-            tier.used_bytes -= freed.length
-        return False
-
-    def freed(self) -> Iterator[Freed]:
-        """Ranges that wait for readers, in the order in which they were forgotten."""
-        return iter(self._freed.values())
+        return self.forgotten.is_waiting and self.forgotten.punch(self.index.env.oldest_reader(), self._places)
 
     def cached_of(self, inode: InodeNo) -> int:
         with self.index.read() as txn:

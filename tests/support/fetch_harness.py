@@ -299,7 +299,7 @@ class FetchHarness:
             "passes": len(self.cache.listing._passes),
             "reservations": dict(store._users),
             "leases": dict(store.leases),
-            "freed": len(list(store.freed())),
+            "forgotten": len(list(store.forgotten.waiting())),
             "bytes in flight": self.cache.flights.bytes_in_flight,
             "jobs": self.cache.workers._running,
             "bounced": len(self.cache.bounced._reads),

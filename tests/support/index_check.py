@@ -256,12 +256,12 @@ def _check_files(tables: _Tables, tiers: Sequence[Tier], report: Report, damage:
 def _check_accounting(tables: _Tables, tiers: Sequence[Tier], store: BlockStore, report: Report) -> None:
     report.expect(not store._users, f"reservations are left: {dict(store._users)}")
     waiting: collections.Counter[int] = collections.Counter()
-    for freed in store.freed():
+    for freed in store.forgotten.waiting():
         waiting[freed.tier] += freed.length
-    for container, ranges in store._unpunched.items():
+    for container, length in store.forgotten.kept():
         row = tables.containers.get(container)
         report.expect(row is not None, f"container {container:#x} has forgotten ranges and no row")
-        waiting[row.tier if row else 0] += sum(ranges.values())
+        waiting[row.tier if row else 0] += length
     for tier in tiers:
         live = tables.meta.get(f"used:{tier.number}", 0)
         said = (tier.used_bytes, live + waiting[tier.number])
