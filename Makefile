@@ -21,6 +21,8 @@ LOCKS := requirements-build.lock requirements-dev.lock
 TYPED := $(foreach directory,fusecache csi tests/support tests/bench tests/cluster_harness,$(if $(wildcard $(directory)/*.py),$(directory)))
 
 export AWS_EC2_METADATA_DISABLED := true
+# Tests start some thousand processes: each would compile its source anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help venv demo test test-long lint format crds manifests bench bench-quick promises promises-cluster images cluster cluster-install cluster-down test-cluster lock clean
 

@@ -26,7 +26,7 @@ build_program() { # build_program DIRECTORY PACKAGE [NAME=VALUE...]: one of prog
     local directory=$1 package=$2 flags="-s -w" assignment
     for assignment in "${@:3}"; do flags+=" -X $assignment"; done
     # Nothing of theirs is inlined but what all programs here share, Go's own library: they are compiled in three quarters of the time,
-    # and have little to do. Kubernetes has much.
+    # and have little to do.
     (cd "$here/programs" && go build "-gcflags=all=-dwarf=false -l" -gcflags=std=-dwarf=false -ldflags "$flags" -o "$directory/" "$package")
 }
 
@@ -44,6 +44,13 @@ build() { # build NAME DIRECTORY
     *) build_program "$2" "${package[$1]}" "main.version=$wanted" ;;
     esac
 }
+
+# A minute of waiting for the network, while others compile.
+if [[ " $* " == *" kubernetes "* && -z "$missing_only" && ! -d "$cache/kubernetes-${version[kubernetes]}" ]] && command -v go >/dev/null; then
+    "$here/kubernetes/build.sh" --fetch "${version[kubernetes]}" >/dev/null 2>&1 & # what it cannot bring is asked for again
+    fetching=$!
+    trap 'kill "$fetching" 2>/dev/null || true' EXIT
+fi
 
 for name; do
     [ -n "${version[$name]:-}" ] || { echo "build.sh: there is no $name; there are: ${!version[*]}" >&2; exit 2; }

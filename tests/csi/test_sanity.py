@@ -29,15 +29,19 @@ def sanity() -> str:
 
 
 @pytest.mark.timeout(600)
-def test_every_test_of_what_is_claimed_passes_twice_in_any_order(
-    sanity: str, driver: CsiDriver, parameters: dict[str, str], promise: Callable[[str, str, str, str], None]
+def test_every_test_of_what_is_claimed_passes_in_any_order(
+    sanity: str,
+    driver: CsiDriver,
+    parameters: dict[str, str],
+    full_length: bool,
+    promise: Callable[[str, str, str, str], None],
 ) -> None:
     counted: list[str] = []
     files = {}
     for name, value in (("parameters", parameters), ("mutable", {"ttl": "30s"})):
         files[name] = driver.base / f"{name}.yaml"
         files[name].write_text(yaml.safe_dump(value))
-    for attempt in range(2):
+    for attempt in range(2 if full_length else 1):  # what one run leaves, the next one would find
         report = driver.base / f"report-{attempt}.json"
         command = [
             sanity,
