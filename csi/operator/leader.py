@@ -1,8 +1,9 @@
 """One operator writes at a time: a Lease (coordination.k8s.io) is taken before anything starts, and renewed; who loses it ends.
 
-State: the Lease as it was written last. Used from one event loop.
+State: the Lease as it was written last, and until when it is ours. Used from one event loop.
 
-Clocks of machines are not compared: a Lease is taken over when it did not change for its duration by our own clock.
+Clocks of machines are not compared: a Lease is taken over when it did not change for its duration by our own clock. The holder
+counts from before it sent what renewed it, so that its time is over first.
 """
 
 from __future__ import annotations
@@ -28,12 +29,17 @@ RETRY_SECONDS = 2.0
 _NOT_FOUND, _CONFLICT = 404, 409
 
 
+def _now() -> float:
+    """Seconds, those in which the machine was suspended too."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
 class LostError(Exception):
     """Somebody else may be writing by now: end at once."""
 
 
 class Leadership:
-    """`identity`: of this process, never the same twice. Use `acquire`, then run `keep`."""
+    """`identity`: of this process, never the same twice. Use `acquire`, then run `keep`, and `check` before each write."""
 
     def __init__(
         self,
@@ -52,10 +58,16 @@ class Leadership:
         self._identity = identity
         self._duration = duration_seconds
         self._lease: Lease | None = None
+        self._ours_until = 0.0
+
+    def check(self) -> None:
+        """Raises LostError where our time is over: who was stopped for a while goes on where it was, maybe before a write."""
+        if self._lease is None or _now() >= self._ours_until:
+            raise LostError(f"the Lease {self._namespace}/{self._name} ran out: nothing may be written any more")
 
     async def acquire(self) -> None:
         """Return when the Lease is ours. Raises: ApiError for what asking again does not mend."""
-        seen, since, holder = "", time.monotonic(), None
+        seen, since, holder = "", _now(), None
         while True:
             try:
                 lease = await self._read()
@@ -71,18 +83,17 @@ class Leadership:
             assert lease.spec is not None
             version = lease.metadata.resourceVersion or ""
             if version != seen:
-                seen, since = version, time.monotonic()
+                seen, since = version, _now()
                 if holder != lease.spec.holderIdentity:
                     holder = lease.spec.holderIdentity
                     log.info("%s is the operator; we stand by", holder or "nobody")
             is_free = not lease.spec.holderIdentity or lease.spec.holderIdentity == self._identity
-            if (is_free or time.monotonic() - since > self._duration) and await self._take(lease):
+            if (is_free or _now() - since > self._duration) and await self._take(lease):
                 return
             await asyncio.sleep(min(RETRY_SECONDS, self._duration / 4))
 
     async def keep(self) -> NoReturn:
         """Renew for ever. Raises: LostError."""
-        renewed = time.monotonic()
         while True:
             await asyncio.sleep(min(RENEW_SECONDS, self._duration / 3))
             assert self._lease is not None
@@ -90,10 +101,9 @@ class Leadership:
                 async with asyncio.timeout(self._duration / 3):
                     if not await self._take(self._lease):
                         raise LostError(f"the Lease {self._namespace}/{self._name} has another holder")
-                renewed = time.monotonic()
             except (ApiError, OSError, TimeoutError) as error:
                 log.warning("the Lease was not renewed: %s", error)
-                if time.monotonic() - renewed > self._duration * 2 / 3:
+                if _now() > self._ours_until - self._duration / 3:
                     raise LostError("the Lease could not be renewed in time: the API server does not answer") from error
 
     async def release(self) -> None:
@@ -118,6 +128,7 @@ class Leadership:
 
     async def _create(self) -> bool:
         metadata = ObjectMeta(name=self._name, namespace=self._namespace)
+        began = _now()
         try:
             with reaching(self._note, "create", "leases"):
                 self._lease = await self._client.create(Lease(metadata=metadata, spec=self._spec(self._identity, None)))
@@ -125,6 +136,7 @@ class Leadership:
             if error.status.code == _CONFLICT:
                 return False
             raise
+        self._ours_until = began + self._duration
         return True
 
     async def _take(self, lease: Lease) -> bool:
@@ -135,6 +147,7 @@ class Leadership:
         assert lease.metadata is not None
         assert lease.spec is not None
         metadata = ObjectMeta(name=self._name, namespace=self._namespace, resourceVersion=lease.metadata.resourceVersion)
+        began = _now()
         try:
             with reaching(self._note, "update", "leases"):
                 self._lease = await self._client.replace(Lease(metadata=metadata, spec=self._spec(holder, lease.spec)))
@@ -142,6 +155,7 @@ class Leadership:
             if error.status.code in (_CONFLICT, _NOT_FOUND):
                 return False
             raise
+        self._ours_until = began + self._duration
         return True
 
     def _spec(self, holder: str, before: LeaseSpec | None) -> LeaseSpec:

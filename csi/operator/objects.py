@@ -47,11 +47,14 @@ class Objects:
         client: AsyncClient,
         note: NoteCall = note_nothing,
         note_merged: Callable[[Kind, dict[str, Any]], None] = lambda kind, raw: None,
+        check: Callable[[], None] = lambda: None,
     ) -> None:
-        """`note`: is told of each call; `note_merged`: what an object is after `merge`."""
+        """`note`: is told of each call; `note_merged`: what an object is after `merge`. `check`: raises where nothing may be
+        written any more."""
         self._client = client
         self._note = note
         self._note_merged = note_merged
+        self._check = check
         self._types: dict[Kind, Any] = {}
 
     async def get(self, kind: Kind, name: str, namespace: str | None = None) -> dict[str, Any] | None:
@@ -87,6 +90,7 @@ class Objects:
         `kind`: of the object, if it is none of Kubernetes' own."""
         if kind is not None:
             self._type(kind)  # the library finds it by what the object says, once it knows it
+        self._check()
         with reaching(self._note, "apply", f"{raw['kind'].lower()}s"):
             applied = await self._client.apply(codecs.from_dict(dict(raw)), field_manager=FIELD_MANAGER, force=force)
         return _plain(applied)
@@ -97,6 +101,7 @@ class Objects:
         """Merge a patch into an object, or into its status; None removes a key. Return False for what is not there."""
         target = self._type(kind).Status if is_status else self._type(kind)
         how: dict[str, Any] = {"patch_type": PatchType.MERGE, "field_manager": FIELD_MANAGER}
+        self._check()
         try:
             with reaching(self._note, "patch", kind.plural):
                 merged = await self._client.patch(target, name, dict(patch), namespace=namespace, **how)
@@ -109,6 +114,7 @@ class Objects:
 
     async def delete(self, kind: Kind, name: str, namespace: str | None = None) -> bool:
         """Return False for what was not there. What the object owns goes with it, as the garbage collector finds it."""
+        self._check()
         try:
             with reaching(self._note, "delete", kind.plural):
                 await self._client.delete(self._type(kind), name, namespace=namespace, cascade=CascadeType.BACKGROUND)

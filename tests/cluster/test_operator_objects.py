@@ -63,6 +63,36 @@ def test_objects_are_applied_read_merged_and_deleted(kubeconfig: Path, namespace
     run(kubeconfig, work)
 
 
+def test_who_stood_still_for_too_long_writes_nothing(kubeconfig: Path, namespace: Kubectl) -> None:
+    async def work(client: AsyncClient) -> None:
+        leadership = Leadership(client, namespace.namespace, "lease", "first", DURATION_SECONDS)
+        objects = Objects(client, check=leadership.check)
+        raw = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "one", "namespace": namespace.namespace}}
+        writes = (
+            lambda: objects.apply(raw),
+            lambda: objects.merge(CONFIG_MAPS, "one", {"data": {"a": "1"}}, namespace.namespace),
+            lambda: objects.delete(CONFIG_MAPS, "one", namespace.namespace),
+        )
+        for write in writes:
+            with pytest.raises(LostError, match="ran out"):
+                await write()
+        await leadership.acquire()
+        await objects.apply(raw)
+        time.sleep(DURATION_SECONDS)  # noqa: ASYNC251 - a process that is stopped: nothing of it runs
+        for write in writes:
+            with pytest.raises(LostError, match="ran out"):
+                await write()
+        found = await objects.get(CONFIG_MAPS, "one", namespace.namespace)
+        assert found is not None
+        assert "data" not in found
+        keeping = asyncio.create_task(leadership.keep())  # nobody else took it meanwhile
+        await asyncio.sleep(DURATION_SECONDS / 2)
+        assert await objects.merge(CONFIG_MAPS, "one", {"data": {"a": "1"}}, namespace.namespace)
+        keeping.cancel()
+
+    run(kubeconfig, work)
+
+
 def test_one_operator_at_a_time(kubeconfig: Path, namespace: Kubectl) -> None:
     async def work(client: AsyncClient) -> None:
         first, second = (Leadership(client, namespace.namespace, "lease", name, DURATION_SECONDS) for name in ("first", "second"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -101,3 +102,27 @@ def test_an_operator_that_may_not_write_any_more_ends_with_a_line(operator: Oper
     assert said in operator.log().splitlines()[-3:]  # kopf may add that it left a connection open
     proxy.accept()
     operator.start()  # its Datasets are to be deleted
+
+
+def answer_late_about_the_lease(call: Call) -> None:
+    """Nobody says soon that it is lost."""
+    if "/leases" in call.path:
+        time.sleep(SHORT_SECONDS)
+
+
+def test_an_operator_that_was_stopped_leaves_everything_to_the_next_one(
+    operator: OperatorProcess, proxy: ApiProxy, kubeconfig: Path, namespace: Kubectl, tmp_path: Path
+) -> None:
+    """As its machine was suspended. It goes on where it was, with what its watches have for it and with timers that are due."""
+    assert operator.process is not None
+    operator.process.send_signal(signal.SIGSTOP)
+    with OperatorProcess(kubeconfig, namespace.namespace, tmp_path / "next.log", image=IMAGE):
+        namespace.create(web("second"))
+        assert wait_until(lambda: not gone(namespace, "daemonset", "second-fuse"), 40.0)
+        proxy.before = answer_late_about_the_lease
+        resumed = time.monotonic()
+        operator.process.send_signal(signal.SIGCONT)
+        assert operator.process.wait(timeout=40) == 1
+        written = [call for call in proxy.calls(resumed) if call.is_write and "/leases" not in call.path]
+        assert not written, [str(call) for call in written]
+        namespace("delete", "datasets", "--all", "--wait=true", timeout_seconds=60)

@@ -61,55 +61,65 @@ async def run_operator(settings: OperatorSettings, ended: asyncio.Event) -> None
         metrics, known = OperatorMetrics(), Known()
         if settings.metrics is not None:
             metrics.serve(settings.metrics)
-        objects = Objects(client, metrics.note_call, known.note_merged)
         daemons = await stack.enter_async_context(Daemons())
         identity = f"{socket.gethostname()}-{os.getpid()}-{os.urandom(4).hex()}"
         leadership = Leadership(client, settings.namespace, LEASE, identity, note=metrics.note_call)
+        objects = Objects(client, metrics.note_call, known.note_merged, leadership.check)
         if not await _unless(ended, leadership.acquire()):
             return
         stack.push_async_callback(leadership.release)
-        await check_definitions(objects)
-        events = Events(objects)
-        reconciler = Reconciler(
-            objects,
-            known,
-            events,
-            daemons,
-            settings.installation,
-            shares_nodes=settings.shares_nodes,
-            roots=settings.roots,
-        )
-        queue: WorkQueue[Key] = WorkQueue(reconciler.look, settings.workers, partial(metrics.note_look, "datasets"))
-        loads = Loads(objects, known, events, LoadJobs(objects, daemons, settings.installation), queue.add)
-        operations: WorkQueue[OperationKey] = WorkQueue(
-            Operations(objects, events, loads).look, settings.workers, partial(metrics.note_look, "operations")
-        )
-        watcher = Watcher(known, queue.add, operations.add)
-        lost = LostSight(objects, watcher)
-        pods = PodWatch(objects, known, queue.add, lost.look_soon)
-        metrics.note_leading()
-        metrics.watch_datasets(known)
-        metrics.watch_queue("datasets", lambda: queue.depth)
-        metrics.watch_queue("operations", lambda: operations.depth)
-        log.info("%s is the operator", identity)
-        for key in await prime(objects, known):
-            queue.add(key)
-        stop = asyncio.Event()
         async with asyncio.TaskGroup() as group:
-            works = (queue.run(), operations.run(), leadership.keep(), pods.run(), lost.run())
-            tasks = [group.create_task(work) for work in works]
-            # It takes the signals of the process for itself, and returns when one comes.
-            watching = kopf.operator(
-                registry=make_registry(watcher),
-                settings=make_settings(),
-                clusterwide=True,
-                standalone=True,
-                stop_flag=stop,
-            )
-            await _unless(ended, watching)
-            stop.set()
-            for task in tasks:
-                task.cancel()
+            keeping = group.create_task(leadership.keep())  # already now: to read all of a large cluster takes a while
+            await check_definitions(objects)
+            log.info("%s is the operator", identity)
+            await _operate(settings, objects, known, metrics, daemons, ended)
+            keeping.cancel()
+
+
+async def _operate(
+    settings: OperatorSettings, objects: Objects, known: Known, metrics: OperatorMetrics, daemons: Daemons, ended: asyncio.Event
+) -> None:
+    """Read what there is, and work, until `ended` is set."""
+    events = Events(objects)
+    reconciler = Reconciler(
+        objects,
+        known,
+        events,
+        daemons,
+        settings.installation,
+        shares_nodes=settings.shares_nodes,
+        roots=settings.roots,
+    )
+    queue: WorkQueue[Key] = WorkQueue(reconciler.look, settings.workers, partial(metrics.note_look, "datasets"))
+    loads = Loads(objects, known, events, LoadJobs(objects, daemons, settings.installation), queue.add)
+    operations: WorkQueue[OperationKey] = WorkQueue(
+        Operations(objects, events, loads).look, settings.workers, partial(metrics.note_look, "operations")
+    )
+    watcher = Watcher(known, queue.add, operations.add)
+    lost = LostSight(objects, watcher)
+    pods = PodWatch(objects, known, queue.add, lost.look_soon)
+    metrics.note_leading()
+    metrics.watch_datasets(known)
+    metrics.watch_queue("datasets", lambda: queue.depth)
+    metrics.watch_queue("operations", lambda: operations.depth)
+    for key in await prime(objects, known):
+        queue.add(key)
+    stop = asyncio.Event()
+    async with asyncio.TaskGroup() as group:
+        works = (queue.run(), operations.run(), pods.run(), lost.run())
+        tasks = [group.create_task(work) for work in works]
+        # It takes the signals of the process for itself, and returns when one comes.
+        watching = kopf.operator(
+            registry=make_registry(watcher),
+            settings=make_settings(),
+            clusterwide=True,
+            standalone=True,
+            stop_flag=stop,
+        )
+        await _unless(ended, watching)
+        stop.set()
+        for task in tasks:
+            task.cancel()
 
 
 async def _unless(ended: asyncio.Event, work: object) -> bool:
