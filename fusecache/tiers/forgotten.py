@@ -43,7 +43,7 @@ class Forgotten:
         self._waiting[freed.container, freed.offset] = freed
 
     def keep(self, container: int, offset: int, length: int) -> None:
-        """The kernel may read it: it goes when the container goes, and so do all others that are forgotten there from now on."""
+        """The kernel may read it: it goes when the container goes."""
         self._kept.setdefault(container, {})[offset] = length
 
     def keeps(self, container: int) -> bool:

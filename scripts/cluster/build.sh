@@ -45,8 +45,8 @@ build() { # build NAME DIRECTORY
     esac
 }
 
-# A minute of waiting for the network, while others compile.
-if [[ " $* " == *" kubernetes "* && -z "$missing_only" && ! -d "$cache/kubernetes-${version[kubernetes]}" ]] && command -v go >/dev/null; then
+# A minute of waiting for the network, while those before it compile.
+if [[ " $* " == *" kubernetes "* && "$1" != kubernetes && -z "$missing_only" && ! -d "$cache/kubernetes-${version[kubernetes]}" ]] && command -v go >/dev/null; then
     "$here/kubernetes/build.sh" --fetch "${version[kubernetes]}" >/dev/null 2>&1 & # what it cannot bring is asked for again
     fetching=$!
     trap 'kill "$fetching" 2>/dev/null || true' EXIT

@@ -122,7 +122,9 @@ def test_an_operator_that_was_stopped_leaves_everything_to_the_next_one(
         proxy.before = answer_late_about_the_lease
         resumed = time.monotonic()
         operator.process.send_signal(signal.SIGCONT)
-        assert operator.process.wait(timeout=40) == 1
-        written = [call for call in proxy.calls(resumed) if call.is_write and "/leases" not in call.path]
-        assert not written, [str(call) for call in written]
-        namespace("delete", "datasets", "--all", "--wait=true", timeout_seconds=60)
+        try:
+            assert operator.process.wait(timeout=40) == 1
+            written = [call for call in proxy.calls(resumed) if call.is_write and "/leases" not in call.path]
+            assert not written, [str(call) for call in written]
+        finally:  # after this nobody takes their finalizers away
+            namespace("delete", "datasets", "--all", "--wait=true", timeout_seconds=60)

@@ -54,7 +54,7 @@ class OperatorSettings:
 
 
 async def run_operator(settings: OperatorSettings, ended: asyncio.Event) -> None:
-    """Return when `ended` is set. Raises: LostError, ForeignDefinitionsError, ApiError."""
+    """Return when `ended` is set. Raises: an ExceptionGroup of LostError, ForeignDefinitionsError or ApiError."""
     async with contextlib.AsyncExitStack() as stack:
         client = AsyncClient()
         stack.push_async_callback(client.aclose)
