@@ -186,15 +186,15 @@ def test_foreground_logs_to_stderr_and_stops_cleanly(
 def test_the_foreground_fails_as_the_background_does(cli: CommandLine, disk_path: Path) -> None:
     """With a sentence, with the status of its kind, and in time. (It waited for a silent store for ever, and ended with 1.)"""
     (disk_path / "mnt").mkdir()
-    arguments = [str(disk_path / "mnt"), "--tier", f"{disk_path}/tier:64Mi", "--foreground", "--timeout", "2"]
-    missing = cli.run("mount", f"file://{disk_path}/missing", *arguments)
+    arguments = [str(disk_path / "mnt"), "--tier", f"{disk_path}/tier:64Mi", "--foreground"]
+    missing = cli.run("mount", f"file://{disk_path}/missing", *arguments)  # no short time: a daemon takes seconds on busy cores
     assert missing.returncode == ExitStatus.NOT_FOUND, missing.stderr
     assert missing.stderr.splitlines()[-1].startswith("fusecache: ")
     with socket.create_server(("127.0.0.1", 0)) as silent:
         endpoint = f"endpoint_url=http://127.0.0.1:{silent.getsockname()[1]}"
         began = time.monotonic()
-        late = cli.run("mount", "s3://bucket", *arguments, "-o", endpoint, "-o", "anonymous=true")
-        assert time.monotonic() - began < 8, late.stderr
+        late = cli.run("mount", "s3://bucket", *arguments, "--timeout", "2", "-o", endpoint, "-o", "anonymous=true")
+        assert time.monotonic() - began < 20, late.stderr
     assert late.returncode == ExitStatus.TIMEOUT, late.stderr
     assert "was not ready within 2 s" in late.stderr.splitlines()[-1]
     assert find_mount(str(disk_path / "mnt")) is None
