@@ -131,8 +131,8 @@ class Killing:
                 kill.revive(self._kubectl)
                 self._wait(kill, lambda: picture(self._kubectl, name) == wanted, scenario)
         kill.disarm()
-        made = [call for call in self._proxy.changes(began) if "/jobs" in call.path and call.status == 201]
-        assert len(made) == any(step is LOADED for step in scenario.steps), f"Jobs that were made: {made}"
+        made = [call for call in self._proxy.changes(began) if f"/jobs/{name}-" in call.path and call.status == 201]
+        assert len(made) == any(step is LOADED for step in scenario.steps), f"Jobs that were made: {[str(call) for call in made]}"
         self._clean(name)
         return kill
 
