@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from csi.operator.names import DIGEST_ANNOTATION
 from csi.operator.render.object_names import node_label
 from tests.support.definitions import apply_definitions
 from tests.support.kubectl import Kubectl, KubectlError
@@ -125,6 +126,20 @@ def test_definitions_of_somebody_else_end_it(definitions: None, namespace: Kubec
         assert "datasets.data.fluid.io of this cluster is not fusecache's" in operator.log().splitlines()[-1]
     finally:
         namespace(*what, f"{label}=true")
+
+
+def test_definitions_of_another_version_are_named(
+    definitions: None, namespace: Kubectl, kubeconfig: Path, tmp_path: Path
+) -> None:
+    what = ("annotate", "crd", "dataloads.data.fluid.io", "--overwrite")
+    before = namespace.get("crd", "dataloads.data.fluid.io")["metadata"]["annotations"][DIGEST_ANNOTATION]
+    namespace(*what, f"{DIGEST_ANNOTATION}=older")
+    try:
+        with OperatorProcess(kubeconfig, namespace.namespace, tmp_path / "operator.log", image=IMAGE) as operator:
+            said = "the definitions of dataloads in this cluster are not those of this version"
+            assert wait_until(lambda: said in operator.log(), 20.0), operator.log()
+    finally:
+        namespace(*what, f"{DIGEST_ANNOTATION}={before}")
 
 
 def test_a_claim_of_that_name_stays_its_owners(operator: OperatorProcess, namespace: Kubectl) -> None:

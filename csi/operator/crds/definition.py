@@ -42,6 +42,11 @@ def is_ours(found: Mapping[str, Any]) -> bool:
     return bool(labels.get(DEFINITION_LABEL) == DEFINITION_LABELS[DEFINITION_LABEL])
 
 
+def digest_of(found: Mapping[str, Any]) -> str:
+    """Return what tells one version of a definition from another; "" where it does not say."""
+    return str((found.get("metadata", {}).get("annotations") or {}).get(DIGEST_ANNOTATION, ""))
+
+
 def _spec(kind: Kind) -> Node:
     names: Node = {
         "kind": kind.name,
