@@ -29,7 +29,7 @@ from fusecache import __version__
 from fusecache.base.run_sockets import listen_in
 from fusecache.contract.errors import CacheError, ErrorKind, not_ready_in_time
 from fusecache.contract.exit_status import exit_status_of
-from fusecache.contract.mount_spec import Engine, MountSpec, Verify, WriteMode
+from fusecache.contract.mount_spec import Engine, MountSpec, Verify
 from fusecache.contract.run_files import CONTROL_SOCKET, LOG_PREDECESSOR, MISS_SOCKET, MOUNT_STATE, SUPERVISOR_SOCKET
 from fusecache.contract.shared_memory import WRITE_LANDING_BYTES, WRITE_SPARE_SLOTS, Layout
 from fusecache.custody import custody_client, kernel, shared_files
@@ -37,11 +37,11 @@ from fusecache.custody.cache_lock import take_cache_lock
 from fusecache.custody.child import Child
 from fusecache.custody.crew import Crew, CrewConfig, CrewEvents
 from fusecache.custody.custody_client import CustodyClient, CustodyMount
+from fusecache.custody.ending import Ending, detach_quietly
 from fusecache.custody.event_loop import HANGUP_ONLY, EventLoop, close_quietly
 from fusecache.custody.favours import Favours
 from fusecache.custody.fuse_mount import FuseMount, check_mountpoint, make_mount
 from fusecache.custody.log_file import CHECK_SECONDS, last_line_of_children, rotate_if_large
-from fusecache.custody.mount_holders import describe_holders
 from fusecache.custody.mount_table import (
     MountRecord,
     ProcessId,
@@ -54,8 +54,6 @@ from fusecache.custody.request_server import Reply, RequestServer
 
 log = logging.getLogger(__name__)
 
-PROGRESS_SECONDS = 1.0  # between what is told to whoever waits for files to be uploaded
-THROUGH_SECONDS = 30.0  # when writing through, programs were told already what is not in the store
 LOCK_SECONDS, LOCK_LOOK_SECONDS = 10.0, 0.005  # that a predecessor may take to let go of the cache
 MOUNT_LOOK_SECONDS = 0.1  # between questions for a mount that custody does not have yet
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -102,14 +100,11 @@ class Supervisor:
         self._serve_count = 1 if self._engine is Engine.PYFUSE3 else max(1, spec.serve_processes)
         self._began_at = time.monotonic()
         self._loop = EventLoop()
-        self._stop_wanted = False
-        self._leave_pending = False
-        self._umount_replies: list[Reply] = []
+        self._ending = Ending(self._loop)
         self._resources = contextlib.ExitStack()  # closed last, in reverse order
         self._shared_memory = self._bounce = -1
         self._mount: FuseMount | CustodyMount | None = None
         self._custody: CustodyClient | None = None
-        self._is_superseded = False
         self._favours: Favours | None = None
         self._crew: Crew | None = None
         self._server: RequestServer | None = None
@@ -135,13 +130,14 @@ class Supervisor:
             self._start()
         except (CacheError, OSError) as error:
             log.error("not mounted: %s", error)
-            self._detach_quietly()
+            detach_quietly(self._mount)
             self._clean_up()
             return self._fail(error)
         self._report({"state": "ready"})
-        self._loop.run_until(lambda: self._stop_wanted)
+        self._loop.run_until(lambda: self._ending.is_wanted)
         if self._spec.read_write and not self._leaves_mount:
-            self._finish_writes()
+            assert self._crew is not None
+            self._ending.finish_writes(self._crew, self._spec.write_mode)
         log.info("stopping")
         self._clean_up()
         return 0
@@ -222,7 +218,7 @@ class Supervisor:
         spec, config, keep = self._spec, self._config, self._resources
         is_initialized = False
         if config.custody:
-            self._custody = CustodyClient(config.custody, self._loop, self._on_superseded, self._on_custody_back)
+            self._custody = CustodyClient(config.custody, self._loop, self._ending.supersede, self._on_custody_back)
             keep.callback(self._custody.close)
             self._take_over(self._custody)
             is_initialized = custody_client.is_initialized(self._custody.shared_memory)
@@ -286,7 +282,7 @@ class Supervisor:
                 if str(error) != said:
                     said = str(error)
                     log.warning("waiting for the mount: %s", said)
-            if self._loop.run_until(lambda: self._stop_wanted, MOUNT_LOOK_SECONDS):
+            if self._loop.run_until(lambda: self._ending.is_wanted, MOUNT_LOOK_SECONDS):
                 raise CacheError(ErrorKind.INTERRUPTED, "mounting was interrupted")
 
     def _take_lock(self) -> int:
@@ -314,10 +310,10 @@ class Supervisor:
         patience = None
         if self._config.timeout_seconds:
             patience = max(0.0, self._began_at + self._config.timeout_seconds - time.monotonic())
-        in_time = self._loop.run_until(lambda: condition() or crew.start_failure is not None or self._stop_wanted, patience)
+        in_time = self._loop.run_until(lambda: condition() or crew.start_failure is not None or self._ending.is_wanted, patience)
         if crew.start_failure is not None:
             raise crew.start_failure
-        if self._stop_wanted:
+        if self._ending.is_wanted:
             raise CacheError(ErrorKind.INTERRUPTED, "mounting was interrupted")
         if not in_time:
             raise not_ready_in_time([source.url for source in self._spec.sources], self._config.timeout_seconds)
@@ -345,36 +341,9 @@ class Supervisor:
 
     # -- events ------------------------------------------------------------------------------------
 
-    def _finish_writes(self) -> None:
-        """Let what is not in the store get there, while whoever unmounts waits. The next mount finds what has to be left."""
-        crew = self._crew
-        assert crew is not None
-        crew.finish_writes()
-        self._tell_of_finishing()
-        patience = None if self._spec.write_mode is WriteMode.BACK else THROUGH_SECONDS
-        self._loop.run_until(lambda: self._leave_pending or crew.pending == (0, 0), patience)
-        if crew.pending and crew.pending[0]:
-            log.warning("%d files are left to be uploaded by the next mount of the same sources", crew.pending[0])
-
-    def _tell_of_finishing(self) -> None:
-        if self._crew is None or self._leave_pending or self._crew.pending == (0, 0):
-            return
-        files, size = self._crew.pending or (0, 0)
-        for reply in self._umount_replies:
-            reply({"waiting": True, "files": files, "bytes": size})
-        self._loop.call_later(PROGRESS_SECONDS, self._tell_of_finishing)
-
     def _on_signal(self, number: int) -> None:
         log.info("received %s", signal.Signals(number).name)
-        if self._stop_wanted:
-            self._leave_pending = True
-            return
-        self._detach_quietly()
-        self._stop_wanted = True
-
-    def _on_superseded(self) -> None:
-        """Another daemon has the mount, and waits for the cache: leave both to it."""
-        self._is_superseded = self._stop_wanted = True
+        self._ending.want_at_a_signal(self._mount)
 
     def _on_custody_back(self) -> None:
         if self._crew is not None:
@@ -382,11 +351,11 @@ class Supervisor:
 
     def _on_starter_gone(self) -> None:
         self._loop.unregister(self._status_fd)
-        self._stop_wanted = True
+        self._ending.want()
 
     def _on_mount_gone(self) -> None:
         log.info("the mount was taken away from outside")
-        self._stop_wanted = True
+        self._ending.want()
 
     def _on_request(self, request: dict[str, Any], reply: Reply) -> None:
         """Raises: CacheError, which is the answer."""
@@ -396,46 +365,18 @@ class Supervisor:
         elif request.get("do") == "umount":
             if self._leaves_mount:
                 raise CacheError(ErrorKind.NOT_PERMITTED, "custody has the mount: it is taken away by whoever had it made")
-            lazy = bool(request.get("lazy"))
-            if not self._stop_wanted:
-                self._umount(lazy=lazy)
-            self._umount_replies.append(reply)
-            self._leave_pending = self._leave_pending or lazy
-            self._stop_wanted = True
+            self._ending.want_for(reply, self._mount, lazy=bool(request.get("lazy")))
         elif request.get("do") == "yield":
             if not self._leaves_mount:
                 raise CacheError(ErrorKind.NOT_PERMITTED, "the mount is not custody's: nobody else could go on with it")
             log.info("another daemon waits for the cache, and gets it")
             reply({"done": True})
-            self._on_superseded()
+            self._ending.supersede()
         else:
             raise CacheError(ErrorKind.INVALID, f"unknown request {request.get('do')!r}; it is umount, status or yield")
 
-    def _umount(self, *, lazy: bool) -> None:
-        mount = self._mount
-        if not isinstance(mount, FuseMount):
-            return
-        try:
-            mount.unmount(detach=False)
-        except CacheError as error:
-            if error.kind is not ErrorKind.BUSY:
-                raise
-            if not lazy:
-                holders = describe_holders(mount.mountpoint)
-                raise CacheError(
-                    ErrorKind.BUSY, f"{error} (used by {holders}); end them, or use: fusecache umount --lazy {mount.mountpoint}"
-                ) from error
-            mount.unmount(detach=True)
-
-    def _detach_quietly(self) -> None:
-        """Unmount, busy or not: we end anyway."""
-        try:
-            self._umount(lazy=True)
-        except CacheError as error:
-            log.error("%s", error)
-
     def _on_change(self) -> None:
-        if self._crew is not None and self._server is not None and not self._is_superseded:
+        if self._crew is not None and self._server is not None and not self._ending.is_superseded:
             self._store_record()
 
     def _store_record(self) -> None:
@@ -457,7 +398,7 @@ class Supervisor:
         record.last_error = crew.last_error
         if self._favours is not None:
             record.passthrough_problem = self._favours.problem
-        if self._stop_wanted:
+        if self._ending.is_wanted:
             record.state = "stopping"
         elif crew.is_running:
             record.state = "degraded" if crew.last_error else "ready"
@@ -472,20 +413,19 @@ class Supervisor:
 
     def _clean_up(self) -> None:
         """Take everything away that `_start` made; each step regardless of the others."""
-        self._stop_wanted = True
+        self._ending.want()
         mount = self._mount
-        if self._crew is not None and self._is_superseded:
+        if self._crew is not None and self._ending.is_superseded:
             self._crew.end_at_once()
         elif self._crew is not None:
             self._crew.stop(mount.abort if isinstance(mount, FuseMount) else lambda: None)
         if mount is not None:
             mount.close()
         is_refused = self._custody is not None and mount is None  # all that lies there belongs to who has the mount
-        if not self._is_superseded and not is_refused:
+        if not self._ending.is_superseded and not is_refused:
             remove_run_dir(self._spec.run_dir)
         self._resources.close()
-        for reply in self._umount_replies:
-            reply({"done": True})
+        self._ending.tell_that_it_is_over()
         if self._server is not None:
             self._server.close()
 
