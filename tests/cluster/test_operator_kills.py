@@ -124,13 +124,14 @@ class Killing:
         if not wanted:
             self.wait_rest()
             wanted.update(picture(self._kubectl, name))
+            kill.disarm()
         else:
             self._wait(kill, lambda: picture(self._kubectl, name) == wanted, scenario)
             if kill.victim is None:  # what comes late is a change, too
                 self.wait_rest()
-                kill.revive(self._kubectl)
-                self._wait(kill, lambda: picture(self._kubectl, name) == wanted, scenario)
-        kill.disarm()
+            kill.disarm()
+            kill.revive(self._kubectl)  # it may have been killed while we looked, and saw nothing amiss
+            self._wait(kill, lambda: picture(self._kubectl, name) == wanted, scenario)
         made = [call for call in self._proxy.changes(began) if f"/jobs/{name}-" in call.path and call.status == 201]
         assert len(made) == any(step is LOADED for step in scenario.steps), f"Jobs that were made: {[str(call) for call in made]}"
         self._clean(name)
