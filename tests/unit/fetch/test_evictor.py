@@ -102,8 +102,11 @@ def test_leased_blocks_are_neither_moved_nor_evicted(tmp_path: Path, source: Fak
         harness.call_sync(lambda: harness.cache.flights.unlease([(inode, 0)]))
 
 
-def test_room_for_a_long_range_is_made_below_the_watermark(tmp_path: Path, source: FakeSource) -> None:
+def test_room_for_a_long_range_is_made_below_the_watermark(
+    tmp_path: Path, source: FakeSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The tier was not above `high` and had room for one block, so nothing was evicted for the five that came together."""
+    monkeypatch.setattr("fusecache.fetch.flights.ROOM_SECONDS", 30.0)
     source.put("middle", content("middle", 5 * BLOCK))
     with fetching(tmp_path, source, (20 * PAGE,), **FAST) as (harness, reader):
         for number in range(18):
@@ -114,7 +117,7 @@ def test_room_for_a_long_range_is_made_below_the_watermark(tmp_path: Path, sourc
         began = time.monotonic()
         progress = harness.call(Warm(harness.cache, WarmRequest(("middle",))).run)
         assert (progress.failed, progress.files) == ([], 1)
-        assert time.monotonic() - began < 1.5
+        assert time.monotonic() - began < 10
 
 
 @pytest.mark.parametrize("how", ["leases of others", "its own"])
@@ -130,11 +133,13 @@ def test_a_tier_full_of_leases_costs_no_cpu(
         return real(*arguments)
 
     monkeypatch.setattr("fusecache.fetch.evictor.pick_victims", count)
+    if how == "its own":
+        monkeypatch.setattr("fusecache.fetch.flights.ROOM_SECONDS", 30.0)
     with fetching(tmp_path, source, (4 * PAGE,), **{**FAST, "rate": 1.0}) as (harness, reader):
         if how == "its own":
             began = time.monotonic()
             reader.read(reader.inode(b"large"), 0, 5 * BLOCK)
-            assert time.monotonic() - began < 1  # it can never have them all: it does not wait
+            assert time.monotonic() - began < 10  # it can never have them all: it does not wait
         else:
             inodes = [reader.inode(b"f%02d" % number) for number in range(4)]
             for number, inode in enumerate(inodes):

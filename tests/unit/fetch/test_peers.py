@@ -138,7 +138,7 @@ def test_a_dead_owner_is_bypassed(tmp_path: Path) -> None:
         started = time.monotonic()
         assert read(nodes.nodes["a"]) == DATA
         assert read(nodes.nodes["c"]) == DATA
-        assert time.monotonic() - started < 3
+        assert time.monotonic() - started < 10
         nodes.wait_known("a", "a", "c")
         assert nodes.bytes_read < 1.6 * len(DATA)
 

