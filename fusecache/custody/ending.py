@@ -26,9 +26,11 @@ Mount = FuseMount | CustodyMount | None
 
 
 class Ending:
-    """Attributes:
-    is_wanted: by anybody, for any reason; never taken back.
-    is_superseded: another daemon has the mount, and waits for the cache: both are left to it.
+    """What has been said of the end so far.
+
+    Attributes:
+        is_wanted: by anybody, for any reason; never taken back.
+        is_superseded: another daemon has the mount, and waits for the cache: both are left to it.
     """
 
     def __init__(self, loop: EventLoop) -> None:
