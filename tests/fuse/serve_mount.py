@@ -55,6 +55,11 @@ class FillingFetch:
         self._threads = [threading.Thread(target=self._accept)]
         self._threads[0].start()
 
+    @property
+    def is_connected(self) -> bool:
+        """Whether a serve process is here, and its thread runs."""
+        return any(thread.is_alive() for thread in self._threads[1:])
+
     def _accept(self) -> None:
         while True:
             try:

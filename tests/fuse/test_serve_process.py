@@ -154,6 +154,7 @@ def shared_mount(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
         refused = made.cache.file(1, b"refused", content("refused", 1000), cached=False)
         made.fetch.refused[refused.inode] = ErrorKind.TIMEOUT
         made.start()
+        assert wait_until(lambda: made.fetch.is_connected, 20.0)  # else its thread is one that the first test left
         yield made
 
 
