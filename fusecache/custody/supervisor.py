@@ -37,7 +37,7 @@ from fusecache.custody.cache_lock import take_cache_lock
 from fusecache.custody.child import Child
 from fusecache.custody.crew import Crew, CrewConfig, CrewEvents
 from fusecache.custody.custody_client import CustodyClient, CustodyMount
-from fusecache.custody.ending import Ending, detach_quietly
+from fusecache.custody.ending import Ending, Mount, detach_quietly
 from fusecache.custody.event_loop import HANGUP_ONLY, EventLoop, close_quietly
 from fusecache.custody.favours import Favours
 from fusecache.custody.fuse_mount import FuseMount, check_mountpoint, make_mount
@@ -103,7 +103,7 @@ class Supervisor:
         self._ending = Ending(self._loop)
         self._resources = contextlib.ExitStack()  # closed last, in reverse order
         self._shared_memory = self._bounce = -1
-        self._mount: FuseMount | CustodyMount | None = None
+        self._mount: Mount = None
         self._custody: CustodyClient | None = None
         self._favours: Favours | None = None
         self._crew: Crew | None = None

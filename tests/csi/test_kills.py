@@ -108,7 +108,7 @@ def test_one_at_a_time(
     allowed: Callable[[float], float],
     roles: tuple[str, ...],
 ) -> None:
-    seconds = {1: 20.0, 3: 60.0}[len(roles)] if full_length else 10.0
+    seconds = {1: 20.0, 3: 60.0 if full_length else 10.0}[len(roles)]  # beside other tests a driver settles in some
     kills, seen = kill_in_turn(driver, [(role,) for role in roles], target, truth, seconds)
     promise(
         FIGURES[roles],
@@ -117,7 +117,7 @@ def test_one_at_a_time(
         f"{seen.longest_seconds:.2f} s",
         "0 failed, 0 wrong, 0 hung, longest < 1 s",
     )
-    assert kills >= (2 if full_length else 1), "too few kills landed"  # a driver beside two more test processes takes seconds
+    assert kills >= 2, "too few kills landed"
     seen.assert_clean()
     assert seen.longest_seconds < allowed(1.0), seen.slowest
 

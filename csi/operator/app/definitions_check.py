@@ -19,6 +19,8 @@ from csi.operator.objects import DEFINITIONS, Objects
 
 log = logging.getLogger(__name__)
 
+FORBIDDEN = 403
+
 
 class ForeignDefinitionsError(Exception):
     """The message says what to do."""
@@ -46,7 +48,9 @@ async def check_definitions(objects: Objects) -> None:
 async def _is_of_this_version(objects: Objects, wanted: dict[str, Any]) -> bool:
     try:
         found = await objects.get(DEFINITIONS, wanted["metadata"]["name"])
-    except ApiError as error:  # a role of somebody's own: no reason to serve nobody
-        log.debug("whether the definitions are of this version is not known: %s", error)
-        return True
+    except ApiError as error:
+        if error.status.code != FORBIDDEN:
+            raise
+        log.info("whether %s is of this version is not known: %s", wanted["metadata"]["name"], error)
+        return True  # a role of somebody's own is no reason to serve nobody
     return found is not None and digest_of(found) == digest_of(wanted)

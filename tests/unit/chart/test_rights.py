@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from csi.operator.model.kinds import KINDS
+from csi.operator.names import GROUP
 from tests.support.controller_surroundings import documented_rules
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -46,6 +48,13 @@ def test_the_controller_may_do_what_is_documented(objects: list[dict[str, Any]])
     """What is documented is what tests of the controller give it (tests/cluster/test_controller.py)."""
     (role,) = (each for each in objects if each["kind"] == "ClusterRole" and each["metadata"]["name"] == "fusecache-controller")
     assert _allowed(role["rules"]) == _allowed(documented_rules())
+
+
+def test_the_operator_may_read_the_definitions_of_all_kinds(objects: list[dict[str, Any]]) -> None:
+    """What it may not read it takes for one of its own version (csi/operator/app/definitions_check.py)."""
+    (rule,) = (rule for _, rule in _rules(objects) if "customresourcedefinitions" in rule["resources"])
+    assert set(rule["resourceNames"]) == {f"{kind.plural}.{GROUP}" for kind in KINDS.values()}
+    assert rule["verbs"] == ["get"]
 
 
 def test_nobody_gives_rights_to_himself(objects: list[dict[str, Any]]) -> None:
