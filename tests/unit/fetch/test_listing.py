@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -186,7 +185,9 @@ def test_an_answer_that_nobody_waited_for_is_taken_and_told(tmp_path: Path, sour
         assert reader.inode(b"a")
         assert not reader.told
         source.gate.set()
-        wait_for(lambda: (Op.INVALIDATE_ENTRY, 1, b"a") in {(answer.op, answer.inode, answer.name) for answer in reader.told})
+        assert wait_until(
+            lambda: (Op.INVALIDATE_ENTRY, 1, b"a") in {(answer.op, answer.inode, answer.name) for answer in reader.told}, 5.0
+        )
         assert reader.read_file(b"a") == b"replaced"
         harness.now += TTL + 1
         source.put("a", b"replaced again")
@@ -206,13 +207,6 @@ def test_a_store_that_always_takes_its_time_is_waited_for(
         harness.now += TTL + 1
         source.put("a", b"replaced")
         assert reader.read_file(b"a") == b"replaced"
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 5
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def test_a_first_listing_that_fails_is_an_error_within_the_deadline(
@@ -370,62 +364,6 @@ def test_an_index_that_cannot_grow_is_an_error_for_new_names_only(
             assert reader.read(known, 0, 9) == b"a"
         assert reader.read_file(b"new") == b"new"
         assert reader.read_file(b"b") == b"replaced"
-
-
-# -- inexact listings
-
-
-@pytest.fixture
-def inexact() -> FakeSource:
-    made = FakeSource(needs_stat=True)
-    for name in ("a", "b", "c"):
-        made.put(name, name.encode() * 33)
-    return made
-
-
-def test_a_size_is_exact_before_it_is_told(tmp_path: Path, inexact: FakeSource) -> None:
-    with fetching(tmp_path, inexact, **FAST) as (_, reader):
-        part = reader.ask(lambda: reader.fs.readdir(1, 0, 100, True))
-        assert all(entry.attributes is None for entry in part.entries)
-        found = reader.lookup(1, b"a")
-        assert found is not None
-        assert found.size == 33
-        assert reader.read_file(b"b") == b"b" * 33
-
-
-def test_a_name_of_an_inexact_listing_is_as_fresh_as_its_own_check(tmp_path: Path, inexact: FakeSource) -> None:
-    with fetching(tmp_path, inexact, **FAST) as (harness, reader):
-        assert reader.read_file(b"a") == b"a" * 33
-        inexact.put("a", b"other bytes of the same file" * 2)
-        assert reader.read_file(b"a") == b"a" * 33  # within the TTL
-        harness.now += TTL + 1
-        reader.names()  # the listing tells nothing about it
-        assert reader.read_file(b"a") == b"other bytes of the same file" * 2
-
-
-@pytest.mark.slow
-def test_a_name_checked_alone_is_told_while_its_source_is_silent(tmp_path: Path, inexact: FakeSource) -> None:
-    with fetching(tmp_path, inexact, ttl_seconds=TTL, deadline_seconds=2.0) as (harness, reader):
-        assert reader.read_file(b"a") == b"a" * 33
-        harness.now += TTL + 1
-        inexact.put("a", b"replaced")
-        inexact.gate.clear()
-        assert reader.read_file(b"a") == b"a" * 33
-        inexact.gate.set()
-        wait_for(lambda: (Op.INVALIDATE_ENTRY, 1, b"a") in {(answer.op, answer.inode, answer.name) for answer in reader.told})
-        assert reader.read_file(b"a") == b"replaced"
-
-
-def test_refresh_expires_names_of_inexact_listings(tmp_path: Path, inexact: FakeSource) -> None:
-    with fetching(tmp_path, inexact, **FAST) as (harness, reader):
-        assert reader.read_file(b"a") == b"a" * 33
-        inexact.put("a", b"new")
-        harness.call(refresh, harness.cache, [b""])
-        deadline = time.monotonic() + 5
-        while not reader.told and time.monotonic() < deadline:
-            time.sleep(0.01)
-        assert (Op.INVALIDATE_ENTRY, 1, b"a") in {(answer.op, answer.inode, answer.name) for answer in reader.told}
-        assert reader.read_file(b"a") == b"new"
 
 
 # -- refresh

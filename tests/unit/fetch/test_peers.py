@@ -103,6 +103,7 @@ def test_what_a_peer_had_is_told_from_what_it_fetched(tmp_path: Path) -> None:
         assert nodes.nodes["b"].counter(Counter.PEER_SERVED_BYTES) == from_b
         assert read(nodes.nodes["b"]) == DATA
         b = nodes.nodes["b"]
+        b.rest()  # what a peer had is known when its answer has ended, and the reader had its bytes before
         assert b.counter(Counter.PEER_HIT_BYTES) == b.counter(Counter.PEER_BYTES) == len(DATA) - from_b
 
 
@@ -138,7 +139,7 @@ def test_a_dead_owner_is_bypassed(tmp_path: Path) -> None:
         started = time.monotonic()
         assert read(nodes.nodes["a"]) == DATA
         assert read(nodes.nodes["c"]) == DATA
-        assert time.monotonic() - started < 10
+        assert time.monotonic() - started < 8  # not as long as a node may take to be known
         nodes.wait_known("a", "a", "c")
         assert nodes.bytes_read < 1.6 * len(DATA)
 
