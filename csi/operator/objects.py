@@ -100,16 +100,29 @@ class Objects:
     ) -> bool:
         """Merge a patch into an object, or into its status; None removes a key. Return False for what is not there."""
         target = self._type(kind).Status if is_status else self._type(kind)
-        how: dict[str, Any] = {"patch_type": PatchType.MERGE, "field_manager": FIELD_MANAGER}
+        return await self._patch(kind, target, name, patch, namespace, PatchType.MERGE)
+
+    async def resize(self, pods: Kind, name: str, namespace: str, requests: Mapping[str, Mapping[str, str]]) -> bool:
+        """Have a running pod request something else: container → resource → quantity. Return False where there is no such pod,
+        or, before Kubernetes 1.33, no such call."""
+        containers = [{"name": container, "resources": {"requests": dict(wanted)}} for container, wanted in requests.items()]
+        patch = {"spec": {"containers": containers}}
+        return await self._patch(pods, self._type(pods).Resize, name, patch, namespace, PatchType.STRATEGIC)
+
+    async def _patch(
+        self, kind: Kind, target: Any, name: str, patch: Mapping[str, Any], namespace: str | None, how: PatchType
+    ) -> bool:
         self._check()
         try:
             with reaching(self._note, "patch", kind.plural):
-                merged = await self._client.patch(target, name, dict(patch), namespace=namespace, **how)
+                patched = await self._client.patch(
+                    target, name, dict(patch), namespace=namespace, patch_type=how, field_manager=FIELD_MANAGER
+                )
         except ApiError as error:
             if error.status.code == NOT_FOUND:
                 return False
             raise
-        self._note_merged(kind, _plain(merged))
+        self._note_merged(kind, _plain(patched))
         return True
 
     async def delete(self, kind: Kind, name: str, namespace: str | None = None) -> bool:

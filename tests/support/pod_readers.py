@@ -98,10 +98,11 @@ class Summary:
 class PodReaders:
     """Reader pods of one claim. They go with their namespace."""
 
-    def __init__(self, kubectl: Kubectl, claim: str, nodes: Sequence[str] = ("",)) -> None:
+    def __init__(self, kubectl: Kubectl, claim: str, nodes: Sequence[str] = ("",), *, cpu: str = "") -> None:
+        """`cpu`: that each requests."""
         self._kubectl = kubectl
         self.names = [f"reader-{claim}-{number}" for number in range(len(nodes))]
-        pods = [reader_pod(name, claim, node=node) for name, node in zip(self.names, nodes, strict=True)]
+        pods = [reader_pod(name, claim, node=node, cpu=cpu) for name, node in zip(self.names, nodes, strict=True)]
         kubectl.create(pods)
         for name in self.names:
             wait_pod(kubectl, name)
@@ -137,7 +138,10 @@ class PodReaders:
         return found
 
 
-def reader_pod(name: str, claim: str, *, node: str = "") -> dict[str, Any]:
+def reader_pod(name: str, claim: str, *, node: str = "", cpu: str = "") -> dict[str, Any]:
     pod = reading_pod(name, claim, node=node)
-    pod["spec"]["containers"][0]["command"] = ["python3", "-c", SCRIPT]
+    container = pod["spec"]["containers"][0]
+    container["command"] = ["python3", "-c", SCRIPT]
+    if cpu:
+        container["resources"] = {"requests": {"cpu": cpu}}
     return pod

@@ -41,7 +41,7 @@ class Observer:
             await self._attachments.label_nodes(resolved, nodes, placement.workers)
         pods = cache_pods(self._known, key)
         ready = [pod for pod in pods if is_ready(pod)]
-        caching = [pod for pod in pods if _role(pod) == WORKER]
+        caching = [pod for pod in pods if role_of(pod) == WORKER]
         workers, others = await asyncio.gather(
             self._daemons.statuses(addresses(caching), token),
             self._daemons.statuses(addresses(pod for pod in pods if pod not in caching), token),
@@ -61,7 +61,7 @@ class Observer:
             mounts_ready=len(_nodes(ready) & mounting),
             worker_reason=placement.reason,
             problems=problems,
-            is_updating=any(_config_of(pod) not in ("", digests.get(_role(pod), "")) for pod in pods),
+            is_updating=any(_config_of(pod) not in ("", digests.get(role_of(pod), "")) for pod in pods),
             references=[f"{namespace}/{name}" for namespace, name in self._known.referring(key)],
         )
 
@@ -95,7 +95,7 @@ def wanted_digests(raws: Iterable[Mapping[str, Any]]) -> dict[str, str]:
     return {one["labels"][ROLE_LABEL]: one["annotations"][CONFIG_DIGEST] for one in templates}
 
 
-def _role(pod: Mapping[str, Any]) -> str:
+def role_of(pod: Mapping[str, Any]) -> str:
     return str(pod["metadata"].get("labels", {}).get(ROLE_LABEL, ""))
 
 

@@ -22,6 +22,7 @@ from csi.operator.app.events import Events
 from csi.operator.app.known import DATASETS, PODS, Key, Known, key_of, own_kind
 from csi.operator.app.observation import Observer, cache_pods, wanted_digests
 from csi.operator.app.operation_keys import operation_ref
+from csi.operator.app.processor_shares import ProcessorShares
 from csi.operator.app.references import NOT_ALLOWED, mirrored_status, seen_of_target, thin_runtime
 from csi.operator.app.secret_values import SecretValues
 from csi.operator.app.statuses import (
@@ -81,6 +82,7 @@ class Reconciler:
         self._volumes = Volumes(objects, known)
         self._deletion = Deletion(objects, known, events, Erasing(known, events, daemons, self._secrets), self._volumes)
         self._observer = Observer(known, daemons, Attachments(objects, known), installation)
+        self._shares = ProcessorShares(objects, known, installation)
         self._surveys = Surveys(objects, known, installation)
 
     async def look(self, key: Key) -> float | None:
@@ -149,6 +151,7 @@ class Reconciler:
         if isinstance(versions, Problem):
             return await self._refuse(written, [versions])
         await self._touch_pods(key_of(raw), versions.get(credentials_name(resolved.name), ""))
+        await self._shares.give(resolved)
         if written.raw_runtime is not None:
             await self._own_runtime(written.raw_runtime, identity)
         seen = await self._observer.observe(resolved, tokens.shared, wanted_digests(raws))

@@ -16,6 +16,7 @@ from csi.operator.resolved import Resolved
 from csi.volumes.inline import uid_of
 
 CONFIG_DIGEST = f"{OWN_DOMAIN}/config-digest"
+CONTAINER = "fuse"
 _GRACE_SECONDS = 60
 _GRACE_WHEN_WRITTEN_SECONDS = 600  # what is in the journal is uploaded first; a guess
 _FROM_POD = {
@@ -91,7 +92,7 @@ def _container(resolved: Resolved, role: PodRole, installation: Installation) ->
     options = role.options
     own = [{"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}} for name, path in _FROM_POD.items()]
     container = {
-        "name": "fuse",
+        "name": CONTAINER,
         "image": installation.image,
         "command": ["python", "-m", "fusecache.pod"],
         "env": [*(each for each in options.env if each.get("name") not in _FROM_POD), *own],

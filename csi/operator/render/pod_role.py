@@ -68,6 +68,15 @@ def resources(role: PodRole, installation: Installation) -> dict[str, Any]:
     return given
 
 
+def processor_share(role: PodRole, installation: Installation) -> str:
+    """Return what a running pod is to request of the processors of its node; "" where the user has said it."""
+    for what in ("requests", "limits"):  # a limit alone is requested, as Kubernetes has it
+        given = role.options.resources.get(what, {})
+        if not isinstance(given, dict) or "cpu" in given:
+            return ""
+    return installation.worker_cpu if role.name == WORKER else installation.consumer_cpu
+
+
 def requested_memory(resolved: Resolved, installation: Installation) -> int:
     """Return the bytes that a node needs to become a worker."""
     asked = resources(roles(resolved)[0], installation).get("requests")

@@ -24,6 +24,8 @@ class Installation:
         from a daemon with 96Mi in flight, an index of a million files and its page cache).
     consumer_memory_bytes: the same on nodes that do not cache, where the daemon takes more as long as nobody else wants it (a
         guess from its processes and what is in flight).
+    worker_cpu, consumer_cpu: what a cache pod that runs requests of the processors, where the user says nothing
+        (csi/operator/app/processor_shares.py has what it is good for).
     """
 
     image: str
@@ -35,6 +37,8 @@ class Installation:
     storage_class: str = "fluid"
     daemon_memory_bytes: int = 512 << 20
     consumer_memory_bytes: int = 192 << 20
+    worker_cpu: str = "100m"
+    consumer_cpu: str = "50m"
 
     def all_pull_secrets(self, of_runtime: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """Return references to them, each once, those of a runtime first."""

@@ -122,14 +122,36 @@ def test_a_cache_pod_starts_on_a_full_and_tainted_node(
         kubectl.create([reading_pod("user", "demo", node="node-3", tolerations=tolerated)])
         wait_pod(kubectl, "user")
         assert in_pod(kubectl, "user", "cat /data/file") == "bytes"
+        assert wait_until(lambda: _requested(kubectl, "node-3") == "50m", 60.0, 0.5), "the operator asks kubelet for a share"
+        assert _given(kubectl, "node-3") == "0"
+        assert kubectl.get("pod", "filler")["status"]["phase"] == "Running", "somebody was removed for a cache pod"
+        kubectl("delete", "pod", "filler", "--now", "--wait=true")
+        assert wait_until(lambda: _given(kubectl, "node-3") == "50m", 60.0, 0.5), "there is room for it now"
     finally:
         kubectl("taint", "node", "node-3", "test=full:NoSchedule-")
     promise(
         "K3 full",
         "a pod on a tainted node whose CPUs are all requested",
-        "its cache pod started, and it read",
+        "its cache pod started, and it read; nobody was removed; the cache pod got its share of the CPUs when there was room",
         "cache pods start",
     )
+
+
+def _requested(kubectl: Kubectl, node: str) -> str:
+    """Return the CPU that the cache pod of a node requests, whether it has it or not."""
+    (container,) = _cache_pod(kubectl, node)["spec"]["containers"]
+    return str(container["resources"]["requests"].get("cpu", "0"))
+
+
+def _given(kubectl: Kubectl, node: str) -> str:
+    """Return the CPU that kubelet has given it."""
+    (container,) = _cache_pod(kubectl, node)["status"]["containerStatuses"]
+    return str(container["resources"].get("requests", {}).get("cpu", "0"))
+
+
+def _cache_pod(kubectl: Kubectl, node: str) -> dict[str, Any]:
+    (pod,) = [pod for pod in kubectl.items("pods", CACHE) if pod["spec"]["nodeName"] == node]
+    return pod
 
 
 def _nearly(kubectl: Kubectl, node: str, allocatable: str) -> str:
