@@ -26,7 +26,8 @@ from csi.operator.resolved import Resolved
 
 log = logging.getLogger(__name__)
 
-REFUSALS = (400, 403, 422)  # a quota, a role of somebody's own, a cluster that has the call switched off
+# Everything else below 500 is a refusal: a quota, a role of somebody's own, a cluster that has the call switched off.
+AGAIN_CODES = (409, 429)
 
 
 class ProcessorShares:
@@ -37,7 +38,7 @@ class ProcessorShares:
         self._refused: set[str] = set()
 
     async def give(self, resolved: Resolved) -> None:
-        """Raises: ApiError, OSError."""
+        """A Dataset goes on without: what the API server says is no reason to hold it up. Raises: OSError."""
         shares = {role.name: processor_share(role, self._installation) for role in roles(resolved)}
         for pod in cache_pods(self._known, (resolved.namespace, resolved.name)):
             share = shares.get(role_of(pod))
@@ -50,9 +51,10 @@ class ProcessorShares:
             if await self._objects.resize(PODS, metadata["name"], metadata["namespace"], {CONTAINER: {"cpu": share}}):
                 return
         except ApiError as error:
-            if error.status.code not in REFUSALS:
-                raise
-            reason = str(error.status.message)
+            code, reason = error.status.code or 0, str(error.status.message)
+            if code >= 500 or code in AGAIN_CODES:
+                log.debug("%s/%s is given its share of the processors later: %s", metadata["namespace"], metadata["name"], reason)
+                return
         there = {one["metadata"]["uid"] for one in self._known.all(PODS)}
         self._refused = (self._refused | {metadata["uid"]}) & there
         log.info(
