@@ -15,6 +15,7 @@ from typing import Any
 from tests.support.dataset_objects import reading_pod
 from tests.support.kubectl import Kubectl
 from tests.support.mounted import wait_until
+from tests.support.s3_bucket import S3Bucket
 from tests.support.scenarios import in_pod, wait_pod
 
 BLOCK = 64 << 10
@@ -75,6 +76,11 @@ def content(name: str, blocks: int) -> bytes:
 def files(count: int = 12, blocks: int = 16) -> dict[str, bytes]:
     """Return path in the Dataset → bytes."""
     return {f"tree/file-{number:02d}": content(f"file-{number:02d}", blocks) for number in range(count)}
+
+
+def put_files(bucket: S3Bucket) -> None:
+    for name, value in files().items():
+        bucket.put(name.encode(), value)
 
 
 def write_files(root: Path) -> None:

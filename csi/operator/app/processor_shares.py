@@ -46,7 +46,7 @@ class ProcessorShares:
                 await self._give(pod, share)
 
     async def _give(self, pod: Mapping[str, Any], share: str) -> None:
-        metadata, reason = pod["metadata"], "this cluster does not change the requests of running pods"
+        metadata, reason = pod["metadata"], "it has just gone, or Kubernetes is older than 1.33 and changes no pod that runs"
         try:
             if await self._objects.resize(PODS, metadata["name"], metadata["namespace"], {CONTAINER: {"cpu": share}}):
                 return

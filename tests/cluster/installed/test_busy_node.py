@@ -10,7 +10,7 @@ import pytest
 from tests.cluster_harness.cluster import Cluster
 from tests.support.dataset_objects import dataset, keys, reading_pod, runtime, s3_mount
 from tests.support.kubectl import Kubectl
-from tests.support.pod_readers import PodReaders, files
+from tests.support.pod_readers import PodReaders, put_files
 from tests.support.s3_bucket import S3Bucket
 from tests.support.scenarios import shows, wait_pod
 from tests.support.seaweed import ADMIN, Seaweed
@@ -28,8 +28,7 @@ def kubectl(cluster: Cluster, new_namespace: Callable[..., Kubectl]) -> Iterator
     with Seaweed(host=cluster.addresses.machine) as store:
         with S3Bucket(store.endpoint_url, "bucket", ADMIN.access_key, ADMIN.secret_key) as bucket:
             bucket.create()
-            for name, value in files().items():
-                bucket.put(name.encode(), value)
+            put_files(bucket)
         kubectl = new_namespace("busy")
         kubectl.create([keys(ADMIN.access_key, ADMIN.secret_key)])
         kubectl.create([dataset("demo", [s3_mount("s3://bucket/", store.endpoint_url)])])

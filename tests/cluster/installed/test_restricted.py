@@ -13,7 +13,7 @@ from tests.cluster_harness.cluster import Cluster
 from tests.support.dataset_objects import dataset, keys, reading_pod, runtime, s3_mount
 from tests.support.kubectl import Kubectl
 from tests.support.mounted import wait_until
-from tests.support.pod_readers import PodReaders, files
+from tests.support.pod_readers import PodReaders, files, put_files
 from tests.support.s3_bucket import S3Bucket
 from tests.support.scenarios import in_pod, shows, wait_pod
 from tests.support.seaweed import ADMIN, Seaweed
@@ -29,8 +29,7 @@ def store(cluster: Cluster) -> Iterator[Seaweed]:
     with Seaweed(host=cluster.addresses.machine) as seaweed:
         with S3Bucket(seaweed.endpoint_url, "bucket", ADMIN.access_key, ADMIN.secret_key) as bucket:
             bucket.create().put(b"file", b"bytes")
-            for name, value in files().items():
-                bucket.put(name.encode(), value)
+            put_files(bucket)
         yield seaweed
 
 

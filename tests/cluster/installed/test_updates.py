@@ -13,7 +13,7 @@ from tests.support.dataset_objects import dataset, keys, runtime, s3_mount
 from tests.support.installation import NAMESPACE, Installation
 from tests.support.kubectl import Kubectl
 from tests.support.mounted import wait_until
-from tests.support.pod_readers import PodReaders, Summary, files
+from tests.support.pod_readers import PodReaders, Summary, put_files
 from tests.support.s3_bucket import S3Bucket
 from tests.support.scenarios import shows
 from tests.support.seaweed import ADMIN, Seaweed
@@ -51,8 +51,7 @@ def reading(installation: Installation, cluster: Cluster) -> Iterator[Reading]:
     with Seaweed(host=cluster.addresses.machine) as store:
         with S3Bucket(store.endpoint_url, "bucket", ADMIN.access_key, ADMIN.secret_key) as bucket:
             bucket.create()
-            for name, value in files().items():
-                bucket.put(name.encode(), value)
+            put_files(bucket)
         mount = s3_mount("s3://bucket/", store.endpoint_url)
         kubectl.create([keys(ADMIN.access_key, ADMIN.secret_key), dataset("demo", [mount]), runtime("demo")])
         try:

@@ -178,17 +178,17 @@ def test_a_tier_whose_directory_is_removed_goes_on(
         harness.check()
 
 
-def test_an_index_that_cannot_grow_is_a_miss(tmp_path: Path, source: FakeSource, expect_log: LogCheck) -> None:
+def test_an_index_that_cannot_grow_is_a_miss(
+    tmp_path: Path, source: FakeSource, expect_log: LogCheck, monkeypatch: pytest.MonkeyPatch
+) -> None:
     expect_log("reads go on without caching", level=50)
     with fetching(tmp_path, source, **FAST) as (harness, reader):
         inode = reader.inode(b"file")
-        store = harness.cache.store
-        real = store.commit
 
         def full(*_: object) -> list[object]:
             raise flights.NoSpaceError("full")
 
-        store.commit = full  # type: ignore[method-assign,assignment]
-        assert reader.read(inode, 0, 1000) == DATA
-        store.commit = real  # type: ignore[method-assign]
+        with monkeypatch.context() as patch:
+            patch.setattr(harness.cache.store, "commit", full)
+            assert reader.read(inode, 0, 1000) == DATA
         assert reader.read(inode, 0, 1000) == DATA

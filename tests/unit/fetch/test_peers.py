@@ -23,6 +23,7 @@ from tests.support.fake_source import FakeSource, StreamedSource, content
 from tests.support.fetch_harness import BLOCK, FetchHarness
 from tests.support.log_check import LogCheck
 from tests.support.peer_nodes import PeerNodes, sharing
+from tests.support.threads import at_once
 
 pytestmark = pytest.mark.slow
 
@@ -42,24 +43,6 @@ def read(node: FetchHarness, path: str = "place/file", size: int = 0) -> bytes:
     inode = reader.inode(path.encode())
     size = size or len(DATA)
     return b"".join(reader.read(inode, offset, 3 * BLOCK) for offset in range(0, size, 3 * BLOCK))
-
-
-def at_once(*works: Any) -> None:
-    problems: list[BaseException] = []
-
-    def run(work: Any) -> None:
-        try:
-            work()
-        except BaseException as error:
-            problems.append(error)
-
-    threads = [threading.Thread(target=run, args=(work,)) for work in works]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if problems:
-        raise problems[0]
 
 
 def counters(nodes: PeerNodes, counter: Counter) -> int:

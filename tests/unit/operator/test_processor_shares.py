@@ -103,7 +103,7 @@ def test_what_users_say_counts(
 
 @pytest.mark.parametrize(
     ("answer", "said"),
-    [(403, "exceeded quota"), (405, "exceeded quota"), (422, "exceeded quota"), (False, "this cluster does not")],
+    [(403, "exceeded quota"), (405, "exceeded quota"), (422, "exceeded quota"), (False, "older than 1.33")],
 )
 def test_who_cannot_have_one_is_asked_for_once(
     cluster: Cluster, answer: bool | int, said: str, caplog: pytest.LogCaptureFixture
